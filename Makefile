@@ -1,0 +1,42 @@
+# One-word entry points. Each target makes or updates .venv first, which costs a few milliseconds
+# when nothing has changed (tools/setup_env.sh).
+
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help env setup demo serve test check bench clean distclean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+env:
+	@tools/setup_env.sh
+
+setup: env ## make or update .venv (a few minutes the first time)
+	@echo ".venv is current"
+
+demo: env ## serve the demo model, overload it, watch it refuse and recover (5 minutes)
+	@mkdir -p runs
+	$(BIN)/forebay demo examples/demo.yaml --output runs/demo.html
+
+serve: env ## serve the demo model on port 8000 until Ctrl-C
+	$(BIN)/forebay serve examples/demo.yaml
+
+test: env ## run all tests
+	$(BIN)/pytest
+
+check: env ## lint, format, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: env ## run the benchmarks; needs a quiet machine
+	$(BIN)/python benchmarks/run_all.py
+
+clean: ## remove caches, build output and runs/
+	rm -rf build dist runs src/*.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv
+	rm -rf .venv

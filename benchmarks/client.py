@@ -1,0 +1,103 @@
+"""Runs the load worker in a process of its own and reads what it measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_LAG_S = 0.020  # a run whose client sent later than this at p99 does not count
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Exact lengths in tokens; prompts never repeat."""
+
+    name: str
+    prompt_tokens: int
+    output_tokens: int
+
+
+SHORT = Workload("short", 180, 48)
+LONG_PROMPTS = Workload("long prompts", 1400, 48)
+LONG_OUTPUTS = Workload("long outputs", 60, 400)
+WORKLOADS = {w.name: w for w in (SHORT, LONG_PROMPTS, LONG_OUTPUTS)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One load run: the worker's summary, its own state, and a record per request."""
+
+    summary: dict[str, Any]
+    client: dict[str, Any]
+    records: list[dict[str, Any]]
+
+    @property
+    def lag_p99_ms(self) -> float:
+        """How late the client sent, in milliseconds."""
+        return float((self.summary["client_lag_p99"] or 0.0) * 1e3)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the client kept up."""
+        return self.lag_p99_ms <= MAX_LAG_S * 1e3
+
+
+def load(url: str, workload: Workload, **plan: Any) -> Result:
+    """Offer load as the plan says (see `forebay.load.spec.WorkerSpec`).
+
+    Raises:
+        RuntimeError: the worker failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        records = Path(folder) / "records.jsonl"
+        order = {
+            "url": url,
+            "model": "demo",
+            "prompt_tokens": workload.prompt_tokens,
+            "output_tokens": workload.output_tokens,
+            "records": str(records),
+            **plan,
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "forebay.load.worker"],
+            input=json.dumps(order).encode(),
+            capture_output=True,
+            cwd=ROOT,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"the load worker failed: {done.stderr.decode()[-2000:]}")
+        last = json.loads(done.stdout.splitlines()[-1])
+        rows = [json.loads(line) for line in records.read_text().splitlines()]
+    return Result(last["summary"], last["client"], rows)
+
+
+def settle(url: str, limit_s: float = 120.0) -> None:
+    """Wait until a small request is answered quickly again: the run before left no queue.
+
+    Raises:
+        RuntimeError: it never was, within `limit_s`.
+    """
+    body = json.dumps({"model": "demo", "prompt": "a", "max_tokens": 1}).encode()
+    give_up = time.monotonic() + limit_s
+    while time.monotonic() < give_up:
+        asked = time.monotonic()
+        request = urllib.request.Request(
+            f"{url}/v1/completions", body, {"content-type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=limit_s):
+                if time.monotonic() - asked < 0.25:
+                    time.sleep(1.0)
+                    return
+        except OSError:
+            time.sleep(0.5)
+    raise RuntimeError(f"{url} did not settle within {limit_s} s")

@@ -1,0 +1,92 @@
+"""What Forebay costs beside vLLM's own server: bar 2.
+
+Alternates the two, each started fresh, with identical engine arguments: 64 clients in a closed
+loop (100 tokens in, 32 out) and one client. Prints the medians and their ratio.
+
+Run as: python benchmarks/overhead.py [--pairs 3] [--stock]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from typing import Any
+
+import systems
+from client import ROOT, Workload, load, settle
+
+BUSY = Workload("64 clients", 100, 32)
+WARM_S, BUSY_S, SINGLE_S = 6.0, 20.0, 8.0
+PORT = 8000
+
+
+def measure(server: systems.Server, seed: int) -> dict[str, Any]:
+    load(server.url, BUSY, mode="closed", clients=64, duration_s=WARM_S, seed=seed)
+    settle(server.url)
+    before = server.cpu_seconds()
+    busy = load(server.url, BUSY, mode="closed", clients=64, duration_s=BUSY_S, seed=seed + 1)
+    after = server.cpu_seconds()
+    settle(server.url)
+    single = load(server.url, BUSY, mode="closed", clients=1, duration_s=SINGLE_S, seed=seed + 2)
+    done = busy.summary["admitted"]
+    return {
+        "system": server.name,
+        "requests_per_s": done / BUSY_S,
+        "ttft_ms_1_client": (single.summary["ttft_p50"] or 0) * 1e3,
+        "failed": busy.summary["failed"],
+        "shed": busy.summary["shed"],
+        "cpu_ms": {
+            name: round((seconds - before.get(name, 0.0)) / max(done, 1) * 1e3, 2)
+            for name, seconds in sorted(after.items())
+            if seconds - before.get(name, 0.0) > 0.1
+        },
+        "client_cpu_ms": busy.client["cpu_ms_per_request"],
+        "realtime": busy.client["realtime"],
+        **server.notes,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--stock", action="store_true", help="measure stock Ray Serve LLM too")
+    options = parser.parse_args()
+    commands = {"raw vLLM": systems.raw_vllm(PORT), "Forebay": systems.forebay(PORT)}
+    if options.stock:
+        commands["stock Ray"] = systems.stock_ray(PORT)
+    rows = []
+    for pair in range(options.pairs):
+        for name, command in commands.items():
+            with systems.running(name.replace(" ", "-").lower(), command, PORT) as server:
+                server.name = name
+                rows.append(measure(server, seed=100 * pair))
+            print(json.dumps(rows[-1]), flush=True)
+    report(rows)
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    raw = middle(rows, "raw vLLM")
+    print("\n| system | requests/s, 64 clients | of raw | TTFT p50, 1 client | over raw |")
+    print("|---|---|---|---|---|")
+    for name in dict.fromkeys(row["system"] for row in rows):
+        rate, ttft = middle(rows, name)
+        print(
+            f"| {name} | {rate:.1f} | {rate / raw[0]:.2f} | {ttft:.1f} ms | "
+            f"{ttft - raw[1]:+.1f} ms |"
+        )
+    (ROOT / "runs").mkdir(exist_ok=True)
+    (ROOT / "runs" / "overhead.json").write_text(json.dumps(rows, indent=1))
+
+
+def middle(rows: list[dict[str, Any]], name: str) -> tuple[float, float]:
+    """Medians of (requests/s, TTFT in ms) of a system."""
+    mine = [row for row in rows if row["system"] == name]
+    return (
+        statistics.median(row["requests_per_s"] for row in mine),
+        statistics.median(row["ttft_ms_1_client"] for row in mine),
+    )
+
+
+if __name__ == "__main__":
+    main()

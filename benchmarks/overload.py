@@ -1,0 +1,199 @@
+"""Beyond capacity, open loop, on one unchanged examples/demo.yaml: bar 3.
+
+For each workload: the capacity (the highest of six offered rates at which at least 97 % of the
+requests are good: finished, first token within 1 s of the intended send time), then 2 x and 3 x
+that rate for 40 s with two seeds, then half of it, to see the recovery. The rivals get the same
+rates: stock Ray direct streaming, and vLLM alone with each of its own two queue bounds.
+
+Run as: python benchmarks/overload.py [--systems forebay,...] [--workloads short,...] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import systems
+from client import ROOT, WORKLOADS, Result, Workload, load, settle
+from forebay.measure.percentiles import percentile
+
+PORT = 8000
+SLO_S = 1.0
+GOOD_SHARE = 0.97
+RATE_S, BURST_S, AFTER_S = 20.0, 40.0, 15.0
+SEARCH = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # offered rates, as shares of the middle one
+MIDDLE = {"short": 75.0, "long prompts": 13.0, "long outputs": 12.0}  # requests/s, to search around
+OUT = ROOT / "runs" / "overload.json"
+
+
+def commands() -> dict[str, list[str]]:
+    """The systems compared, by name."""
+    return {
+        "forebay": systems.forebay(PORT),
+        "stock ray": systems.stock_ray(PORT),
+        "vllm reqs 80": systems.raw_vllm(PORT, "--max-num-queued-reqs", "80"),
+        "vllm tokens 18000": systems.raw_vllm(PORT, "--max-num-queued-tokens", "18000"),
+    }
+
+
+def good(result: Result, start_s: float, end_s: float) -> tuple[int, int]:
+    """(good, offered) among the requests meant to be sent in [start, end)."""
+    rows = between(result, start_s, end_s)
+    return sum(is_good(row) for row in rows), len(rows)
+
+
+def between(result: Result, start_s: float, end_s: float) -> list[dict[str, Any]]:
+    return [row for row in result.records if start_s <= row["intended_s"] < end_s]
+
+
+def is_good(row: dict[str, Any]) -> bool:
+    return row["outcome"] == "ok" and ttft(row) <= SLO_S
+
+
+def ttft(row: dict[str, Any]) -> float:
+    return float(row["first_token_s"] - row["intended_s"])
+
+
+def ttfts(rows: Iterable[dict[str, Any]]) -> list[float]:
+    return [ttft(row) for row in rows if row["outcome"] == "ok"]
+
+
+def capacity(url: str, workload: Workload, seed: int) -> tuple[float, list[dict[str, Any]]]:
+    """The highest rate with at least 97 % good, and every rate tried."""
+    tried: list[dict[str, Any]] = []
+    middle = MIDDLE[workload.name]
+    rates = [share * middle for share in SEARCH]
+    while rates:
+        rate = rates.pop(0)
+        settle(url)
+        result = load(url, workload, stages=[[rate, RATE_S]], seed=seed + len(tried))
+        share = good(result, 0, RATE_S)[0] / max(len(result.records), 1)
+        tried.append(
+            {
+                "rate": round(rate, 2),
+                "good_share": round(share, 4),
+                "ttft_p99": result.summary["ttft_p99"],
+                "lag_p99_ms": round(result.lag_p99_ms, 2),
+                "valid": result.valid,
+            }
+        )
+        print(f"    {workload.name} {tried[-1]}", flush=True)
+        if not rates and share >= GOOD_SHARE and len(tried) < 12:
+            rates.append(rate * 1.1)  # the top of the range was still fine: go on
+        if not rates and len(tried) < 12 and not any(passes(t) for t in tried):
+            rates.append(min(t["rate"] for t in tried) * 0.85)
+    best = max((t["rate"] for t in tried if passes(t)), default=0.0)
+    return best, tried
+
+
+def passes(tried: dict[str, Any]) -> bool:
+    return bool(tried["valid"] and tried["good_share"] >= GOOD_SHARE)
+
+
+def burst(url: str, workload: Workload, rate: float, after: float, seed: int) -> dict[str, Any]:
+    """Offer `rate` for 40 s, then `after`; what came of it."""
+    settle(url)
+    result = load(
+        url, workload, stages=[[rate, BURST_S], [after, AFTER_S]], seed=seed, timeout_s=90
+    )
+    during = between(result, 0, BURST_S)
+    refused = [row for row in during if row["outcome"] == "shed"]
+    recovered = between(result, BURST_S + 5, BURST_S + AFTER_S)
+    done = sum(is_good(row) for row in during)
+    return {
+        "workload": workload.name,
+        "offered_per_s": round(rate, 1),
+        "seed": seed,
+        "good_per_s": round(done / BURST_S, 2),
+        "ttft_p50": rounded(percentile(ttfts(during), 50)),
+        "ttft_p99": rounded(percentile(ttfts(during), 99)),
+        "refused": len(refused),
+        "refusal_p99_ms": rounded(
+            percentile([1e3 * (r["ended_s"] - r["intended_s"]) for r in refused], 99)
+        ),
+        "without_retry_after": sum(row["retry_after_s"] is None for row in refused),
+        "failed": sum(row["outcome"] not in ("ok", "shed") for row in during),
+        "errors_in_200": sum(bool(row["error_in_stream"]) for row in during),
+        "recovery_ttft_p99": rounded(percentile(ttfts(recovered), 99)),
+        "recovery_good_share": round(
+            sum(is_good(row) for row in recovered) / max(len(recovered), 1), 3
+        ),
+        "lag_p99_ms": round(result.lag_p99_ms, 2),
+        "valid": result.valid,
+        "realtime": result.client["realtime"],
+    }
+
+
+def rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def valid_burst(
+    url: str, workload: Workload, rate: float, after: float, seed: int
+) -> dict[str, Any]:
+    """A burst whose client kept up; one that did not is run again, at most twice."""
+    for attempt in range(3):
+        row = burst(url, workload, rate, after, seed + 1000 * attempt)
+        if row["valid"]:
+            break
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--systems", default=",".join(commands()))
+    parser.add_argument("--workloads", default=",".join(WORKLOADS))
+    parser.add_argument("--quick", action="store_true", help="one seed, 3 x only")
+    parser.add_argument("--capacity", default="", help='JSON, e.g. {"short": 80}: no search')
+    options = parser.parse_args()
+    known: dict[str, float] = json.loads(options.capacity) if options.capacity else {}
+    rows: list[dict[str, Any]] = []
+    searches: dict[str, Any] = {}
+    names = options.systems.split(",")
+    for name in names:
+        with systems.running(name.replace(" ", "-"), commands()[name], PORT) as server:
+            print(f"{name}: ready after {server.notes['ready_s']} s", flush=True)
+            for workload in (WORKLOADS[w] for w in options.workloads.split(",")):
+                if workload.name not in known:
+                    best, tried = capacity(server.url, workload, seed=1)
+                    known[workload.name], searches[workload.name] = best, tried
+                rows += bursts(server, workload, known[workload.name], quick=options.quick)
+    report(rows, known)
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps({"capacity": known, "searches": searches, "rows": rows}, indent=1))
+
+
+def bursts(
+    server: systems.Server, workload: Workload, best: float, *, quick: bool
+) -> list[dict[str, Any]]:
+    rows = []
+    factors, seeds = ((3.0,), (11,)) if quick else ((2.0, 3.0), (11, 12))
+    for factor in factors:
+        for seed in seeds:
+            row = valid_burst(server.url, workload, factor * best, 0.5 * best, seed)
+            rows.append({"system": server.name, "factor": factor, "capacity": best, **row})
+            print(f"  {json.dumps(rows[-1])}", flush=True)
+    return rows
+
+
+def report(rows: list[dict[str, Any]], known: dict[str, float]) -> None:
+    print(f"\ncapacity, requests/s: {known}\n")
+    print(
+        "| system | workload | offered | good/s | of capacity | TTFT p99 | refusal p99 | failed | "
+        "errors in a 200 | no Retry-After | TTFT p99 after | lag p99 |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['system']} | {row['workload']} | {row['factor']:.0f} x | "
+            f"{row['good_per_s']:.1f} | {row['good_per_s'] / max(row['capacity'], 1e-9):.2f} | "
+            f"{row['ttft_p99']} s | {row['refusal_p99_ms']} ms | {row['failed']} | "
+            f"{row['errors_in_200']} | {row['without_retry_after']} | "
+            f"{row['recovery_ttft_p99']} s | {row['lag_p99_ms']} ms |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The servers that are compared, each started alike, on the same model and engine arguments.
+
+Every server runs at the same scheduling (as the system starts it, nice 0), on all cores; only the
+client is scheduled in real time, the same for all. Each is stopped by the ids of the processes
+that it started.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from forebay.spec.loading import load_service
+from forebay.spec.service import ServiceSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "examples" / "demo.yaml"
+LOGS = ROOT / "runs" / "logs"
+START_S = 240
+MODEL = "demo"
+
+
+@dataclass
+class Server:
+    """A running server: where it answers and which processes it is made of."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of this server."""
+        try:
+            root = psutil.Process(self.process.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU seconds used so far, by process name."""
+        used: dict[str, float] = {}
+        for process in self.processes():
+            try:
+                times = process.cpu_times()
+                name = _name(process)
+            except psutil.NoSuchProcess:
+                continue
+            used[name] = used.get(name, 0.0) + times.user + times.system
+        return used
+
+    def memory(self) -> dict[str, int]:
+        """Resident bytes by "name pid"."""
+        sizes: dict[str, int] = {}
+        for process in self.processes():
+            try:
+                sizes[f"{_name(process)} {process.pid}"] = process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        return sizes
+
+
+def _name(process: psutil.Process) -> str:
+    command = process.cmdline()
+    title = command[0] if command and command[0].startswith(("ray::", "VLLM")) else process.name()
+    return title.split(".")[0][:40]
+
+
+def spec() -> ServiceSpec:
+    """The service file that every system is started from."""
+    return load_service(DEMO)
+
+
+def forebay(port: int = 8000) -> list[str]:
+    """`forebay serve` on the demo file, unchanged."""
+    return [str(Path(sys.executable).parent / "forebay"), "serve", str(DEMO), "--port", str(port)]
+
+
+def raw_vllm(port: int, *extra: str) -> list[str]:
+    """VLLM's own server with the demo file's engine arguments."""
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", str(spec().model.source_path), "--served-model-name", MODEL]
+    command += ["--port", str(port), "--disable-uvicorn-access-log"]
+    arguments = {
+        **spec().model.engine_args,
+        "kv_cache_memory_bytes": spec().hardware.kv_cache,
+    }
+    for name, value in arguments.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            command.append(flag)
+        elif value is False:
+            command.append(flag.replace("--", "--no-", 1))
+        else:
+            command += [flag, str(value)]
+    return [*command, *extra]
+
+
+def stock_ray(port: int) -> list[str]:
+    """Ray Serve LLM, direct streaming, as its documentation sets it up."""
+    return [sys.executable, str(ROOT / "benchmarks" / "stock_ray.py"), str(DEMO), str(port)]
+
+
+@contextmanager
+def running(name: str, command: list[str], port: int) -> Iterator[Server]:
+    """Start a server, wait until it answers, stop it and everything it started.
+
+    Raises:
+        RuntimeError: it ended or was not ready in time; its log is named.
+    """
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"{name}.log"
+    env = {**os.environ, "RAY_worker_niceness": "0"}  # as vLLM's own server: nice 0
+    env |= {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    started = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT, env=env)
+    server = Server(name, port, process)
+    family: list[psutil.Process] = []
+    try:
+        _wait_until_ready(server, log)
+        server.notes["ready_s"] = round(time.monotonic() - started, 1)
+        family = server.processes()
+        yield server
+    finally:
+        family = list({p.pid: p for p in [*family, *server.processes()]}.values())
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        _, left = psutil.wait_procs([p for p in family if p.is_running()], timeout=10)
+        for survivor in left:
+            survivor.kill()
+
+
+def _wait_until_ready(server: Server, log: Path) -> None:
+    give_up = time.monotonic() + START_S
+    while time.monotonic() < give_up:
+        if server.process.poll() is not None:
+            raise RuntimeError(f"{server.name} ended while starting; see {log}")
+        try:
+            with urllib.request.urlopen(f"{server.url}/v1/models", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass
+        time.sleep(0.5)
+    raise RuntimeError(f"{server.name} was not ready within {START_S} s; see {log}")

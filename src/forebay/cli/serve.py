@@ -1,0 +1,117 @@
+"""`forebay serve`: the service, from a file, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forebay.cli.check import DEFAULT_FILE
+from forebay.cli.exits import Exit
+from forebay.cli.specs import load_or_exit
+
+if TYPE_CHECKING:
+    from forebay.serving.live import LiveLine
+    from forebay.serving.platform import Platform
+    from forebay.spec.service import ServiceSpec
+
+_LIVE_S = 1.0
+_LOG_S = 10.0  # between two live lines where the output is not a terminal
+
+
+def serve(
+    file: Annotated[Path, typer.Argument(help="Service file.")] = DEFAULT_FILE,
+    port: Annotated[int | None, typer.Option(help="Instead of server.port.")] = None,
+) -> None:
+    """Start the service that a file describes; Ctrl-C drains and stops it.
+
+    A second Ctrl-C stops at once. Exit code 2: the file is wrong; 3: it cannot run here.
+
+    Example: forebay serve forebay.yaml
+    """
+    spec = load_or_exit(file)
+    if port is not None:
+        server = spec.server.model_copy(update={"port": port})
+        spec = spec.model_copy(update={"server": server})
+    raise typer.Exit(run(spec))
+
+
+def run(spec: ServiceSpec) -> Exit:
+    """Serve until interrupted; returns the command's exit code."""
+    from forebay.serving.platform import Platform
+    from forebay.serving.preflight import EnvironmentFailedError
+
+    signal.signal(signal.SIGTERM, to_interrupt)
+    started = time.monotonic()
+    try:
+        with Platform(spec) as platform:
+            start_with_progress(platform, started)
+            _introduce(platform)
+            _watch(platform)
+    except KeyboardInterrupt:
+        typer.echo("\nstopped")
+    except EnvironmentFailedError as error:
+        typer.echo(f"forebay: {error}", err=True)
+        return Exit.ENVIRONMENT_FAILED
+    return Exit.FINE
+
+
+def start_with_progress(platform: Platform, started: float) -> None:
+    """Start a platform, printing each phase with the seconds since `started`."""
+    for phase in platform.start():
+        typer.echo(f"{time.monotonic() - started:6.1f} s  {phase}")
+    typer.echo(f"{time.monotonic() - started:6.1f} s  ready")
+
+
+def to_interrupt(*_: object) -> None:
+    """Signal handler: end as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _introduce(platform: Platform) -> None:
+    model, server = platform.spec.model.id, platform.spec.server
+    metrics = (
+        f"http://127.0.0.1:{server.metrics_port}/metrics"
+        if server.ray_address is None
+        else "the metrics ports of the cluster's nodes"
+    )
+    typer.echo(
+        f"\n{model} answers at {platform.url}; metrics at {metrics}. Try:\n\n"
+        f"  curl {platform.url}/chat/completions -H 'Content-Type: application/json' \\\n"
+        f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", '
+        f'"content": "Hello"}}]}}\'\n\nCtrl-C drains and stops.\n'
+    )
+
+
+def _watch(platform: Platform) -> None:
+    """Show the live line until Ctrl-C, then drain."""
+    from forebay.serving.live import LiveLine
+
+    live = LiveLine()
+    try:
+        while True:
+            _show(live, platform)
+            time.sleep(_LIVE_S if sys.stdout.isatty() else _LOG_S)
+    except KeyboardInterrupt:
+        typer.echo(f"\ndraining, {platform.spec.server.drain:.0f} s at most (Ctrl-C: at once)")
+        if not platform.drain():
+            typer.echo("some requests were still running")
+
+
+def _show(live: LiveLine, platform: Platform) -> None:
+    try:
+        fleet: list[dict[str, Any]] = platform.fleet()
+    except Exception as error:  # Ray raises many kinds here, and the service may still be fine
+        line = f"no word from the routers ({type(error).__name__})"
+    else:
+        line = live.line(fleet, time.monotonic())
+    if sys.stdout.isatty():
+        width = 110
+        sys.stdout.write("\r" + line[:width].ljust(width))
+        sys.stdout.flush()
+    else:
+        typer.echo(line)

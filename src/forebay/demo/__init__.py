@@ -1,0 +1,1 @@
+"""`make demo`: the platform brought up, measured, overloaded and watched recovering."""

@@ -1,0 +1,109 @@
+"""What is to be sent, and where: plain values, made before the run so that sending is cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """One request of a schedule, its body already encoded.
+
+    Attributes:
+        at_s: intended send time in seconds from the start of the run (closed loop ignores it).
+        body: the JSON body.
+        path: URL path.
+        headers: headers beyond those every request carries.
+        max_tokens: output tokens asked for.
+        prompt_tokens: prompt length, as planned.
+        class_name: traffic class.
+    """
+
+    at_s: float
+    body: bytes
+    path: str = "/v1/completions"
+    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
+    max_tokens: int = 0
+    prompt_tokens: int = 0
+    class_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The endpoint under test.
+
+    Attributes:
+        host: name or address.
+        port: TCP port.
+        tls: whether to speak HTTPS (certificates are verified).
+        base_path: put before every request's path.
+        keepalive_s: an idle connection older than this is not used again. Below the 5 s after
+            which uvicorn closes one, so that a send never races with that close.
+        keep_token_times: keep the arrival of every content event in the records.
+        breath_s: pause after each read, see `Pool.breathe_soon`; 0 for none.
+    """
+
+    host: str
+    port: int
+    tls: bool = False
+    base_path: str = ""
+    keepalive_s: float = 2.0
+    keep_token_times: bool = True
+    breath_s: float = 0.001
+
+    @classmethod
+    def from_url(cls, url: str, *, keep_token_times: bool = True) -> Target:
+        """Reads ``http[s]://host[:port][/base]``.
+
+        Raises:
+            ValueError: when it is not such a URL.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"not an http(s) URL: {url!r}")
+        tls = parts.scheme == "https"
+        return cls(
+            host=parts.hostname,
+            port=parts.port or (443 if tls else 80),
+            tls=tls,
+            base_path=parts.path.rstrip("/"),
+            keep_token_times=keep_token_times,
+        )
+
+
+class WireFormat:
+    """Turns planned requests into HTTP/1.1 bytes, with the constant part of the head cached."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._heads: dict[tuple[str, tuple[tuple[str, str], ...]], bytes] = {}
+
+    def encode(self, planned: PlannedRequest) -> bytes:
+        """The whole request: head and body.
+
+        Raises:
+            ValueError: when a path or header holds a line break.
+        """
+        key = (planned.path, tuple(planned.headers.items()))
+        head = self._heads.get(key)
+        if head is None:
+            head = self._heads[key] = self._head(planned)
+        return b"%b%d\r\n\r\n%b" % (head, len(planned.body), planned.body)
+
+    def _head(self, planned: PlannedRequest) -> bytes:
+        target = self._target
+        lines = [
+            f"POST {target.base_path}{planned.path} HTTP/1.1",
+            f"Host: {target.host}:{target.port}",
+            "Content-Type: application/json",
+            "Accept: text/event-stream, application/json",
+            *(f"{name}: {value}" for name, value in planned.headers.items()),
+        ]
+        for line in lines:
+            if "\r" in line or "\n" in line:
+                raise ValueError(f"line break in a request line or header: {line!r}")
+        return ("\r\n".join(lines) + "\r\nContent-Length: ").encode("latin-1")

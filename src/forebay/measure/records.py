@@ -1,0 +1,116 @@
+"""What one request experienced, and the latencies derived from it.
+
+Every headline latency counts from the *intended* send time, the instant the schedule asked for.
+Counting from the actual send would hide the wait whenever the client, or the server's back
+pressure on it, delays a send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+Outcome = Literal["ok", "shed", "failed", "cut", "timeout", "refused_connection"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One request as its client saw it. Times are seconds since the start of the run.
+
+    Attributes:
+        index: position in the schedule, from 0.
+        intended_s: when the schedule asked for the request to be sent.
+        sent_s: when the client began to send it (a write, or a connect where none was open).
+        first_byte_s: first byte of the response, of whatever status.
+        first_token_s: first content token; None when none came.
+        last_token_s: last content token of a stream; None for a plain (not streamed) response,
+            whose single tokens are not observed.
+        ended_s: when its outcome was known.
+        status: HTTP status, 0 when no response came.
+        outcome: ``ok`` finished; ``shed`` refused for load (429, or an OpenAI-style 503);
+            ``failed`` any other error; ``cut`` the response stopped half-way; ``timeout``;
+            ``refused_connection`` no connection could be made.
+        tokens_out: tokens the server reported, else content events counted.
+        prompt_tokens: prompt length the server reported, else the planned one.
+        max_tokens: output length asked for.
+        class_name: traffic class.
+        reason: shed reason or error text, empty when ok.
+        retry_after_s: wait that a refusal asked for.
+        token_times: arrival of each content event, when kept.
+        error_in_stream: an ``error`` object came inside a stream already answered with 200.
+    """
+
+    index: int
+    intended_s: float
+    sent_s: float
+    ended_s: float
+    status: int
+    outcome: Outcome
+    first_byte_s: float | None = None
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    tokens_out: int = 0
+    prompt_tokens: int = 0
+    max_tokens: int = 0
+    class_name: str = ""
+    reason: str = ""
+    retry_after_s: float | None = None
+    token_times: Sequence[float] | None = None
+    error_in_stream: bool = False
+
+    @property
+    def ttft(self) -> float | None:
+        """Seconds from the intended send to the first content token."""
+        return None if self.first_token_s is None else self.first_token_s - self.intended_s
+
+    @property
+    def tpot(self) -> float | None:
+        """Seconds per output token after the first; undefined for a single token."""
+        if self.first_token_s is None or self.last_token_s is None or self.tokens_out < 2:
+            return None
+        return (self.last_token_s - self.first_token_s) / (self.tokens_out - 1)
+
+    @property
+    def e2e(self) -> float:
+        """Seconds from the intended send to the end."""
+        return self.ended_s - self.intended_s
+
+    @property
+    def client_lag(self) -> float:
+        """Seconds by which the client itself was late: actual minus intended send."""
+        return self.sent_s - self.intended_s
+
+    @property
+    def admitted(self) -> bool:
+        """Taken up by the server: neither shed nor answered with an HTTP error.
+
+        A request without any answer (timeout, cut) counts: it was not refused.
+        """
+        return self.outcome not in ("shed", "refused_connection") and self.status < 300
+
+    def is_good(self, slo_ttft: float, slo_tpot: float | None = None) -> bool:
+        """Whether it finished within every SLO (seconds); an undefined TPOT misses none."""
+        if self.outcome != "ok" or self.ttft is None or self.ttft > slo_ttft:
+            return False
+        return slo_tpot is None or self.tpot is None or self.tpot <= slo_tpot
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        values = asdict(self)
+        if self.token_times is not None:
+            values["token_times"] = [round(time, 6) for time in self.token_times]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RequestRecord:
+        """Reads `as_dict`'s form.
+
+        Raises:
+            ValueError: on a key that is not a field.
+        """
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown field of a request record: {sorted(unknown)}")
+        return cls(**values)

@@ -1,0 +1,335 @@
+"""Admission: refuse what cannot get its first token in time, before it costs anything.
+
+The decision compares a *predicted TTFT* with the class's budget. The prediction has three parts,
+each about one thing a request waits for:
+
+- prefill: prompt tokens queued ahead, and its own, over the measured rate at which the engine
+  drains queued prompt tokens while it is the tokens (not the slots) that bind;
+- slots and KV: when more sequences (or KV tokens) are ahead than the engine holds, the time until
+  enough of the running answers have ended, from their expected remaining lengths and the current
+  time per output token;
+- overhead: an upper quantile of how much later than predicted first tokens really came.
+
+Everything here is synchronous and pure: `now` comes from the caller's monotonic clock, randomness
+from an injected function. The shell (`serving/`) reports what the engine did through `bind`,
+`observe_step` and `close`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from forebay.policies.cost import Cost, CostModel
+from forebay.policies.ledger import Ledger, Sequence, Ticket
+from forebay.policies.prediction import Prediction, Wait, release_wait
+from forebay.policies.rates import DecayedRate, TrackedQuantile
+
+ShedReason = Literal["ttft_budget", "queue_full", "batch_share", "promise_kept", "draining"]
+
+INTERACTIVE, BATCH = "interactive", "batch"
+_RANKS = {INTERACTIVE: 0, BATCH: 1}
+_LONGEST_STEP_S = 10.0  # a longer gap is a stall or a suspended machine, not a rate
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPolicy:
+    """Promise for one class: TTFT budget and abort deadline, in seconds; its scheduling weight."""
+
+    ttft_s: float
+    deadline_s: float
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionConfig:
+    """Fixed limits of one replica.
+
+    Attributes:
+        classes: the promise for each class, by name.
+        slots: sequences the engine runs at once (`max_num_seqs`).
+        kv_tokens: tokens that the engine's KV blocks hold.
+        step_tokens: most prompt tokens the engine computes in one step.
+        margin: share of the budget kept for what the gate cannot see (proxy, router, network).
+        max_queued_tokens: hard bound on queued prompt tokens; None derives it from the measured
+            rate and the largest budget.
+    """
+
+    classes: Mapping[str, ClassPolicy]
+    slots: int
+    kv_tokens: int
+    step_tokens: int
+    margin: float = 0.25
+    max_queued_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The request may go to the engine, under this ticket."""
+
+    ticket: Ticket
+    predicted_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """The request is refused: why, what was predicted, and when it would fit (seconds)."""
+
+    reason: ShedReason
+    predicted_s: float
+    budget_s: float
+    retry_after_s: float
+
+
+Decision = Admitted | Shed
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What one engine step did for one sequence.
+
+    Attributes:
+        tokens: tokens generated in this step.
+        cached: prompt tokens that came from the prefix cache; None unless this is its first step.
+        ended: whether the sequence has finished.
+        natural: whether it finished by itself (a stop), not by a limit.
+    """
+
+    sequence: Sequence
+    tokens: int
+    cached: int | None = None
+    ended: bool = False
+    natural: bool = False
+
+
+class AdmissionController:
+    """Admission state of one replica."""
+
+    def __init__(
+        self, config: AdmissionConfig, cost_model: CostModel, jitter: Callable[[], float]
+    ) -> None:
+        """Start with nothing queued and rates unknown; `jitter` returns values in [0, 1)."""
+        self.config = config
+        self.costs = cost_model
+        self.ledger = Ledger(tuple(config.classes))
+        self.prefill_rate = DecayedRate(half_life_s=2.0)
+        self.step_rate = DecayedRate(half_life_s=1.0)
+        largest = max(policy.ttft_s for policy in config.classes.values())
+        self.overhead = TrackedQuantile(
+            quantile=0.9, step=0.02, ceiling=largest, half_life_s=20.0, value=0.02
+        )
+        self.draining = False
+        self._jitter = jitter
+        self._last_step_at: float | None = None
+        self._contended = False
+        self._drained = 0
+
+    # --- deciding -------------------------------------------------------------------------
+
+    def decide(self, cost: Cost, class_name: str, now: float) -> Decision:
+        """Admit (and enter in the ledger) or shed a request that arrived at `now`."""
+        policy = self.config.classes[class_name]
+        prediction = self.predict(cost, class_name, now)
+        reason = self._reason_to_shed(cost, class_name, prediction, now)
+        if reason is not None:
+            wait = self._time_until_fit(reason, cost, prediction, policy)
+            return Shed(reason, prediction.total_s, policy.ttft_s, wait)
+        ticket = Ticket(class_name, _RANKS[class_name], cost, now, policy.ttft_s, prediction.raw_s)
+        self.ledger.open(ticket, cost.output_tokens / cost.sequences)
+        return Admitted(ticket, prediction.total_s)
+
+    def predict(self, cost: Cost, class_name: str, now: float) -> Prediction:
+        """Seconds until a request arriving at `now` would see its first token."""
+        ahead_tokens, ahead_sequences = self._ahead_of(class_name)
+        rate = self.prefill_rate.rate
+        own_s = cost.prefill_tokens / rate if rate else 0.0
+        ahead_s = ahead_tokens / rate if rate else 0.0
+        wait = release_wait(
+            Wait(
+                slots=len(self.ledger.running)
+                + ahead_sequences
+                + min(cost.sequences, self.config.slots)
+                - self.config.slots,
+                kv_tokens=self.ledger.kv_tokens + cost.kv_tokens - self.config.kv_tokens,
+            ),
+            [(s.expected - s.produced, s.kv_tokens) for s in self.ledger.running],
+            total_tokens=self._mean_answer(cost),
+            capacity=self.config.slots,
+        )
+        return Prediction(ahead_s, own_s, wait * self.seconds_per_token, self.overhead.at(now))
+
+    @property
+    def seconds_per_token(self) -> float:
+        """Current time per output token of one running sequence, in seconds."""
+        rate = self.step_rate.rate
+        return 1.0 / rate if rate else 0.0
+
+    @property
+    def queue_bound(self) -> float:
+        """Hard bound on queued prompt tokens: set, or what drains within the largest budget."""
+        if self.config.max_queued_tokens is not None:
+            return float(self.config.max_queued_tokens)
+        if not self.prefill_rate.known:
+            return float("inf")
+        return self.prefill_rate.rate * max(p.ttft_s for p in self.config.classes.values())
+
+    def _ahead_of(self, class_name: str) -> tuple[int, int]:
+        """Queued (prompt tokens, sequences) that the engine serves before a new arrival."""
+        queued = self.ledger.queued
+        if class_name == INTERACTIVE and BATCH in queued:
+            # A batch prompt that is being computed keeps its place in the step's token budget.
+            started = min(queued[BATCH].prefill, self.config.step_tokens)
+            mine = queued[INTERACTIVE]
+            return mine.prefill + started, mine.sequences + min(queued[BATCH].sequences, 1)
+        return self.ledger.queued_prefill, self.ledger.queued_sequences
+
+    def _mean_answer(self, cost: Cost) -> float:
+        """Tokens that a typical answer now in the engine will have, for waits beyond one round."""
+        running = self.ledger.running
+        if not running:
+            return cost.output_tokens / cost.sequences
+        return sum(s.expected for s in running) / len(running)
+
+    def _reason_to_shed(
+        self, cost: Cost, class_name: str, prediction: Prediction, now: float
+    ) -> ShedReason | None:
+        if self.draining:
+            return "draining"
+        if self.ledger.idle:
+            return None  # refusing on an idle engine would refuse for ever
+        if self.ledger.queued_prefill + cost.prefill_tokens > self.queue_bound:
+            return "queue_full"
+        if prediction.total_s > self._allowance(class_name, prediction):
+            return "ttft_budget"
+        if class_name == BATCH and not self._batch_may_take(cost):
+            return "batch_share"
+        if class_name == INTERACTIVE and self._breaks_a_promise(prediction, now):
+            return "promise_kept"
+        return None
+
+    def _allowance(self, class_name: str, prediction: Prediction) -> float:
+        """Longest prediction that is admitted, in seconds.
+
+        A prompt whose own computation takes more than half of the budget could rarely or never
+        meet it; it is judged by the wait in front of it, so that long prompts stay servable.
+        """
+        budget = self.config.classes[class_name].ttft_s * (1.0 - self.config.margin)
+        return max(budget, budget / 2 + prediction.own_s + prediction.overhead_s)
+
+    def _batch_may_take(self, cost: Cost) -> bool:
+        """Whether batch in flight stays within half of the slots, kept so for interactive."""
+        in_flight = self.ledger.in_flight(BATCH)
+        return in_flight == 0 or in_flight + cost.sequences <= max(self.config.slots // 2, 1)
+
+    def _breaks_a_promise(self, prediction: Prediction, now: float) -> bool:
+        """Whether overtaking would push the longest-waiting batch request past its budget."""
+        if BATCH not in self.ledger.queued or not self.ledger.queued[BATCH].sequences:
+            return False
+        oldest = self.ledger.oldest_queued(BATCH)
+        if oldest is None:
+            return False
+        left = oldest.budget_s - (now - oldest.admitted_at)
+        # One already late is not saved by refusing others.
+        return 0.0 < left < prediction.raw_s
+
+    def _time_until_fit(
+        self, reason: ShedReason, cost: Cost, prediction: Prediction, policy: ClassPolicy
+    ) -> float:
+        """Seconds until the same request would fit, jittered upwards by as much again."""
+        excess = prediction.total_s - policy.ttft_s * (1.0 - self.config.margin)
+        if reason == "queue_full" and self.prefill_rate.known:
+            over = self.ledger.queued_prefill + cost.prefill_tokens - self.queue_bound
+            excess = max(excess, over / self.prefill_rate.rate)
+        elif reason == "draining":
+            excess = policy.ttft_s
+        # An overloaded replica frees room at the pace of its budget: a client back sooner than
+        # a quarter of it would mostly be refused again.
+        floor = policy.ttft_s / 4
+        return max(excess, floor) * (1.0 + self._jitter())
+
+    # --- learning -------------------------------------------------------------------------
+
+    def bind(self, ticket: Ticket, prompt_tokens: int, output_cap: int) -> Sequence:
+        """The engine received one sequence of a ticket: `prompt_tokens` are exact."""
+        expected = self.costs.outputs.expected_total(0, output_cap) if output_cap else 0.0
+        sequence = ticket.next_unbound()
+        if sequence is None:
+            return self.ledger.add_sequence(ticket, prompt_tokens, output_cap, expected)
+        self.ledger.bind(sequence, prompt_tokens, output_cap, expected)
+        return sequence
+
+    def observe_step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
+        """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
+        drained = 0
+        decoded = False
+        for output in outputs:
+            sequence = output.sequence
+            if sequence.state == "queued":
+                drained += self._first_token(output, now)
+            elif sequence.state == "running":
+                decoded = True
+            sequence.ticket.last_token_at = now
+            self._progress(output)
+        self._learn_rates(drained, decoded, engine_at)
+
+    def _first_token(self, output: StepOutput, now: float) -> int:
+        sequence = output.sequence
+        uncached = max(sequence.prompt - (output.cached or 0), 1)
+        self.ledger.start(sequence)
+        ticket = sequence.ticket
+        if ticket.first_token_at is None:
+            ticket.first_token_at = now
+            self.overhead.observe(now - ticket.admitted_at - ticket.predicted_s, now)
+        return uncached
+
+    def _progress(self, output: StepOutput) -> None:
+        sequence = output.sequence
+        if sequence.state != "running":
+            return
+        self.ledger.produce(sequence, output.tokens)
+        if output.ended:
+            self.end(sequence, natural=output.natural)
+
+    def end(self, sequence: Sequence, *, natural: bool) -> None:
+        """An answer has ended, by itself (`natural`) or at a limit; learn its length."""
+        if sequence.state == "running":
+            self.costs.outputs.observe(sequence.produced, censored=not natural)
+        self.ledger.end(sequence)
+
+    def _learn_rates(self, drained: int, decoded: bool, engine_at: float) -> None:
+        """Learn from the interval since the step before, by what bound the engine in it."""
+        self._drained += drained
+        if self._last_step_at is not None:
+            elapsed = engine_at - self._last_step_at
+            if elapsed <= 0.0:
+                return  # a further slice of the same step: vLLM hands on 128 outputs at a time
+            if elapsed < _LONGEST_STEP_S:
+                if self._contended:
+                    self.prefill_rate.add(self._drained, elapsed)
+                if decoded:
+                    self.step_rate.add(1.0, elapsed)
+        self._drained = 0
+        self._last_step_at = engine_at
+        self._contended = self._prefill_binds()
+
+    def _prefill_binds(self) -> bool:
+        """Whether prompts wait in the engine for the token budget, and not for slots."""
+        bound = self.ledger.queued_sequences
+        return bound > 0 and len(self.ledger.running) + bound <= self.config.slots
+
+    def close(self, ticket: Ticket) -> None:
+        """The request is over, however it ended; release what it still holds."""
+        self.ledger.close(ticket)
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError when a total or a bound does not hold."""
+        self.ledger.check_integrity()
+        assert self.prefill_rate.rate >= 0.0
+        assert 0.0 <= self.overhead.value <= self.overhead.ceiling
+
+    def __repr__(self) -> str:
+        return (
+            f"<AdmissionController {self.ledger!r} prefill={self.prefill_rate.rate:.0f}/s "
+            f"tpot={self.seconds_per_token * 1e3:.1f}ms overhead={self.overhead.value * 1e3:.0f}ms>"
+        )

@@ -1,0 +1,97 @@
+"""What a request will cost, in tokens, before it has been tokenized.
+
+Everything that affects the estimate lives here: the bytes-per-token ratio, learned from requests
+that were tokenized since, and the expected answer length (`outputs.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forebay.policies.outputs import OutputModel
+
+_RATIO_KEEP = 0.98  # weight that the learned ratio keeps for every request tokenized since
+_DEFAULT_BYTES_PER_TOKEN = 4.0  # English under BPE vocabularies; corrected by the first requests
+
+
+@dataclass(frozen=True, slots=True)
+class RequestShape:
+    """What can be read from a request's body without a tokenizer.
+
+    Attributes:
+        prompt_bytes: UTF-8 bytes of prompt text, over all prompts.
+        prompt_ids: tokens given as token ids, over all prompts.
+        prompts: prompts in the request (a list of prompts counts each).
+        samples: answers asked for per prompt (`n`, or `best_of` or beam width when larger).
+        max_tokens: the client's limit on each answer, in tokens; None when it set none.
+        generates: False for work that produces no tokens (embeddings, scores).
+    """
+
+    prompt_bytes: int
+    prompt_ids: int
+    prompts: int = 1
+    samples: int = 1
+    max_tokens: int | None = None
+    generates: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a request takes from a replica.
+
+    Attributes:
+        sequences: scheduler slots: prompts times samples.
+        prefill_tokens: prompt tokens to be computed, over all sequences.
+        output_tokens: tokens expected to be generated, over all sequences.
+        output_cap: most tokens one sequence may generate.
+    """
+
+    sequences: int
+    prefill_tokens: int
+    output_tokens: int
+    output_cap: int
+
+    @property
+    def kv_tokens(self) -> int:
+        """KV footprint when every sequence has ended as expected, in tokens."""
+        return self.prefill_tokens + self.output_tokens
+
+    @property
+    def prefill_per_sequence(self) -> int:
+        """Prompt tokens of one sequence, rounded up; at least 1."""
+        return max(1, -(-self.prefill_tokens // self.sequences))
+
+
+class CostModel:
+    """Learns bytes per token and answer lengths; prices requests in tokens."""
+
+    def __init__(self, context_tokens: int, default_output_tokens: int) -> None:
+        """Price for a model whose prompt and answer together hold `context_tokens`."""
+        self.context_tokens = context_tokens
+        self.outputs = OutputModel(default_output_tokens)
+        self._bytes = _DEFAULT_BYTES_PER_TOKEN
+        self._tokens = 1.0
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Learned bytes of prompt text per token."""
+        return self._bytes / self._tokens
+
+    def price(self, shape: RequestShape) -> Cost:
+        """Estimate the cost of a request of this shape."""
+        sequences = max(shape.prompts * shape.samples, 1)
+        prompt = shape.prompt_ids + round(shape.prompt_bytes / self.bytes_per_token)
+        prefill = max(prompt, shape.prompts, 1) * shape.samples
+        room = max(self.context_tokens - prefill // sequences, 1)
+        cap = min(shape.max_tokens, room) if shape.max_tokens is not None else room
+        if not shape.generates:
+            cap = 0
+        expected = self.outputs.expected_total(0, cap) if cap else 0.0
+        return Cost(sequences, prefill, round(expected * sequences), cap)
+
+    def observe_prompt(self, prompt_bytes: int, tokens: int) -> None:
+        """Learn the ratio from `prompt_bytes` of text that became `tokens`."""
+        if prompt_bytes <= 0 or tokens <= 0:
+            return
+        self._bytes = self._bytes * _RATIO_KEEP + prompt_bytes
+        self._tokens = self._tokens * _RATIO_KEEP + tokens

@@ -1,0 +1,210 @@
+"""What a replica has promised and not yet delivered: tickets and their sequences.
+
+A ticket is one admitted request, a sequence one answer of it. A sequence is *queued* until its
+first token, *running* after it, and *ended* once finished or aborted. Everything that changes the
+totals (`queued_prefill`, `queued_sequences`, `running`, `kv_tokens`) stands in this file, and
+`check_integrity` recomputes them from the tickets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from forebay.policies.cost import Cost
+
+SequenceState = Literal["queued", "running", "ended"]
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One answer being made.
+
+    Attributes:
+        ticket: the request it belongs to.
+        prompt: prompt tokens, estimated until `bind`.
+        prefill: prompt tokens still to be computed (those not in the prefix cache).
+        cap: most tokens it may generate.
+        expected: tokens it is expected to end with.
+        produced: tokens generated so far.
+        bound: whether the engine has it, so that `prompt` is exact.
+    """
+
+    ticket: Ticket
+    prompt: int
+    prefill: int
+    cap: int
+    expected: float
+    produced: int = 0
+    bound: bool = False
+    state: SequenceState = "queued"
+
+    @property
+    def kv_tokens(self) -> int:
+        """KV footprint by the time it ends, in tokens."""
+        return self.prompt + max(round(self.expected), self.produced)
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One admitted request and the promise made for it.
+
+    Attributes:
+        class_name: `interactive` or `batch`.
+        rank: order in the engine's queue; smaller goes first.
+        cost: what admission charged for it.
+        admitted_at: seconds on the caller's clock.
+        budget_s: seconds from `admitted_at` within which the first token was promised.
+        predicted_s: raw predicted seconds to the first token, without the learned correction.
+        sequences: its answers, in the order in which the engine receives them.
+    """
+
+    class_name: str
+    rank: int
+    cost: Cost
+    admitted_at: float
+    budget_s: float
+    predicted_s: float
+    sequences: list[Sequence] = field(default_factory=list)
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+    closed: bool = False
+    prompt_bytes: int = 0
+
+    def next_unbound(self) -> Sequence | None:
+        """The first sequence that the engine has not received yet."""
+        return next((s for s in self.sequences if not s.bound and s.state == "queued"), None)
+
+
+@dataclass(slots=True)
+class ClassTotals:
+    """Queued work of one class: prompt tokens to compute and sequences."""
+
+    prefill: int = 0
+    sequences: int = 0
+
+
+class Ledger:
+    """Running totals over the open tickets of one replica."""
+
+    def __init__(self, class_names: tuple[str, ...]) -> None:
+        self.tickets: dict[Ticket, None] = {}
+        self.running: dict[Sequence, None] = {}
+        self.queued: dict[str, ClassTotals] = {name: ClassTotals() for name in class_names}
+        self.kv_tokens = 0
+        self.charged = 0
+
+    @property
+    def queued_prefill(self) -> int:
+        """Prompt tokens of admitted requests still to be computed."""
+        return sum(total.prefill for total in self.queued.values())
+
+    @property
+    def queued_sequences(self) -> int:
+        """Admitted sequences without a first token."""
+        return sum(total.sequences for total in self.queued.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued or running."""
+        return not self.tickets
+
+    def in_flight(self, class_name: str) -> int:
+        """Sequences of a class, queued or running."""
+        running = sum(1 for s in self.running if s.ticket.class_name == class_name)
+        return self.queued[class_name].sequences + running
+
+    def oldest_queued(self, class_name: str) -> Ticket | None:
+        """The class's ticket that has waited longest for its first token."""
+        for ticket in self.tickets:
+            if ticket.class_name == class_name and ticket.first_token_at is None:
+                return ticket
+        return None
+
+    def open(self, ticket: Ticket, expected_output: float) -> None:
+        """Enter a ticket with the sequences that its cost names."""
+        prompt = ticket.cost.prefill_per_sequence
+        for _ in range(ticket.cost.sequences):
+            sequence = Sequence(ticket, prompt, prompt, ticket.cost.output_cap, expected_output)
+            ticket.sequences.append(sequence)
+            self._enqueue(sequence)
+        self.tickets[ticket] = None
+
+    def bind(self, sequence: Sequence, prompt: int, cap: int, expected: float) -> None:
+        """Correct a queued sequence by what the engine received, in tokens."""
+        self._dequeue(sequence)
+        sequence.bound, sequence.prompt, sequence.prefill = True, prompt, prompt
+        sequence.cap, sequence.expected = cap, expected
+        self._enqueue(sequence)
+
+    def add_sequence(self, ticket: Ticket, prompt: int, cap: int, expected: float) -> Sequence:
+        """Enter a sequence that the estimate did not foresee (it is charged all the same)."""
+        sequence = Sequence(ticket, prompt, prompt, cap, expected, bound=True)
+        ticket.sequences.append(sequence)
+        self._enqueue(sequence)
+        return sequence
+
+    def start(self, sequence: Sequence) -> None:
+        """The first token is out: queued becomes running."""
+        self._dequeue(sequence)
+        self.kv_tokens += sequence.kv_tokens
+        self.charged += sequence.prefill
+        sequence.state = "running"
+        self.running[sequence] = None
+
+    def produce(self, sequence: Sequence, tokens: int) -> None:
+        """Count generated tokens."""
+        self.kv_tokens -= sequence.kv_tokens
+        sequence.produced += tokens
+        self.kv_tokens += sequence.kv_tokens
+
+    def end(self, sequence: Sequence) -> None:
+        """Release what a sequence still holds; a second call changes nothing."""
+        if sequence.state == "queued":
+            self._dequeue(sequence)
+        elif sequence.state == "running":
+            del self.running[sequence]
+            self.kv_tokens -= sequence.kv_tokens
+            self.charged -= sequence.prefill
+        sequence.state = "ended"
+
+    def close(self, ticket: Ticket) -> None:
+        """Release everything a ticket still holds; a second call changes nothing."""
+        if ticket.closed:
+            return
+        ticket.closed = True
+        for sequence in ticket.sequences:
+            self.end(sequence)
+        del self.tickets[ticket]
+
+    def _enqueue(self, sequence: Sequence) -> None:
+        totals = self.queued[sequence.ticket.class_name]
+        totals.prefill += sequence.prefill
+        totals.sequences += 1
+        self.charged += sequence.prefill
+        self.kv_tokens += sequence.kv_tokens
+
+    def _dequeue(self, sequence: Sequence) -> None:
+        totals = self.queued[sequence.ticket.class_name]
+        totals.prefill -= sequence.prefill
+        totals.sequences -= 1
+        self.charged -= sequence.prefill
+        self.kv_tokens -= sequence.kv_tokens
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError when a total differs from what the tickets add up to."""
+        sequences = [s for ticket in self.tickets for s in ticket.sequences]
+        for name, totals in self.queued.items():
+            queued = [s for s in sequences if s.state == "queued" and s.ticket.class_name == name]
+            assert totals.sequences == len(queued), (name, totals, len(queued))
+            assert totals.prefill == sum(s.prefill for s in queued), (name, totals)
+        assert set(self.running) == {s for s in sequences if s.state == "running"}
+        live = [s for s in sequences if s.state != "ended"]
+        assert self.kv_tokens == sum(s.kv_tokens for s in live), self.kv_tokens
+        assert self.charged == sum(s.prefill for s in live), self.charged
+
+    def __repr__(self) -> str:
+        return (
+            f"<Ledger queued={self.queued_sequences} ({self.queued_prefill} tokens) "
+            f"running={len(self.running)} kv={self.kv_tokens}>"
+        )

@@ -1,0 +1,1 @@
+"""Ray Serve and vLLM adapters: the only package that imports them."""

@@ -1,0 +1,103 @@
+"""From a service spec to a Ray Serve application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from forebay.serving import environment
+from forebay.spec.placement import placement_bundles
+from forebay.spec.service import ServiceSpec
+
+INGRESS_DEPLOYMENT = "ForebayIngress"
+_HEALTH_PERIOD_S = 2.0
+# A saturated replica answers late, and a restart would only add to the load (ray#54070).
+_HEALTH_TIMEOUT_S = 60.0
+_UNBOUNDED = 10**9  # the gate bounds, in tokens; Serve must not queue in front of it
+
+
+def llm_config(spec: ServiceSpec) -> Any:
+    """Ray Serve LLM's configuration for this spec."""
+    from ray.serve.config import RequestRouterConfig
+    from ray.serve.llm import LLMConfig
+
+    from forebay.serving.router import ForebayRequestRouter
+    from forebay.serving.server import SPEC_KEY, ForebayServer
+
+    source = spec.model.source_path
+    hardware: dict[str, Any] = (
+        {"accelerator_config": {"kind": "cpu"}}
+        if spec.hardware.is_cpu
+        else {"accelerator_type": spec.hardware.accelerator}
+    )
+    return LLMConfig(
+        model_loading_config={
+            "model_id": spec.model.id,
+            "model_source": str(source) if source is not None else spec.model.source,
+        },
+        engine_kwargs=engine_kwargs(spec),
+        placement_group_config={"bundles": placement_bundles(spec)},
+        runtime_env={"env_vars": environment.replica_variables(spec)},
+        server_cls=ForebayServer,
+        experimental_configs={SPEC_KEY: spec},
+        deployment_config={
+            "name": spec.name,
+            "ray_actor_options": {"num_cpus": 0},  # the engine's bundles hold the cores
+            "max_ongoing_requests": _UNBOUNDED,
+            "health_check_period_s": _HEALTH_PERIOD_S,
+            "health_check_timeout_s": _HEALTH_TIMEOUT_S,
+            "graceful_shutdown_timeout_s": spec.server.drain,
+            "graceful_shutdown_wait_loop_s": 0.5,
+            "request_router_config": RequestRouterConfig(
+                request_router_class=ForebayRequestRouter,
+                request_routing_stats_period_s=environment.STATS_PERIOD_S,
+            ),
+            **_replicas(spec),
+        },
+        **hardware,
+    )
+
+
+def engine_kwargs(spec: ServiceSpec) -> dict[str, Any]:
+    """The engine's arguments: the file's own, and the few that Forebay sets."""
+    kwargs = {**spec.model.engine_args, "scheduling_policy": "priority"}
+    if spec.hardware.is_cpu:
+        kwargs["kv_cache_memory_bytes"] = spec.hardware.kv_cache
+    return kwargs
+
+
+def _replicas(spec: ServiceSpec) -> dict[str, Any]:
+    if spec.scaling.min == spec.scaling.max:
+        return {"num_replicas": spec.scaling.min, "autoscaling_config": None}
+    slots = spec.model.engine_args.get("max_num_seqs", 256)
+    return {
+        "autoscaling_config": {
+            "min_replicas": spec.scaling.min,
+            "max_replicas": spec.scaling.max,
+            "target_ongoing_requests": slots,
+        }
+    }
+
+
+def build(spec: ServiceSpec) -> Any:
+    """The application: replicas that HAProxy streams to, and the ingress that picks among them.
+
+    Decision record 0003 says why the ingress is attached by the hook that Ray uses itself.
+    """
+    from ray import serve
+    from ray.llm._internal.serve.core.ingress.builder import (
+        _build_direct_streaming_llm_deployment,
+    )
+
+    from forebay.serving.ingress import ForebayIngress
+
+    replicas = _build_direct_streaming_llm_deployment(llm_config(spec), name_prefix="")
+    ingress = serve.deployment(
+        serve.ingress()(ForebayIngress),
+        name=INGRESS_DEPLOYMENT,
+        max_ongoing_requests=_UNBOUNDED,
+        ray_actor_options={
+            "num_cpus": 0,
+            "runtime_env": {"env_vars": environment.replica_variables(spec)},
+        },
+    ).bind(server=replicas)
+    return replicas._with_ingress_request_router(ingress)

@@ -1,0 +1,238 @@
+"""Reading a request's body: what it asks for, without a tokenizer, within limits.
+
+Refusals here take no engine time: size, JSON, nesting, numbers out of range, prompts that cannot
+fit whatever the tokenizer makes of them. What this cannot judge (types, unknown fields, the exact
+prompt length) is left to vLLM, which answers 400 before its engine sees anything.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from forebay.policies.admission import BATCH, INTERACTIVE
+from forebay.policies.cost import RequestShape
+from forebay.serving.errors import RequestRefusedError
+
+_BYTES_PER_MESSAGE = 16  # role and separators that a chat template adds, about four tokens
+_BYTES_PER_IMAGE = 4096  # an image is about a thousand tokens in current models
+_COMPLETIONS_DEFAULT_TOKENS = 16  # OpenAI's (and vLLM's) default for /v1/completions
+CLASS_HEADER = b"x-forebay-class"
+
+
+@dataclass(frozen=True, slots=True)
+class InputLimits:
+    """What a request may ask for.
+
+    Attributes:
+        max_body: bytes.
+        max_depth: nesting of objects and arrays in the body.
+        max_samples: answers per request: prompts times `n`.
+        context_tokens: prompt and answer together.
+        max_output_tokens: most tokens one answer may ask for; None: the context.
+        longest_token: bytes of the longest token, so that some prompts are known not to fit.
+    """
+
+    max_body: int
+    max_depth: int
+    max_samples: int
+    context_tokens: int
+    max_output_tokens: int | None
+    longest_token: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """What a costed request asks for."""
+
+    shape: RequestShape
+    class_name: str
+    stream: bool
+
+
+def parse_request(
+    path: str, body: bytes, limits: InputLimits, class_header: bytes | None
+) -> ParsedRequest:
+    """Read a costed request.
+
+    Raises:
+        RequestRefusedError: 400 with the field that is wrong.
+    """
+    data = _parse_json(body, limits.max_depth)
+    shape = _shape(path, data, limits)
+    _check_fits(shape, limits)
+    return ParsedRequest(shape, _class_of(data, class_header), data.get("stream") is True)
+
+
+def _parse_json(body: bytes, max_depth: int) -> dict[str, Any]:
+    try:
+        data = json.loads(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RequestRefusedError(
+            400, f"The body is not valid UTF-8: {error.reason} at byte {error.start}.", "bad_utf8"
+        ) from error
+    except RecursionError as error:
+        raise _too_deep(max_depth) from error
+    except ValueError as error:
+        raise RequestRefusedError(400, f"The body is not valid JSON: {error}.", "bad_json") from (
+            error
+        )
+    if not isinstance(data, dict):
+        raise RequestRefusedError(400, "The body must be a JSON object.", "bad_json")
+    if _deeper_than(data, max_depth):
+        raise _too_deep(max_depth)
+    return data
+
+
+def _too_deep(max_depth: int) -> RequestRefusedError:
+    return RequestRefusedError(
+        400, f"The body is nested more than {max_depth} levels deep.", "too_deep"
+    )
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    """Whether JSON is nested deeper than `limit` levels; never recurses."""
+    level = [value]
+    for _ in range(limit):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(v for v in item.values() if isinstance(v, dict | list))
+            elif not {dict, list}.isdisjoint(map(type, item)):  # a million token ids pass fast
+                below.extend(v for v in item if isinstance(v, dict | list))
+        if not below:
+            return False
+        level = below
+    return True
+
+
+def _shape(path: str, data: dict[str, Any], limits: InputLimits) -> RequestShape:
+    if data.get("background") is True:
+        raise RequestRefusedError(
+            400, "background is not supported: wait for the answer.", "unsupported", "background"
+        )
+    if path == "/v1/completions":
+        text, ids, prompts = _prompts(data.get("prompt"))
+        max_tokens = _count(data, "max_tokens", limits)
+        if max_tokens is None:
+            max_tokens = _COMPLETIONS_DEFAULT_TOKENS
+    else:
+        text, ids, prompts = _conversation(data), 0, 1
+        max_tokens = _first_count(
+            data, ("max_completion_tokens", "max_output_tokens", "max_tokens"), limits
+        )
+    return RequestShape(text, ids, prompts, _samples(data, prompts, limits), max_tokens)
+
+
+def _first_count(data: dict[str, Any], fields: tuple[str, ...], limits: InputLimits) -> int | None:
+    counts = [_count(data, field, limits) for field in fields]
+    return next((count for count in counts if count is not None), None)
+
+
+def _count(data: dict[str, Any], field: str, limits: InputLimits) -> int | None:
+    """A limit on output tokens, checked; None when absent or not a number (vLLM will say)."""
+    value = data.get(field)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    most = limits.max_output_tokens or limits.context_tokens
+    if value < 1:
+        raise RequestRefusedError(
+            400, f"{field} must be at least 1, and is {value}.", "out_of_range", field
+        )
+    if value > most:
+        raise RequestRefusedError(
+            400,
+            f"{field} is {value}; at most {most} tokens can be asked for here.",
+            "out_of_range",
+            field,
+        )
+    return value
+
+
+def _samples(data: dict[str, Any], prompts: int, limits: InputLimits) -> int:
+    samples = 1
+    for field in ("n", "best_of"):
+        value = data.get(field)
+        if isinstance(value, bool) or not isinstance(value, int):
+            continue
+        if value < 1:
+            raise RequestRefusedError(
+                400, f"{field} must be at least 1, and is {value}.", "out_of_range", field
+            )
+        samples = max(samples, value)
+    if samples * prompts > limits.max_samples:
+        of_prompts = f" for each of {prompts} prompts" if prompts > 1 else ""
+        raise RequestRefusedError(
+            400,
+            f"{samples} answers{of_prompts} are asked for; at most {limits.max_samples} answers "
+            "can be asked for in one request.",
+            "out_of_range",
+            "n" if samples > 1 else "prompt",
+        )
+    return samples
+
+
+def _prompts(prompt: Any) -> tuple[int, int, int]:
+    """(bytes of text, token ids, prompts) of a completions `prompt`."""
+    if isinstance(prompt, str):
+        return _utf8(prompt), 0, 1
+    if not isinstance(prompt, list) or not prompt:
+        return 0, 0, 1
+    if isinstance(prompt[0], int):
+        return 0, len(prompt), 1
+    text = sum(_utf8(p) for p in prompt if isinstance(p, str))
+    ids = sum(len(p) for p in prompt if isinstance(p, list))
+    return text, ids, len(prompt)
+
+
+def _conversation(data: dict[str, Any]) -> int:
+    """Bytes of everything that a chat template puts into the prompt."""
+    size = 0
+    for field in ("messages", "input", "system", "instructions"):
+        size += _text(data.get(field))
+    for field in ("tools", "functions"):
+        if data.get(field):
+            size += len(json.dumps(data[field], ensure_ascii=False))
+    return size
+
+
+def _text(value: Any) -> int:
+    """Bytes of text in a message, a list of messages, or a list of content parts."""
+    if isinstance(value, str):
+        return _utf8(value)
+    if isinstance(value, list):
+        return sum(_text(item) for item in value)
+    if not isinstance(value, dict):
+        return 0
+    if "image_url" in value or value.get("type") in {"image", "input_image"}:
+        return _BYTES_PER_IMAGE
+    size = _BYTES_PER_MESSAGE if "role" in value else 0
+    size += sum(_text(value.get(key)) for key in ("content", "text", "output", "arguments"))
+    for call in value.get("tool_calls") or ():
+        size += len(json.dumps(call, ensure_ascii=False))
+    return size
+
+
+def _utf8(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _check_fits(shape: RequestShape, limits: InputLimits) -> None:
+    """Refuse what is longer than the context however well it is tokenized."""
+    least = shape.prompt_ids + shape.prompt_bytes // max(limits.longest_token, 1)
+    if least <= limits.context_tokens * shape.prompts:
+        return
+    raise RequestRefusedError(
+        400,
+        f"The prompt has at least {least} tokens; this model's context holds "
+        f"{limits.context_tokens}.",
+        "context_length_exceeded",
+        "prompt",
+    )
+
+
+def _class_of(data: dict[str, Any], class_header: bytes | None) -> str:
+    if class_header == b"batch" or data.get("service_tier") == "flex":
+        return BATCH
+    return INTERACTIVE

@@ -1,0 +1,101 @@
+"""vLLM with the tap in it.
+
+`AsyncLLM` is subclassed at two points that every request of every route passes. Both are vLLM
+internals of the pinned version; decision record 0004 says why they and not `generate`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
+from vllm.v1.engine import EngineCoreRequest, FinishReason
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.executor.abstract import Executor
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from forebay.serving.tap import EngineTap
+
+STOP = FinishReason.STOP
+
+
+class TappedLLM(AsyncLLM):
+    """AsyncLLM whose requests and steps go through an `EngineTap` once one is attached."""
+
+    tap: EngineTap | None = None
+
+    async def _add_request(self, request: EngineCoreRequest, *args: Any, **kwargs: Any) -> None:
+        if self.tap is not None:
+            self.tap.on_add(request)
+        await super()._add_request(request, *args, **kwargs)
+
+    def attach(self, tap: EngineTap) -> None:
+        """Send every engine request and step through `tap` from now on."""
+        self.tap = tap
+        process = self.output_processor.process_outputs
+
+        def process_outputs(outputs: Any, engine_at: float | None = None, stats: Any = None) -> Any:
+            tap.on_step(outputs, engine_at)
+            processed = process(outputs, engine_at, stats)
+            if processed.reqs_to_abort:  # answers that a stop string ended, here and not there
+                tap.on_stopped(processed.reqs_to_abort)
+            return processed
+
+        self.output_processor.process_outputs = process_outputs
+
+
+class _KvUsage(StatLoggerBase):
+    """Keeps the scheduler's last reading of KV usage; reads nothing else."""
+
+    def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+        self.usage = 0.0
+        _KvUsage.latest = self
+
+    latest: _KvUsage | None = None
+
+    def record(
+        self,
+        scheduler_stats: Any,
+        iteration_stats: Any,
+        mm_cache_stats: Any = None,
+        engine_idx: int = 0,
+    ) -> None:
+        """Take one step's statistics."""
+        if scheduler_stats is not None:
+            self.usage = scheduler_stats.kv_cache_usage
+
+    def log_engine_initialized(self) -> None:
+        """Nothing to say."""
+
+
+def kv_usage() -> float:
+    """Share of KV blocks in use after the last step, 0 to 1."""
+    return _KvUsage.latest.usage if _KvUsage.latest is not None else 0.0
+
+
+class ForebayEngine(VLLMEngine):
+    """Ray Serve LLM's vLLM engine, built around `TappedLLM`."""
+
+    def _start_async_llm_engine(
+        self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any
+    ) -> TappedLLM:
+        vllm_engine_config.parallel_config.placement_group = placement_group
+        loggers: list[Any] = [_KvUsage]
+        if not vllm_engine_args.disable_log_stats:
+            from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
+
+            loggers.append(RayPrometheusStatLogger)
+        return TappedLLM(
+            vllm_config=vllm_engine_config,
+            executor_class=Executor.get_class(vllm_engine_config),
+            log_requests=vllm_engine_args.enable_log_requests,
+            log_stats=not vllm_engine_args.disable_log_stats,
+            stat_loggers=loggers,
+        )
+
+    @property
+    def client(self) -> TappedLLM:
+        """The running engine."""
+        client = self._engine_client
+        assert isinstance(client, TappedLLM), "the engine has not started"
+        return client

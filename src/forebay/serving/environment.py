@@ -1,0 +1,89 @@
+"""What Ray and vLLM read from the environment, set before either is imported.
+
+Ray Serve takes its data-plane settings from environment variables in every process of the cluster:
+the driver, the controller, the proxies and the replicas. `prepare` sets them here for processes
+that this one starts; `variables` goes into Ray's `runtime_env` for the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from forebay.spec.service import ServiceSpec
+
+# Read by HAProxy's Lua and copied to the router; a hint for prefix affinity.
+SESSION_HEADER = "x-session-id"
+
+STATS_PERIOD_S = 0.5  # how often replicas publish to routers; Ray polls them
+
+# Bodies up to this size are routed whole; each HAProxy connection may hold two buffers of it.
+_ROUTED_BODY_BYTES = 1024 * 1024
+
+_DATA_PLANE = {
+    # vLLM's own app in the replica, streamed to by HAProxy without Python between.
+    "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
+    "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": "1",
+    "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_BUFSIZE": str(_ROUTED_BODY_BYTES),
+    "RAY_SERVE_SESSION_ID_HEADER_KEY": SESSION_HEADER,
+    # The gate counts every request already; HAProxy's log line a request, parsed in Python, would
+    # count it a second time.
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+}
+
+# Only for replicas: a driver without an event loop of its own needs Serve's separate one.
+_REPLICA = {
+    # One event loop for Serve's shell and vLLM's app: a hop between threads for every streamed
+    # chunk costs more than the chunk.
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+}
+
+_QUIET = {
+    # Ray starts workers at nice 15, made for batch work that gives way to a desktop.
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def replica_variables(spec: ServiceSpec) -> dict[str, str]:
+    """Environment of replicas and the ingress."""
+    return {**variables(spec), **_REPLICA}
+
+
+def variables(spec: ServiceSpec) -> dict[str, str]:
+    """Environment of every process of the cluster that serves this spec."""
+    env = {**_DATA_PLANE, **_QUIET}
+    if spec.model.source_path is not None:
+        env["HF_HUB_OFFLINE"] = "1"  # a local model asks no hub anything
+    return env
+
+
+def prepare(spec: ServiceSpec) -> Path:
+    """Set the environment of this process for a cluster that it starts itself.
+
+    Returns:
+        A fresh folder for HAProxy's configuration and sockets, so that two services on one
+        machine do not write over each other's.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="forebay-"))
+    os.environ.update(variables(spec))
+    os.environ.update(
+        {
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+            "RAY_SERVE_HAPROXY_NBTHREAD": str(min(os.cpu_count() or 1, 4)),
+        }
+    )
+    return folder

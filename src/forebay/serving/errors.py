@@ -1,0 +1,82 @@
+"""OpenAI's error shape, for everything that goes wrong before, in or behind vLLM."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from forebay.serving.asgi import Headers, Send, send_response
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+class RequestRefusedError(Exception):
+    """A request that is answered with an error and never reaches the engine.
+
+    Attributes:
+        status: HTTP status, 4xx or 5xx.
+        message: what is wrong and how to mend it.
+        code: machine-readable reason.
+        param: the field that is wrong, if it is one field.
+    """
+
+    def __init__(self, status: int, message: str, code: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+
+
+def error_type(status: int) -> str:
+    """OpenAI's error type for an HTTP status."""
+    default = "invalid_request_error" if status < 500 else "server_error"
+    return _TYPES.get(status, default)
+
+
+def error_body(status: int, message: str, code: str | None, param: str | None = None) -> bytes:
+    """The JSON body of an error."""
+    error = {"message": message, "type": error_type(status), "param": param, "code": code}
+    return json.dumps({"error": error}).encode()
+
+
+async def send_error(
+    send: Send,
+    status: int,
+    message: str,
+    code: str | None,
+    *,
+    param: str | None = None,
+    headers: Headers = (),
+) -> None:
+    """Answer with an error in OpenAI's shape."""
+    await send_response(send, status, error_body(status, message, code, param), headers)
+
+
+def shaped(status: int, body: bytes) -> bytes:
+    """An error body in OpenAI's shape: as it came if it has it, rewritten if not."""
+    try:
+        parsed: Any = json.loads(body) if body else None
+    except ValueError:
+        parsed = body.decode("utf-8", "replace")
+    if isinstance(parsed, dict):
+        error = parsed.get("error")
+        if isinstance(error, dict) and isinstance(error.get("message"), str):
+            return _with_string_code(error, status, body)
+        parsed = parsed.get("detail", parsed.get("message", parsed))
+    message = parsed if isinstance(parsed, str) and parsed else json.dumps(parsed)
+    return error_body(status, message if parsed else f"HTTP {status}", None)
+
+
+def _with_string_code(error: dict[str, Any], status: int, body: bytes) -> bytes:
+    """VLLM repeats the status as `code`; OpenAI's clients expect a string or null there."""
+    if not isinstance(error.get("code"), int):
+        return body
+    return error_body(status, error["message"], None, error.get("param"))

@@ -1,0 +1,320 @@
+"""The gate: every HTTP request of a replica passes here before vLLM's app sees it.
+
+A costed request is read, priced and admitted or shed; what is admitted runs under a ticket that
+the engine tap finds through the task's context. The gate holds back a response's first bytes until
+there is a token to send, so a request that misses its deadline, or an engine that refuses late,
+is answered with a proper status and not inside a 200.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+from forebay.observability import catalogue
+from forebay.policies.admission import AdmissionController, Admitted, Shed
+from forebay.policies.ledger import Ticket
+from forebay.serving.asgi import (
+    App,
+    BodyTooLargeError,
+    ClientGoneError,
+    Headers,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    header,
+    read_body,
+    replay,
+)
+from forebay.serving.bodies import CLASS_HEADER, InputLimits, ParsedRequest, parse_request
+from forebay.serving.errors import RequestRefusedError, send_error, shaped
+from forebay.serving.routes import Access, access
+from forebay.serving.tap import CURRENT_TICKET, EngineTap
+from forebay.serving.telemetry import Telemetry
+
+_LONGEST_RETRY_S = 60.0  # OpenAI's client ignores a longer Retry-After
+_SSE_ERROR = (b'data: {"error"', b'data: {"object":"error"')
+
+_SHED_TEXT = {
+    "ttft_budget": "the first token would take {predicted:.1f} s; {budget:.1f} s is promised",
+    "queue_full": "the queue is full",
+    "batch_share": "batch requests have the share of the replica that is theirs",
+    "promise_kept": "serving this now would break a promise made to an earlier request",
+    "draining": "this replica is about to stop",
+}
+
+
+class Gate:
+    """ASGI app in front of vLLM's app."""
+
+    def __init__(
+        self,
+        app: App,
+        admission: AdmissionController,
+        tap: EngineTap,
+        limits: InputLimits,
+        telemetry: Telemetry,
+        clock: Callable[[], float],
+    ) -> None:
+        self.app = app
+        self.admission = admission
+        self._tap = tap
+        self._limits = limits
+        self._telemetry = telemetry
+        self._clock = clock
+
+    @property
+    def routes(self) -> list[Any]:
+        """The wrapped app's routes, which Ray Serve reads for its route names."""
+        return list(getattr(self.app, "routes", []))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        kind = access(path)
+        try:
+            if kind is Access.CLOSED:
+                raise RequestRefusedError(
+                    404, f"No such path: {scope['method']} {path}.", "unknown_path"
+                )
+            if scope["method"] != "POST":
+                await self.app(scope, receive, ErrorShaper(send).send)
+                return
+            body = await self._body(scope, receive)
+            if kind is Access.COSTED:
+                await self._costed(scope, body, receive, send)
+            else:
+                await self.app(scope, replay(body, receive), ErrorShaper(send).send)
+        except RequestRefusedError as refusal:
+            await send_error(
+                send, refusal.status, refusal.message, refusal.code, param=refusal.param
+            )
+        except ClientGoneError:
+            return
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        limit = self._limits.max_body
+        content_type = header(scope, b"content-type")
+        if content_type is not None and not _is_json(content_type):
+            raise RequestRefusedError(
+                415, "Send the body as application/json.", "unsupported_media_type"
+            )
+        length = header(scope, b"content-length")
+        try:
+            if length is not None and length.isdigit() and int(length) > limit:
+                raise BodyTooLargeError
+            return await read_body(receive, limit)
+        except BodyTooLargeError:
+            raise RequestRefusedError(
+                413, f"The body is longer than {limit} bytes.", "body_too_large"
+            ) from None
+
+    async def _costed(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        arrived = self._clock()
+        request = parse_request(scope["path"], body, self._limits, header(scope, CLASS_HEADER))
+        self._telemetry.count(catalogue.OFFERED, request.class_name)
+        if _is_retry(scope):
+            self._telemetry.count(catalogue.RETRIED, request.class_name)
+        cost = self.admission.costs.price(request.shape)
+        decision = self.admission.decide(cost, request.class_name, arrived)
+        if isinstance(decision, Shed):
+            self._telemetry.count(catalogue.SHED, request.class_name, decision.reason)
+            await self._refuse(send, decision)
+            return
+        await self._admitted(scope, replay(body, receive), send, request, decision)
+
+    async def _refuse(self, send: Send, shed: Shed) -> None:
+        text = _SHED_TEXT[shed.reason].format(predicted=shed.predicted_s, budget=shed.budget_s)
+        await send_error(
+            send,
+            429,
+            f"Not admitted: {text}. Retry after {shed.retry_after_s:.1f} s.",
+            shed.reason,
+            headers=retry_headers(shed.retry_after_s),
+        )
+
+    async def _admitted(
+        self, scope: Scope, receive: Receive, send: Send, request: ParsedRequest, admitted: Admitted
+    ) -> None:
+        ticket = admitted.ticket
+        if request.shape.prompts == 1:
+            ticket.prompt_bytes = request.shape.prompt_bytes
+        self._telemetry.count(catalogue.ADMITTED, ticket.class_name)
+        self._telemetry.sample(catalogue.PREDICTED, ticket.class_name, admitted.predicted_s)
+        reset = CURRENT_TICKET.set(ticket)
+        outcome = "error"
+        try:
+            outcome = await self._run(scope, receive, ErrorShaper(send), ticket)
+        except asyncio.CancelledError:
+            outcome = "disconnected"
+            raise
+        finally:
+            CURRENT_TICKET.reset(reset)
+            self._finish(ticket, outcome)
+
+    async def _run(
+        self, scope: Scope, receive: Receive, shaper: ErrorShaper, ticket: Ticket
+    ) -> str:
+        """Run vLLM's app under the class's deadline; returns how it ended."""
+        deadline_s = self.admission.config.classes[ticket.class_name].deadline_s
+        try:
+            async with asyncio.timeout(deadline_s) as deadline:
+                shaper.on_first_body = lambda: deadline.reschedule(None)
+                await self.app(scope, receive, shaper.send)
+        except TimeoutError:
+            if shaper.started:
+                raise
+            await send_error(
+                shaper.raw_send,
+                503,
+                f"No first token within {deadline_s:.1f} s; the request was aborted.",
+                "deadline_exceeded",
+                headers=retry_headers(deadline_s / 2),
+            )
+            return "deadline"
+        if not shaper.started or any(s.state != "ended" for s in ticket.sequences):
+            # vLLM's handlers return quietly when the client is gone, and abort in the engine.
+            return "disconnected" if ticket.first_token_at or not shaper.started else "rejected"
+        return "ok"
+
+    def _finish(self, ticket: Ticket, outcome: str) -> None:
+        self.admission.close(ticket)
+        self._tap.forget(ticket)
+        self._telemetry.count(catalogue.FINISHED, ticket.class_name, outcome)
+        if ticket.first_token_at is None:
+            return
+        ttft = ticket.first_token_at - ticket.admitted_at
+        self._telemetry.sample(catalogue.TTFT, ticket.class_name, ttft)
+        tokens = sum(sequence.produced for sequence in ticket.sequences)
+        later = tokens / len(ticket.sequences) - 1
+        if outcome == "ok" and later > 0 and ticket.last_token_at is not None:
+            tpot = (ticket.last_token_at - ticket.first_token_at) / later
+            self._telemetry.sample(catalogue.TPOT, ticket.class_name, tpot)
+
+
+class ErrorShaper:
+    """A `send` that gives every error OpenAI's shape and holds a response until its first bytes.
+
+    vLLM starts a stream (status 200) before its engine has produced anything; held back, a
+    failure that comes first can still be answered with its own status.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self.raw_send = send
+        self.started = False
+        self.on_first_body: Callable[[], None] | None = None
+        self._held: Message | None = None
+        self._error: list[bytes] | None = None
+
+    async def send(self, message: Message) -> None:
+        """Forward one ASGI message."""
+        if self.started:
+            await self.raw_send(message)
+        elif message["type"] == "http.response.start":
+            self._held = message
+            self._error = [] if message["status"] >= 400 else None
+        elif message["type"] == "http.response.body" and self._held is not None:
+            await self._first_body(self._held, message)
+        else:
+            await self.raw_send(message)
+
+    async def _first_body(self, start: Message, message: Message) -> None:
+        chunk = message.get("body", b"")
+        if self._error is not None:
+            await self._collect_error(start, message)
+            return
+        if not chunk and message.get("more_body", False):
+            return
+        if self.on_first_body is not None:
+            self.on_first_body()
+        if chunk.startswith(_SSE_ERROR):
+            await self._unwrap_sse_error(start, chunk)
+            return
+        self.started = True
+        await self.raw_send(start)
+        await self.raw_send(message)
+
+    async def _collect_error(self, start: Message, message: Message) -> None:
+        assert self._error is not None
+        self._error.append(message.get("body", b""))
+        if message.get("more_body", False):
+            return
+        body = shaped(start["status"], b"".join(self._error))
+        await self._send_error(start, start["status"], body)
+
+    async def _unwrap_sse_error(self, start: Message, chunk: bytes) -> None:
+        """An error as the first event of a stream becomes a plain error response."""
+        payload = chunk.removeprefix(b"data: ").split(b"\n", 1)[0]
+        status = _status_in(payload)
+        await self._send_error(start, status, shaped(status, payload))
+
+    async def _send_error(self, start: Message, status: int, body: bytes) -> None:
+        self.started = True
+        dropped = {b"content-length", b"content-type", b"transfer-encoding"}
+        headers: Headers = [h for h in start["headers"] if h[0].lower() not in dropped]
+        await self.raw_send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    *headers,
+                    (b"content-type", b"application/json"),
+                    (b"content-length", str(len(body)).encode()),
+                ],
+            }
+        )
+        await self.raw_send({"type": "http.response.body", "body": body, "more_body": False})
+        self.raw_send = _discard  # what the stream still says after its error is not for anyone
+
+
+async def _discard(_: Message) -> None:
+    return
+
+
+def retry_headers(seconds: float) -> Headers:
+    """`Retry-After` in whole seconds (1 to 60) with the exact milliseconds beside it.
+
+    Beyond a minute the client is told not to retry by itself; OpenAI's client obeys all three.
+    """
+    if seconds > _LONGEST_RETRY_S:
+        return [
+            (b"retry-after", str(math.ceil(seconds)).encode()),
+            (b"x-should-retry", b"false"),
+        ]
+    whole = max(1, math.ceil(seconds))
+    return [
+        (b"retry-after", str(whole).encode()),
+        (b"retry-after-ms", str(math.ceil(seconds * 1000)).encode()),
+    ]
+
+
+def _is_json(content_type: bytes) -> bool:
+    media_type = content_type.split(b";", 1)[0].strip().lower()
+    return media_type == b"application/json" or media_type.endswith(b"+json")
+
+
+def _is_retry(scope: Scope) -> bool:
+    count = header(scope, b"x-stainless-retry-count")
+    return count is not None and count not in (b"", b"0")
+
+
+def _status_in(payload: bytes) -> int:
+    """The HTTP status that vLLM writes as `code` into an error event; 500 when there is none."""
+    try:
+        data = json.loads(payload)
+    except ValueError:
+        return 500
+    code = data.get("error", data).get("code")
+    return code if isinstance(code, int) and 400 <= code < 600 else 500

@@ -1,0 +1,89 @@
+"""The ingress request router: HAProxy asks it where each POST goes.
+
+It answers from memory: the request router beside it holds the replicas and what they published.
+A plain ASGI app, since this runs once for every request, the refused ones too.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+
+from forebay.serving.asgi import Receive, Scope, Send, read_body, send_response
+
+_DRAIN_CALL_S = 5.0
+_BODY_LIMIT = 64 * 1024 * 1024  # HAProxy has cut the body already
+
+
+class Picker(Protocol):
+    """The request router, as far as the ingress needs it."""
+
+    def pick(self, prompt_bytes: int) -> Any | None:
+        """The replica for a prompt of about this many bytes; None while there is none."""
+
+    def fleet(self) -> list[dict[str, Any]]:
+        """What each replica published last."""
+
+
+_attached: list[Picker] = []  # this process's request router; the last one that Serve made
+
+
+def attach(picker: Picker) -> None:
+    """Called by the request router that Serve made in this process."""
+    _attached[:] = [picker]
+
+
+class IngressApp:
+    """`POST /internal/route` → the replica for this body."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["path"] != "/internal/route":
+            await send_response(send, 404, b'{"detail": "not found"}')
+            return
+        body = await read_body(receive, _BODY_LIMIT)
+        status, answer = _route(len(body))
+        await send_response(send, status, answer)
+
+
+def _route(prompt_bytes: int) -> tuple[int, bytes]:
+    replica = _attached[0].pick(prompt_bytes) if _attached else None
+    if replica is None or replica.backend_http_endpoint is None:
+        return 503, b'{"detail": "no replica is ready"}'
+    host, port = replica.backend_http_endpoint
+    name = replica.replica_id.to_full_id_str()
+    return 200, json.dumps({"host": host, "port": port, "replica_id": name}).encode()
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+class ForebayIngress:
+    """Deployment around `IngressApp`."""
+
+    def __init__(self, server: Any) -> None:
+        """`server` is the handle of the replicas' deployment."""
+        self._handle = server
+        self._handle._init()  # starts Serve's request router for the deployment, in this process
+
+    async def __serve_build_asgi_app__(self) -> IngressApp:
+        """The app that Serve mounts on this replica's HTTP port."""
+        return IngressApp()
+
+    async def fleet(self) -> list[dict[str, Any]]:
+        """What each replica published last, for the live line."""
+        return _attached[0].fleet() if _attached else []
+
+    async def drain(self) -> None:
+        """Tell every replica to refuse what is new and finish what is running."""
+        await self._handle.broadcast("begin_drain").results_async(
+            timeout_s=_DRAIN_CALL_S, return_exceptions=True
+        )

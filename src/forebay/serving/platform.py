@@ -1,0 +1,216 @@
+"""Bringing a service up on Ray, watching it, and taking it down without leaving anything behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from forebay.observability import catalogue
+from forebay.serving import environment, preflight, processes, progress
+from forebay.serving.app import INGRESS_DEPLOYMENT, build
+from forebay.serving.environment import STATS_PERIOD_S
+from forebay.serving.preflight import EnvironmentFailedError
+from forebay.spec.service import ServiceSpec
+
+_POLL_S = 0.25
+_CALL_S = 5.0
+_STOP_PATIENCE_S = 3.0
+_OBJECT_STORE_BYTES = 256 * 2**20  # nothing large passes through it
+_PHASES = {
+    None: "starting a replica",
+    "engine": "loading the model into vLLM",
+    "warm-up": "warming up",
+    "ready": "opening the API",
+}
+
+
+class Platform:
+    """One running service.
+
+    Use as a context manager: leaving it, also by an exception, stops everything it started.
+    """
+
+    def __init__(self, spec: ServiceSpec) -> None:
+        self.spec = spec
+        self._before: set[int] = set()
+        self._folder: Path | None = None
+        self._connected = False
+
+    @property
+    def url(self) -> str:
+        """Base address of the OpenAI API."""
+        return f"http://{self.spec.server.host}:{self.spec.server.port}/v1"
+
+    def __enter__(self) -> Platform:
+        self._before = {p.pid for p in psutil.Process().children(recursive=True)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> Iterator[str]:
+        """Start the service, yielding each phase as it begins; returns when it answers.
+
+        Raises:
+            EnvironmentFailedError: it cannot run here, failed, or was not ready in time.
+        """
+        preflight.check(self.spec)
+        processes.adopt_orphans()
+        self._folder = environment.prepare(self.spec)
+        yield "starting Ray"
+        self._connect()
+        yield "starting Ray Serve and HAProxy"
+        self._deploy()
+        yield from self._phases_until_ready()
+
+    def _connect(self) -> None:
+        import ray
+
+        address = self.spec.server.ray_address
+        common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        self._connected = True  # also when interrupted half-way: there is something to stop
+        if address is None:
+            ray.init(
+                include_dashboard=False,
+                _metrics_export_port=self.spec.server.metrics_port,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                **common,
+            )
+            return
+        env = {"env_vars": environment.variables(self.spec)}
+        try:
+            ray.init(address=address, runtime_env=env, **common)
+        except ConnectionError as error:
+            raise EnvironmentFailedError(
+                f"server.ray_address: no Ray cluster answers at {address} ({error})"
+            ) from error
+        self._refuse_foreign_serve()
+
+    def _refuse_foreign_serve(self) -> None:
+        """A Serve that runs already has its data plane fixed; ours would not work behind it."""
+        from ray import serve
+
+        if serve.status().applications:
+            raise EnvironmentFailedError(
+                f"the Ray cluster at {self.spec.server.ray_address} serves applications already; "
+                "give Forebay a cluster of its own, or run: serve shutdown"
+            )
+
+    def _deploy(self) -> None:
+        from ray import serve
+        from ray.serve.config import HTTPOptions
+        from ray.serve.schema import LoggingConfig
+
+        logging.getLogger("ray").setLevel(logging.WARNING)
+        logging.getLogger("vllm").setLevel(logging.WARNING)
+        quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+        serve.start(
+            proxy_location="HeadOnly" if self.spec.server.ray_address is None else "EveryNode",
+            http_options=HTTPOptions(host=self.spec.server.host, port=self.spec.server.port),
+            logging_config=quiet,
+        )
+        target = serve.RunTarget(
+            target=build(self.spec), name=self.spec.name, route_prefix="/", logging_config=quiet
+        )
+        serve.run_many([target], wait_for_applications_running=False)
+
+    def _phases_until_ready(self) -> Iterator[str]:
+        give_up = time.monotonic() + self.spec.server.start_timeout
+        shown: str | None = ""
+        while True:
+            self._raise_if_failed()
+            phase = progress.reached(self.spec.name)
+            if phase == "ready" and self._answers():
+                return
+            if phase != shown:
+                shown = phase
+                yield _PHASES.get(phase, str(phase))
+            if time.monotonic() > give_up:
+                raise EnvironmentFailedError(
+                    f"not ready after {self.spec.server.start_timeout:.0f} s "
+                    f"(while {_PHASES.get(phase, phase)}); Ray's logs are in "
+                    "/tmp/ray/session_latest/logs, or raise server.start_timeout"
+                )
+            time.sleep(_POLL_S)
+
+    def _raise_if_failed(self) -> None:
+        from ray import serve
+
+        status = serve.status().applications.get(self.spec.name)
+        if status is None or status.status not in ("DEPLOY_FAILED", "UNHEALTHY"):
+            return
+        reasons = [d.message for d in status.deployments.values() if d.message]
+        raise EnvironmentFailedError(
+            "the service failed to start: " + ("\n".join(reasons) or status.message)
+        )
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/models", timeout=2) as response:
+                return bool(response.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def fleet(self) -> list[dict[str, Any]]:
+        """What each replica published last (see `ForebayServer.record_routing_stats`)."""
+        return list(self._ingress().fleet.remote().result(timeout_s=_CALL_S))
+
+    def _ingress(self) -> Any:
+        from ray import serve
+
+        return serve.get_deployment_handle(INGRESS_DEPLOYMENT, self.spec.name)
+
+    def drain(self) -> bool:
+        """Refuse new requests and wait for the running ones, at most `server.drain` seconds.
+
+        Returns:
+            Whether everything that was running has ended.
+        """
+        give_up = time.monotonic() + self.spec.server.drain
+        self._ingress().drain.remote().result(timeout_s=2 * _CALL_S)
+        time.sleep(2 * STATS_PERIOD_S)  # until what replicas publish is from after the call
+        while any(_in_flight(replica) for replica in self.fleet()):
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(STATS_PERIOD_S)
+        return True
+
+    def stop(self) -> None:
+        """Stop the service and every process that this one started. Does not drain.
+
+        Interrupted (a second Ctrl-C), it kills what is left and still leaves nothing behind.
+        """
+        try:
+            if self._connected:
+                self._leave_cluster()
+            patience = _STOP_PATIENCE_S
+        except KeyboardInterrupt:
+            patience = 0.0
+        if self.spec.server.ray_address is None:
+            processes.end_descendants(self._before, patience_s=patience)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._connected, self._folder = False, None
+
+    def _leave_cluster(self) -> None:
+        import ray
+        from ray import serve
+
+        if self.spec.server.ray_address is not None:
+            with contextlib.suppress(Exception):  # the cluster may be gone already
+                serve.shutdown()
+        with contextlib.suppress(Exception):  # whatever is left is ended by process id
+            ray.shutdown()
+
+
+def _in_flight(replica: dict[str, Any]) -> float:
+    return float(replica[catalogue.RUNNING.name] + replica[catalogue.QUEUED.name])

@@ -1,0 +1,103 @@
+"""What this machine must offer before anything is started on it."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import psutil
+
+from forebay.spec.service import ServiceSpec
+from forebay.spec.units import format_bytes
+
+GIB = 2**30
+# Measured with the demo model: a vLLM replica on CPU beside its KV cache, and Ray's own processes.
+_REPLICA_BYTES = 3 * GIB
+_RAY_BYTES = int(1.5 * GIB)
+
+
+class EnvironmentFailedError(Exception):
+    """The machine or cluster cannot run the service; the message says why and what to do."""
+
+
+def check(spec: ServiceSpec) -> None:
+    """Refuse to start what this machine cannot run.
+
+    Raises:
+        EnvironmentFailedError: a port is taken, memory is short, or an accelerator is missing.
+    """
+    _check_serving_installed(spec)
+    check_port(spec.server.host, spec.server.port, "server.port")
+    if spec.server.ray_address is not None:
+        return  # the cluster's nodes carry the rest
+    check_port("0.0.0.0", spec.server.metrics_port, "server.metrics_port")
+    _check_memory(spec)
+    if not spec.hardware.is_cpu:
+        _check_gpu(spec)
+
+
+def _check_serving_installed(spec: ServiceSpec) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("ray") is None or find_spec("vllm") is None:
+        how = "make setup" if spec.hardware.is_cpu else "pip install 'forebay[gpu]'"
+        raise EnvironmentFailedError(f"Ray and vLLM are not installed here; run: {how}")
+
+
+def check_port(host: str, port: int, field: str) -> None:
+    """Refuse a port that something listens on already.
+
+    Raises:
+        EnvironmentFailedError: naming the field and, where it can be seen, the process.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise EnvironmentFailedError(
+                f"{field}: {host}:{port} cannot be used ({error.strerror}){_holder(port)}; "
+                "stop what holds it, or write another port"
+            ) from error
+
+
+def _holder(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and tuple(connection.laddr)[1:] == (port,):
+                name = psutil.Process(connection.pid).name() if connection.pid else "?"
+                return f", held by process {connection.pid} ({name})"
+    except psutil.Error:
+        return ""
+    return ""
+
+
+def _check_memory(spec: ServiceSpec) -> None:
+    if not spec.hardware.is_cpu:
+        return
+    per_replica = spec.hardware.memory_per_replica or (
+        _REPLICA_BYTES + (spec.hardware.kv_cache or 0) + _weights(spec.model.source_path)
+    )
+    needed = spec.scaling.min * per_replica + _RAY_BYTES
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise EnvironmentFailedError(
+            f"{spec.scaling.min} replicas need {format_bytes(needed)} of memory "
+            f"({format_bytes(per_replica)} each and {format_bytes(_RAY_BYTES)} for Ray) and "
+            f"{format_bytes(free)} are free; lower scaling.min or hardware.kv_cache"
+        )
+
+
+def _weights(folder: Path | None) -> int:
+    if folder is None:
+        return 0
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def _check_gpu(spec: ServiceSpec) -> None:
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        raise EnvironmentFailedError(
+            f"hardware.accelerator is {spec.hardware.accelerator}, and this machine has no NVIDIA "
+            "device (/dev/nvidia*); use accelerator: cpu here, or join a cluster that has one "
+            "with server.ray_address"
+        )

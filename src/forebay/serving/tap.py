@@ -1,0 +1,126 @@
+"""The engine tap: what admission decided is applied where every route meets, and what the engine
+really did comes back.
+
+`EngineTap` knows no vLLM type: `engine.py` calls it from an `AsyncLLM` subclass at the two narrow
+points that every request of every route passes, `_add_request` on the way in and
+`OutputProcessor.process_outputs` on the way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from forebay.observability import catalogue
+from forebay.policies.admission import AdmissionController, StepOutput
+from forebay.policies.ledger import Sequence, Ticket
+from forebay.serving.telemetry import Telemetry
+
+# The ticket under which the current task may call the engine. Tasks that vLLM's handlers start
+# copy their context, so it reaches every call that a request makes.
+CURRENT_TICKET: ContextVar[Ticket | None] = ContextVar("forebay_ticket", default=None)
+
+
+class EngineRequest(Protocol):
+    """The fields of vLLM's EngineCoreRequest that the tap reads or sets."""
+
+    request_id: str
+    prompt_token_ids: list[int] | None
+    sampling_params: Any
+    cache_salt: str | None
+    data_parallel_rank: int | None
+    priority: int
+
+
+class EngineOutput(Protocol):
+    """The fields of vLLM's EngineCoreOutput that the tap reads."""
+
+    request_id: str
+    new_token_ids: list[int]
+    finish_reason: Any
+    prefill_stats: Any
+
+
+class UnadmittedError(RuntimeError):
+    """Something called the engine without having been admitted."""
+
+
+class EngineTap:
+    """Applies tickets to engine requests and reports engine steps to admission."""
+
+    def __init__(
+        self,
+        admission: AdmissionController,
+        telemetry: Telemetry,
+        clock: Callable[[], float],
+        stop_reason: object,
+    ) -> None:
+        """`stop_reason` is the engine's finish reason for an answer that ended by itself."""
+        self._admission = admission
+        self._telemetry = telemetry
+        self._clock = clock
+        self._stop = stop_reason
+        self._sequences: dict[str, Sequence] = {}
+        self.kv_usage = 0.0
+
+    def on_add(self, request: EngineRequest) -> None:
+        """A sequence goes to the engine: stamp the decision on it, whatever the client sent.
+
+        Raises:
+            UnadmittedError: the calling task holds no open ticket.
+        """
+        ticket = CURRENT_TICKET.get()
+        if ticket is None or ticket.closed:
+            raise UnadmittedError(f"request {request.request_id} reached the engine unadmitted")
+        request.priority = ticket.rank
+        request.cache_salt = None  # one shared cache: every request may use every prefix
+        request.data_parallel_rank = None
+        prompt = len(request.prompt_token_ids or ())
+        params = request.sampling_params
+        cap = 0 if params is None else (params.max_tokens or self._admission.costs.context_tokens)
+        self._learn_ratio(ticket, prompt)
+        self._sequences[request.request_id] = self._admission.bind(ticket, prompt, cap)
+
+    def _learn_ratio(self, ticket: Ticket, prompt_tokens: int) -> None:
+        """Learn bytes per token from requests with one text prompt; others do not say whose."""
+        if ticket.prompt_bytes and not any(s.bound for s in ticket.sequences):
+            self._admission.costs.observe_prompt(ticket.prompt_bytes, prompt_tokens)
+
+    def on_step(self, outputs: Iterable[EngineOutput], engine_at: float | None) -> None:
+        """The engine finished a step with these outputs, at its own `engine_at` (seconds)."""
+        now = self._clock()
+        steps = [step for output in outputs if (step := self._read(output)) is not None]
+        if steps:
+            self._admission.observe_step(steps, engine_at if engine_at else now, now)
+            produced = sum(step.tokens for step in steps)
+            self._telemetry.count(catalogue.OUTPUT_TOKENS, amount=produced)
+
+    def _read(self, output: EngineOutput) -> StepOutput | None:
+        sequence = self._sequences.get(output.request_id)
+        if sequence is None:
+            return None
+        ended = output.finish_reason is not None
+        if ended:
+            del self._sequences[output.request_id]
+        cached = None
+        if sequence.state == "queued":
+            stats = output.prefill_stats
+            cached = stats.num_cached_tokens if stats is not None else 0
+            self._telemetry.count(catalogue.PROMPT_TOKENS, amount=sequence.prompt)
+            self._telemetry.count(catalogue.CACHED_TOKENS, amount=cached)
+        natural = ended and output.finish_reason == self._stop
+        return StepOutput(sequence, len(output.new_token_ids), cached, ended, natural)
+
+    def on_stopped(self, request_ids: Iterable[str]) -> None:
+        """These answers ended at a stop string, which the engine itself does not see."""
+        for request_id in request_ids:
+            if (sequence := self._sequences.pop(request_id, None)) is not None:
+                self._admission.end(sequence, natural=True)
+
+    def forget(self, ticket: Ticket) -> None:
+        """The ticket is closed; nothing more is heard of its sequences."""
+        if all(sequence.state == "ended" for sequence in ticket.sequences) and self._sequences:
+            dead = [key for key, s in self._sequences.items() if s.ticket is ticket]
+            for key in dead:
+                del self._sequences[key]

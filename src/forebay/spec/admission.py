@@ -1,0 +1,114 @@
+"""The `slo` and `admission` sections: what is promised, and whom the gate therefore lets in."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from forebay.spec.strict import Strict
+from forebay.spec.units import Seconds
+
+ClassName = Literal["interactive", "batch"]
+
+
+class SloSpec(Strict):
+    """What users are promised. Admission, scaling, load tests and alerts all aim at these."""
+
+    ttft_p99: Seconds = Field(
+        default=1.0,
+        gt=0,
+        description="99th percentile of the time from a request's intended send time to its "
+        "first token. Default 1s: up to there a person's flow of thought stays unbroken.",
+    )
+    tpot_p99: Seconds = Field(
+        default=0.2,
+        gt=0,
+        description="99th percentile of the time per output token after the first. Default 200ms: "
+        "5 tokens a second, about as fast as people read.",
+    )
+
+
+class ClassSpec(Strict):
+    """One class of requests: its share of a contended engine and how long it may wait."""
+
+    weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="Share of tokens under contention, relative to the other class. Default 8 "
+        "for interactive, 1 for batch: batch keeps moving and yields 8/9 of the engine.",
+    )
+    ttft: Seconds | None = Field(
+        default=None,
+        gt=0,
+        examples=["30s"],
+        description="TTFT budget: a request is admitted while its first token is predicted within "
+        "it. Default for interactive: `slo.ttft_p99`; for batch: 30s, since nobody watches it.",
+    )
+
+
+_CLASSES: dict[object, dict[str, Any]] = {
+    "interactive": {"weight": 8.0, "ttft": None},
+    "batch": {"weight": 1.0, "ttft": "30s"},
+}
+
+
+class AdmissionSpec(Strict):
+    """When the gate admits a request, and when it sheds it."""
+
+    classes: dict[ClassName, ClassSpec] = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="The classes `interactive` and `batch`; what is not written keeps its default.",
+    )
+    max_queued_tokens: int | None = Field(
+        default=None,
+        gt=0,
+        examples=[100_000],
+        description="Hard bound on prompt tokens waiting in one replica, whatever is predicted. "
+        "Default: the measured prefill rate times the largest TTFT budget.",
+    )
+    deadline: Seconds | None = Field(
+        default=None,
+        gt=0,
+        examples=["10s"],
+        description="Time after which a request without a first token is aborted in the engine. "
+        "Default: twice the TTFT budget of its class, past which its user has gone.",
+    )
+    margin: float = Field(
+        default=0.25,
+        ge=0,
+        le=0.9,
+        description="Share of the TTFT budget kept for what the gate cannot see: proxy, router, "
+        "network. Default 0.25: with both cores of a small machine busy, a round trip through "
+        "proxy, router and replica took 0.14s at p99 of a 1s budget, and predictions err too.",
+    )
+    max_n: int = Field(
+        default=16,
+        ge=1,
+        description="Most completions (`n`, times the prompts of a list) that one request may ask "
+        "for. Default 16: more is a batch job in disguise.",
+    )
+    max_output_tokens: int | None = Field(
+        default=None,
+        gt=0,
+        examples=[2048],
+        description="Most output tokens that a request may ask for. Default: what the context "
+        "window leaves.",
+    )
+    default_output_tokens: int = Field(
+        default=256,
+        ge=1,
+        description="Expected output tokens of a request before any were seen. Default 256: about "
+        "the length of a chat answer; the gate replaces it by what it learns.",
+    )
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _fill_classes(cls, given: object) -> object:
+        """Each class keeps its own defaults for what the file leaves out."""
+        if not isinstance(given, dict):
+            return given
+        filled: dict[object, object] = {**_CLASSES}
+        for name, fields in given.items():
+            own = _CLASSES.get(name)
+            filled[name] = {**own, **fields} if own and isinstance(fields, dict) else fields
+        return filled

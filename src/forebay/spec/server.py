@@ -1,0 +1,95 @@
+"""The `scaling` and `server` sections: how many replicas, and where they listen."""
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from forebay.spec.problems import refusal
+from forebay.spec.strict import Strict
+from forebay.spec.units import MIB, Bytes, Seconds
+
+
+class ScalingSpec(Strict):
+    """How many replicas there may be."""
+
+    min: int = Field(
+        default=1,
+        ge=1,
+        description="Fewest replicas. Default 1: a first request never waits for a start.",
+    )
+    max: int = Field(
+        default=1,
+        ge=1,
+        validate_default=True,
+        description="Most replicas. Default 1: nothing is spent that was not asked for.",
+    )
+
+    @field_validator("max")
+    @classmethod
+    def _max_is_not_below_min(cls, most: int, info: ValidationInfo) -> int:
+        fewest = info.data.get("min", 1)
+        if most < fewest:
+            raise refusal(f"{most} is below scaling.min, {fewest}", f"write at least {fewest}")
+        return most
+
+
+class ServerSpec(Strict):
+    """The HTTP server and the cluster it runs on."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Default 127.0.0.1: only this machine, until you say "
+        "otherwise (`0.0.0.0` for all).",
+    )
+    port: int = Field(
+        default=8000,
+        ge=1,
+        le=65535,
+        description="Port of the API. Default 8000, as vLLM's own server.",
+    )
+    metrics_port: int = Field(
+        default=8081,
+        ge=1,
+        le=65535,
+        validate_default=True,
+        description="Port where Prometheus finds the metrics. Default 8081: beside the API, and "
+        "free of Ray's own 8265 and 8080.",
+    )
+    max_body: Bytes = Field(
+        default=4 * MIB,
+        gt=0,
+        description="Largest request body. Default 4MiB: about a million tokens of English, more "
+        "than any context window offered here.",
+    )
+    max_json_depth: int = Field(
+        default=64,
+        ge=1,
+        le=500,
+        description="Deepest nesting in a request's JSON. Default 64: room for nested tool "
+        "schemas, and far from where a parser's stack ends.",
+    )
+    drain: Seconds = Field(
+        default=30.0,
+        ge=0,
+        description="Longest wait for running requests when a replica or the server stops. "
+        "Default 30s: the same as Kubernetes gives a pod.",
+    )
+    ray_address: str | None = Field(
+        default=None,
+        min_length=1,
+        examples=["auto"],
+        description="Address of a running Ray cluster to join, such as `auto` or `10.0.0.5:6379`. "
+        "Default: start one on this machine and stop it at the end.",
+    )
+    start_timeout: Seconds = Field(
+        default=600.0,
+        gt=0,
+        description="Longest wait until the first replica is ready. Default 10m: a 70B model "
+        "takes minutes to load.",
+    )
+
+    @field_validator("metrics_port")
+    @classmethod
+    def _ports_differ(cls, port: int, info: ValidationInfo) -> int:
+        if port == info.data.get("port"):
+            raise refusal(f"{port} is server.port too", "write another port")
+        return port

@@ -1,0 +1,80 @@
+"""The service file's models: everything that `forebay.yaml` may say, its unit, and why its default.
+
+Building one does no IO beyond looking whether the model source is a folder. What needs the model
+folder's content, or several sections at once, is in `checks.py`.
+"""
+
+import re
+
+from pydantic import Field, field_validator
+
+from forebay.spec.admission import AdmissionSpec, ClassName, ClassSpec, SloSpec
+from forebay.spec.hardware import HardwareSpec
+from forebay.spec.model import DEMO_MODEL, ModelSpec
+from forebay.spec.problems import refusal
+from forebay.spec.server import ScalingSpec, ServerSpec
+from forebay.spec.strict import Strict
+
+__all__ = [
+    "DEMO_MODEL",
+    "AdmissionSpec",
+    "ClassName",
+    "ClassSpec",
+    "HardwareSpec",
+    "ModelSpec",
+    "ScalingSpec",
+    "ServerSpec",
+    "ServiceSpec",
+    "SloSpec",
+]
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class ServiceSpec(Strict):
+    """One service: a model, where it runs, what it promises, whom it admits, how it scales."""
+
+    name: str = Field(
+        examples=["my-service"],
+        description="Name of the service: lower-case letters, digits and `-`, at most 63, so that "
+        "it can name a Kubernetes object.",
+    )
+    model: ModelSpec = Field(description="Which model is served, and how its engine is set.")
+    hardware: HardwareSpec = Field(
+        default_factory=HardwareSpec, description="What one replica runs on. Default: CPU."
+    )
+    slo: SloSpec = Field(
+        default_factory=SloSpec,
+        description="What users are promised. Default: first token in 1s, then 5 tokens a second.",
+    )
+    admission: AdmissionSpec = Field(
+        default_factory=AdmissionSpec,
+        description="When the gate admits and when it sheds. Default: derived from the SLO.",
+    )
+    scaling: ScalingSpec = Field(
+        default_factory=ScalingSpec, description="How many replicas. Default: one."
+    )
+    server: ServerSpec = Field(
+        default_factory=ServerSpec,
+        description="The HTTP server. Default: this machine only, port 8000.",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_dns_label(cls, name: str) -> str:
+        if _DNS_LABEL.fullmatch(name):
+            return name
+        raise refusal(
+            f"{name!r} cannot name a service",
+            "write at most 63 lower-case letters, digits and -, a letter or digit at both ends",
+        )
+
+    def ttft_budget(self, class_name: str) -> float:
+        """Seconds within which a request of this class should see its first token."""
+        own = self.admission.classes[class_name].ttft  # type: ignore[index]
+        return self.slo.ttft_p99 if own is None else own
+
+    def deadline(self, class_name: str) -> float:
+        """Seconds after which a request of this class without a first token is aborted."""
+        own = self.admission.deadline
+        return 2 * self.ttft_budget(class_name) if own is None else own

@@ -1,0 +1,88 @@
+"""What `forebay check` says about a service that is fine: the decisions its file comes down to."""
+
+from typing import Any
+
+from forebay.spec.checks import local_model
+from forebay.spec.fit import fit, why_unknown
+from forebay.spec.memory import context_tokens, weight_bytes
+from forebay.spec.model_folder import ModelFolder
+from forebay.spec.placement import placement_bundles
+from forebay.spec.service import ServiceSpec
+from forebay.spec.units import format_bytes, format_seconds, show_bytes
+
+
+def summarize(spec: ServiceSpec) -> dict[str, str]:
+    """A line on each subject, in the order in which to read them.
+
+    Raises:
+        ModelFolderError: the model folder has gone since the service was loaded.
+    """
+    folder = local_model(spec)
+    return {
+        "service": f"{spec.name}, at http://{spec.server.host}:{spec.server.port}",
+        "model": _model(spec, folder),
+        "hardware": _hardware(spec),
+        "memory": _memory(spec, folder),
+        "slo": f"first token within {format_seconds(spec.slo.ttft_p99)}, then "
+        f"{format_seconds(spec.slo.tpot_p99)} per token, for 99 of 100 requests",
+        "admission": _admission(spec),
+        "scaling": _scaling(spec),
+        "placement": _placement(placement_bundles(spec)),
+    }
+
+
+def as_json(spec: ServiceSpec) -> dict[str, Any]:
+    """The service with every default filled in, and what it comes down to."""
+    return {
+        "spec": spec.model_dump(mode="json"),
+        "summary": summarize(spec),
+        "placement_bundles": placement_bundles(spec),
+    }
+
+
+def _model(spec: ServiceSpec, folder: ModelFolder | None) -> str:
+    parts = [f"{spec.model.id}, from {spec.model.source}", spec.model.engine]
+    if folder is not None:
+        parts.append(f"weights {show_bytes(weight_bytes(spec.model.engine_args, folder))}")
+    context = context_tokens(spec, folder) if folder is not None else None
+    asked = context or spec.model.engine_args.get("max_model_len")
+    return ", ".join([*parts, f"context {asked} tokens" if asked else "the model's own context"])
+
+
+def _hardware(spec: ServiceSpec) -> str:
+    hardware = spec.hardware
+    if hardware.is_cpu:
+        cache = format_bytes(hardware.kv_cache or 0)
+        cores = "core" if hardware.cpus_per_replica == 1 else "cores"
+        return f"cpu, {hardware.cpus_per_replica:g} {cores} per worker, KV cache {cache}"
+    tensor, pipeline = spec.model.tensor_parallel_size, spec.model.pipeline_parallel_size
+    return f"{tensor * pipeline} x {hardware.accelerator} (tensor {tensor} x pipeline {pipeline})"
+
+
+def _memory(spec: ServiceSpec, folder: ModelFolder | None) -> str:
+    unknown = why_unknown(spec, folder)
+    if unknown is not None or folder is None:
+        return f"not checked: {unknown}"
+    return fit(spec, folder).arithmetic
+
+
+def _admission(spec: ServiceSpec) -> str:
+    classes = [
+        f"{name}: weight {one.weight:g}, first token within "
+        f"{format_seconds(spec.ttft_budget(name))}, given up after "
+        f"{format_seconds(spec.deadline(name))}"
+        for name, one in spec.admission.classes.items()
+    ]
+    return "; ".join([*classes, f"{spec.admission.margin:.0%} of each budget kept as margin"])
+
+
+def _scaling(spec: ServiceSpec) -> str:
+    low, high = spec.scaling.min, spec.scaling.max
+    if low != high:
+        return f"{low} to {high} replicas"
+    return "1 replica" if low == 1 else f"{low} replicas"
+
+
+def _placement(bundles: list[dict[str, float]]) -> str:
+    resources = " + ".join(f"{amount:g} {name}" for name, amount in bundles[0].items())
+    return f"{len(bundles)} x ({resources}) per replica"

@@ -1,0 +1,117 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from forebay import __version__
+from forebay.cli.main import app
+
+GOOD = "name: chat\nmodel: {id: demo, source: demo}\n"
+BAD = "name: chat\nmodel: {id: demo, source: demo}\nslo:\n  ttft_p99: -1s\n  tpto_p99: 1s\n"
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def test_a_good_file_is_summed_up(tmp_path: Path) -> None:
+    file = tmp_path / "forebay.yaml"
+    file.write_text(GOOD)
+    result = run("check", file)
+    assert result.exit_code == 0
+    assert "forebay.yaml is fine" in result.stdout
+    assert "context 16384 tokens" in result.stdout
+    assert "1 x (1 CPU) per replica" in result.stdout
+
+
+def test_a_good_file_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "forebay.yaml"
+    file.write_text(GOOD)
+    content = json.loads(run("check", file, "--json").stdout)
+    assert content["ok"] is True
+    assert content["spec"]["slo"] == {"ttft_p99": "1s", "tpot_p99": "200ms"}
+    assert content["placement_bundles"] == [{"CPU": 1.0}]
+
+
+def test_a_bad_file_is_the_users_input(tmp_path: Path) -> None:
+    file = tmp_path / "forebay.yaml"
+    file.write_text(BAD)
+    result = run("check", file)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    first, second, count = result.stderr.splitlines()
+    assert first.startswith(f"{file}:4: slo.ttft_p99: -1s is below zero; write a duration such as")
+    assert second == f"{file}:5: slo.tpto_p99: unknown key; did you mean tpot_p99?"
+    assert count == "2 problems"
+
+
+def test_a_bad_file_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "forebay.yaml"
+    file.write_text(BAD)
+    result = run("check", file, "--json")
+    assert result.exit_code == 2
+    content = json.loads(result.stdout)
+    assert content["ok"] is False
+    assert [(one["line"], one["field"]) for one in content["problems"]] == [
+        (4, "slo.ttft_p99"),
+        (5, "slo.tpto_p99"),
+    ]
+
+
+def test_a_missing_file_is_the_users_input(tmp_path: Path) -> None:
+    result = run("check", tmp_path / "none.yaml")
+    assert result.exit_code == 2
+    assert "no such file" in result.stderr
+
+
+def test_the_file_that_init_writes_passes_check(tmp_path: Path) -> None:
+    file = tmp_path / "forebay.yaml"
+    assert run("init", file).exit_code == 0
+    assert run("check", file).exit_code == 0
+
+
+def test_init_overwrites_only_when_told_to(tmp_path: Path) -> None:
+    file = tmp_path / "forebay.yaml"
+    file.write_text("mine")
+    refused = run("init", file)
+    assert refused.exit_code == 2
+    assert "--force" in refused.stderr
+    assert file.read_text() == "mine"
+    assert run("init", file, "--force").exit_code == 0
+    assert file.read_text() != "mine"
+
+
+def test_init_where_nothing_can_be_written_is_the_environments_fault(tmp_path: Path) -> None:
+    result = run("init", tmp_path / "none" / "forebay.yaml")
+    assert result.exit_code == 3
+    assert "cannot be written: No such file or directory" in result.stderr
+
+
+@pytest.mark.parametrize("args", [(), ("check",), ("init",)])
+def test_help_shows_an_example(args: tuple[str, ...]) -> None:
+    result = run(*args, "--help")
+    assert result.exit_code == 0
+    assert "Example: forebay" in result.stdout
+
+
+def test_the_version_is_shown() -> None:
+    assert run("--version").stdout == f"forebay {__version__}\n"
+
+
+@pytest.mark.parametrize("args", [["--help"], ["check", "none.yaml"]])
+def test_no_command_of_the_file_loads_what_serves_models(args: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from forebay.cli.main import main\n"
+        f"sys.argv = ['forebay', *{args!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'ray', 'vllm', 'torch', 'transformers', 'fastapi'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+from array import array
+
+import pytest
+from hypothesis import given
+from record_samples import any_record, sample
+
+from forebay.measure.records import RequestRecord
+
+
+def test_latencies_count_from_the_intended_send() -> None:
+    late = sample(sent_s=10.15)
+    assert late.ttft == pytest.approx(0.2)
+    assert late.e2e == pytest.approx(1.25)
+    assert late.client_lag == pytest.approx(0.15)
+
+
+def test_tpot_is_the_mean_gap_after_the_first_token() -> None:
+    assert sample().tpot == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("changes", [{"tokens_out": 1}, {"last_token_s": None}])
+def test_tpot_is_undefined_where_gaps_were_not_seen(changes: dict[str, object]) -> None:
+    assert sample(**changes).tpot is None
+
+
+def test_ttft_is_undefined_without_a_token() -> None:
+    assert sample(first_token_s=None).ttft is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "admitted"),
+    [
+        ("ok", 200, True),
+        ("failed", 200, True),  # an error inside a stream already begun
+        ("timeout", 0, True),
+        ("cut", 0, True),
+        ("failed", 500, False),
+        ("shed", 429, False),
+        ("refused_connection", 0, False),
+    ],
+)
+def test_admitted_means_taken_up(outcome: str, status: int, admitted: bool) -> None:
+    assert sample(outcome=outcome, status=status).admitted is admitted
+
+
+@pytest.mark.parametrize(
+    ("changes", "slo_tpot", "good"),
+    [
+        ({}, None, True),
+        ({}, 0.11, True),
+        ({}, 0.09, False),
+        ({"tokens_out": 1}, 0.09, True),
+        ({"first_token_s": 11.1}, None, False),
+        ({"first_token_s": None}, None, False),
+        ({"outcome": "cut"}, None, False),
+    ],
+)
+def test_good_is_finished_within_every_slo(
+    changes: dict[str, object], slo_tpot: float | None, good: bool
+) -> None:
+    assert sample(**changes).is_good(1.0, slo_tpot) is good
+
+
+@given(any_record())
+def test_a_record_survives_json(record: RequestRecord) -> None:
+    assert RequestRecord.from_dict(json.loads(json.dumps(record.as_dict()))) == record
+
+
+def test_token_times_become_a_list() -> None:
+    assert sample(token_times=array("d", [0.5, 1.0])).as_dict()["token_times"] == [0.5, 1.0]
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValueError, match="colour"):
+        RequestRecord.from_dict({**sample().as_dict(), "colour": "red"})

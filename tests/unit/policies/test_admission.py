@@ -1,0 +1,209 @@
+"""What a platform engineer relies on: who is refused, why, and what the refusal promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from forebay.policies.admission import (
+    BATCH,
+    INTERACTIVE,
+    AdmissionConfig,
+    AdmissionController,
+    Admitted,
+    ClassPolicy,
+    Decision,
+    Shed,
+    StepOutput,
+)
+from forebay.policies.cost import Cost, CostModel
+from forebay.policies.ledger import Ticket
+
+CONFIG = AdmissionConfig(
+    classes={
+        INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=2.0),
+        BATCH: ClassPolicy(ttft_s=30.0, deadline_s=60.0),
+    },
+    slots=64,
+    kv_tokens=1_000_000,
+    step_tokens=2048,
+    margin=0.25,
+)
+SHORT = Cost(sequences=1, prefill_tokens=100, output_tokens=50, output_cap=50)
+
+
+def controller(
+    config: AdmissionConfig = CONFIG, jitter: Callable[[], float] = lambda: 0.0
+) -> AdmissionController:
+    made = AdmissionController(config, CostModel(4096, 64), jitter)
+    made.prefill_rate.seed(10_000.0, 1.0)
+    for _ in range(64):  # answers here run to their limit
+        made.costs.outputs.observe(4096, censored=True)
+    made.step_rate.seed(100.0, 1.0)
+    made.overhead.value = 0.0
+    return made
+
+
+def admit(policy: AdmissionController, cost: Cost, name: str = INTERACTIVE) -> Ticket:
+    decision = policy.decide(cost, name, 0.0)
+    assert isinstance(decision, Admitted), decision
+    return decision.ticket
+
+
+def fill(policy: AdmissionController, cost: Cost, name: str = INTERACTIVE) -> tuple[int, Shed]:
+    """Offer the same request until one is refused: (how many were admitted, the refusal)."""
+    for count in range(10_000):
+        decision: Decision = policy.decide(cost, name, 0.0)
+        if isinstance(decision, Shed):
+            return count, decision
+    raise AssertionError("never refused")
+
+
+def start(policy: AdmissionController, ticket: Ticket, now: float = 0.0) -> None:
+    for sequence in list(ticket.sequences):
+        bound = policy.bind(ticket, sequence.prompt, sequence.cap)
+        policy.observe_step([StepOutput(bound, 1, cached=0)], now, now)
+
+
+def test_an_idle_replica_admits_even_what_it_cannot_serve_within_the_budget() -> None:
+    giant = replace(SHORT, prefill_tokens=50_000)
+    decision = controller().decide(giant, INTERACTIVE, 0.0)
+    assert isinstance(decision, Admitted)
+    assert decision.predicted_s == pytest.approx(5.0)
+
+
+def test_queue_is_bounded_by_tokens_not_by_requests() -> None:
+    # 10,000 tokens/s and 0.75 s of budget after the margin: 7,500 tokens, in any packing.
+    few, shed = fill(controller(), replace(SHORT, prefill_tokens=1_000))
+    wide = replace(CONFIG, slots=1024)
+    many, _ = fill(controller(wide), replace(SHORT, prefill_tokens=100))
+    assert shed.reason == "ttft_budget"
+    assert few == 7
+    assert many == 75
+
+
+def test_hard_bound_holds_whatever_is_predicted() -> None:
+    policy = controller(replace(CONFIG, max_queued_tokens=450))
+    count, shed = fill(policy, SHORT)
+    assert (count, shed.reason) == (4, "queue_full")
+
+
+def test_full_slots_make_a_wait_that_follows_the_answers_still_to_come() -> None:
+    policy = controller(replace(CONFIG, slots=4))
+    for _ in range(4):
+        start(policy, admit(policy, replace(SHORT, output_tokens=50, output_cap=50)))
+    prediction = policy.predict(SHORT, INTERACTIVE, 0.0)
+    # 49 tokens remain in each running answer, and a token takes 10 ms.
+    assert prediction.release_s == pytest.approx(0.49, abs=0.02)
+    long_answers = controller(replace(CONFIG, slots=4))
+    for _ in range(4):
+        start(long_answers, admit(long_answers, replace(SHORT, output_tokens=900, output_cap=900)))
+    refused = long_answers.decide(SHORT, INTERACTIVE, 0.0)
+    assert isinstance(refused, Shed)
+
+
+def test_kv_that_cannot_soon_be_free_makes_a_wait() -> None:
+    policy = controller(replace(CONFIG, kv_tokens=400))
+    start(policy, admit(policy, replace(SHORT, prefill_tokens=300, output_tokens=90)))
+    assert policy.predict(SHORT, INTERACTIVE, 0.0).release_s > 0
+
+
+def test_retry_after_is_the_time_until_it_would_fit() -> None:
+    policy = controller(replace(CONFIG, slots=2))
+    for _ in range(2):
+        start(policy, admit(policy, replace(SHORT, output_tokens=500, output_cap=500)))
+    shed = policy.decide(SHORT, INTERACTIVE, 0.0)
+    assert isinstance(shed, Shed)
+    # About 5 s until a slot is free, of which 0.75 s may be waited in the queue.
+    assert shed.retry_after_s == pytest.approx(shed.predicted_s - 0.75, abs=0.01)
+    assert 4.0 < shed.retry_after_s < 5.0
+
+
+def test_jitter_only_lengthens_retry_after() -> None:
+    waits = []
+    for share in (0.0, 0.5, 0.99):
+        _, shed = fill(controller(jitter=lambda share=share: share), SHORT)  # type: ignore[misc]
+        waits.append(shed.retry_after_s)
+    assert waits[0] < waits[1] < waits[2] < 2 * waits[0] + 1e-9
+
+
+def test_batch_is_shed_before_interactive() -> None:
+    policy = controller(replace(CONFIG, slots=8))
+    batch, shed = fill(policy, SHORT, BATCH)
+    assert (batch, shed.reason) == (4, "batch_share")
+    assert isinstance(policy.decide(SHORT, INTERACTIVE, 0.0), Admitted)
+
+
+def test_interactive_does_not_wait_behind_the_batch_queue() -> None:
+    policy = controller()
+    for _ in range(30):
+        admit(policy, replace(SHORT, prefill_tokens=2_000), BATCH)
+    batch = policy.predict(SHORT, BATCH, 0.0)
+    interactive = policy.predict(SHORT, INTERACTIVE, 0.0)
+    assert batch.ahead_s == pytest.approx(6.0)
+    assert interactive.ahead_s == pytest.approx(2048 / 10_000)
+
+
+def test_a_promise_made_to_batch_is_kept() -> None:
+    policy = controller()
+    admit(policy, replace(SHORT, prefill_tokens=2_000), BATCH)
+    admit(policy, replace(SHORT, prefill_tokens=1_000))
+    # The batch request has waited 29.95 s of its 30 s: nothing may go before it any more.
+    late = policy.decide(SHORT, INTERACTIVE, 29.95)
+    assert isinstance(late, Shed)
+    assert late.reason == "promise_kept"
+
+
+def test_every_prompt_of_a_list_and_every_sample_is_charged() -> None:
+    policy = controller()
+    admit(policy, Cost(sequences=6, prefill_tokens=600, output_tokens=60, output_cap=10))
+    assert policy.ledger.queued_prefill == 600
+    assert policy.ledger.queued_sequences == 6
+
+
+def test_estimates_are_corrected_by_what_the_engine_received() -> None:
+    policy = controller()
+    ticket = admit(policy, SHORT)
+    policy.bind(ticket, prompt_tokens=1_700, output_cap=20)
+    assert policy.ledger.queued_prefill == 1_700
+
+
+def test_measured_drain_rate_follows_the_engine() -> None:
+    policy = controller(replace(CONFIG, slots=1024))
+    policy.prefill_rate.seed(10_000.0, 0.1)
+    tickets = [admit(policy, replace(SHORT, prefill_tokens=10)) for _ in range(200)]
+    sequences = [policy.bind(t, 100, 50) for t in tickets]
+    for step, sequence in enumerate(sequences):  # one prompt of 100 tokens every 50 ms
+        policy.observe_step([StepOutput(sequence, 1, cached=0)], step * 0.05, step * 0.05)
+    assert policy.prefill_rate.rate == pytest.approx(2_000, rel=0.1)
+
+
+def test_cached_prompt_tokens_are_not_work_done() -> None:
+    policy = controller(replace(CONFIG, slots=1024))
+    policy.prefill_rate.seed(10_000.0, 0.1)
+    small = replace(SHORT, prefill_tokens=10)
+    tickets = [admit(policy, small) for _ in range(200)]
+    sequences = [policy.bind(ticket, 100, 50) for ticket in tickets]
+    for step, sequence in enumerate(sequences):
+        policy.observe_step([StepOutput(sequence, 1, cached=96)], step * 0.05, step * 0.05)
+    assert policy.prefill_rate.rate == pytest.approx(80, rel=0.2)
+
+
+def test_late_first_tokens_raise_later_predictions_and_are_forgotten() -> None:
+    policy = controller()
+    for _ in range(100):
+        ticket = admit(policy, SHORT)
+        sequence = policy.bind(ticket, 100, 50)
+        policy.observe_step([StepOutput(sequence, 1, cached=0, ended=True)], 0.5, 0.5)
+        policy.close(ticket)
+    learned = policy.overhead.at(0.5)
+    assert learned > 0.3
+    assert policy.overhead.at(60.5) < learned / 4
+
+
+def test_repr_tells_the_state() -> None:
+    policy = controller()
+    admit(policy, SHORT)
+    assert "queued=1 (100 tokens)" in repr(policy)

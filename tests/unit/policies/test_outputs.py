@@ -1,0 +1,80 @@
+"""Answer lengths: censored answers teach that answers are long, not that they are short."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forebay.policies.cost import CostModel, RequestShape
+from forebay.policies.outputs import OutputModel
+
+
+def taught(tokens: int, *, censored: bool, times: int = 400) -> OutputModel:
+    model = OutputModel(64)
+    for _ in range(times):
+        model.observe(tokens, censored=censored)
+    return model
+
+
+def test_learns_the_length_of_answers_that_stop() -> None:
+    assert taught(300, censored=False).expected_total(0, 4096) == pytest.approx(300, rel=0.25)
+
+
+def test_answers_cut_by_a_limit_are_expected_to_reach_it_again() -> None:
+    model = taught(48, censored=True)
+    assert model.expected_total(0, 48) == pytest.approx(48, rel=0.05)
+
+
+def test_starts_from_the_configured_mean() -> None:
+    assert OutputModel(256).expected_total(0, 10**5) == pytest.approx(256, rel=0.2)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 5_000), st.booleans()), max_size=80),
+    st.integers(0, 6_000),
+    st.integers(1, 6_000),
+)
+def test_expectation_lies_between_what_was_produced_and_the_limit(
+    seen: list[tuple[int, bool]], produced: int, cap: int
+) -> None:
+    model = OutputModel(64)
+    for tokens, censored in seen:
+        model.observe(tokens, censored=censored)
+    total = model.expected_total(produced, cap)
+    assert total >= produced
+    assert total <= max(cap, produced)
+    if produced < cap:
+        assert total > produced
+
+
+@given(st.integers(1, 5_000), st.integers(1, 5_000))
+def test_a_higher_limit_never_lowers_the_expectation(low: int, more: int) -> None:
+    model = taught(200, censored=False, times=50)
+    assert model.expected_total(0, low) <= model.expected_total(0, low + more) + 1e-6
+
+
+def test_price_learns_bytes_per_token() -> None:
+    costs = CostModel(4096, 64)
+    for _ in range(300):
+        costs.observe_prompt(prompt_bytes=1_000, tokens=500)
+    assert costs.price(RequestShape(prompt_bytes=800, prompt_ids=0)).prefill_tokens == (
+        pytest.approx(400, rel=0.05)
+    )
+
+
+@given(
+    st.integers(0, 50_000),
+    st.integers(0, 5_000),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.one_of(st.none(), st.integers(1, 10**9)),
+)
+def test_prices_are_positive_and_within_the_context(
+    text: int, ids: int, prompts: int, samples: int, cap: int | None
+) -> None:
+    cost = CostModel(4096, 64).price(RequestShape(text, ids, prompts, samples, cap))
+    assert cost.sequences == prompts * samples
+    assert cost.prefill_tokens >= 1
+    assert 1 <= cost.output_cap <= 4096
+    assert cost.output_tokens <= cost.sequences * cost.output_cap

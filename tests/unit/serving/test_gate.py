@@ -1,0 +1,439 @@
+"""The gate as a client sees it, in front of a stand-in for vLLM's app."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from forebay.observability import catalogue
+from forebay.policies.admission import (
+    BATCH,
+    INTERACTIVE,
+    AdmissionConfig,
+    AdmissionController,
+    ClassPolicy,
+)
+from forebay.policies.cost import CostModel
+from forebay.serving.asgi import App, Message, Receive, Scope, Send
+from forebay.serving.bodies import InputLimits
+from forebay.serving.gate import Gate, retry_headers
+from forebay.serving.tap import CURRENT_TICKET, EngineTap, UnadmittedError
+from forebay.serving.telemetry import Telemetry
+
+CONTEXT = 4096
+STOP = "stop"
+
+
+class Clock:
+    """A clock that tests move by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class FakeEngineRequest:
+    request_id: str
+    prompt_token_ids: list[int] | None
+    sampling_params: Any
+    cache_salt: str | None = "the client's"
+    data_parallel_rank: int | None = 3
+    priority: int = -99
+
+
+@dataclass
+class FakeParams:
+    max_tokens: int
+
+
+@dataclass
+class FakeOutput:
+    request_id: str
+    new_token_ids: list[int]
+    finish_reason: Any = None
+    prefill_stats: Any = None
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        error: dict[str, Any] = self.json["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        return error
+
+
+@dataclass
+class World:
+    """A gate with everything around it."""
+
+    app: App
+    clock: Clock = field(default_factory=Clock)
+    slots: int = 4
+    deadline_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        config = AdmissionConfig(
+            classes={
+                INTERACTIVE: ClassPolicy(1.0, self.deadline_s),
+                BATCH: ClassPolicy(30.0, self.deadline_s),
+            },
+            slots=self.slots,
+            kv_tokens=100_000,
+            step_tokens=2048,
+        )
+        self.admission = AdmissionController(config, CostModel(CONTEXT, 64), lambda: 0.0)
+        self.admission.prefill_rate.seed(1_000.0, 1.0)
+        self.telemetry = Telemetry(self.clock)
+        self.tap = EngineTap(self.admission, self.telemetry, self.clock, STOP)
+        limits = InputLimits(10_000, 8, 4, CONTEXT, None, longest_token=10)
+        self.gate = Gate(self.app, self.admission, self.tap, limits, self.telemetry, self.clock)
+
+    async def post(
+        self,
+        path: str,
+        body: object,
+        *,
+        headers: dict[str, str] | None = None,
+        method: str = "POST",
+        gone: asyncio.Event | None = None,
+    ) -> Answer:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        sent: list[Message] = []
+        pending = [{"type": "http.request", "body": raw, "more_body": False}]
+
+        async def receive() -> Message:
+            if pending:
+                return pending.pop()
+            await (gone or asyncio.Event()).wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        given = {"content-type": "application/json", **(headers or {})}
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "headers": [(k.encode(), v.encode()) for k, v in given.items()],
+        }
+        await self.gate(scope, receive, send)
+        return _answer(sent)
+
+
+def _answer(sent: list[Message]) -> Answer:
+    if not sent:
+        return Answer(0, {}, b"")
+    start = sent[0]
+    headers = {k.decode().lower(): v.decode() for k, v in start["headers"]}
+    body = b"".join(m.get("body", b"") for m in sent[1:])
+    return Answer(start["status"], headers, body)
+
+
+def engine_app(world: Callable[[], World], seen: list[FakeEngineRequest]) -> App:
+    """An app that sends one prompt to the engine, gets one token and answers with a stream."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        request = FakeEngineRequest(f"r{len(seen)}", [1] * 10, FakeParams(4))
+        seen.append(request)
+        world().tap.on_add(request)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        world().tap.on_step([FakeOutput(request.request_id, [7], STOP)], None)
+        await send({"type": "http.response.body", "body": b"data: x\n\n", "more_body": False})
+
+    return app
+
+
+def serving() -> tuple[World, list[FakeEngineRequest]]:
+    seen: list[FakeEngineRequest] = []
+    world = World(engine_app(lambda: world, seen))
+    return world, seen
+
+
+def responding(status: int, body: bytes, **extra: Any) -> App:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        headers = [(b"content-type", b"application/json"), *extra.get("headers", [])]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    return app
+
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+
+
+async def test_an_admitted_request_is_answered_and_leaves_nothing_behind() -> None:
+    world, _ = serving()
+    answer = await world.post("/v1/chat/completions", CHAT)
+    assert (answer.status, answer.body) == (200, b"data: x\n\n")
+    assert world.admission.ledger.idle
+    assert world.telemetry.total(catalogue.ADMITTED) == 1
+    assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "ok")] == 1
+
+
+async def test_priority_salt_and_rank_are_the_taps_whatever_the_client_sent() -> None:
+    world, seen = serving()
+    await world.post("/v1/completions", {"prompt": "a", "priority": -5, "cache_salt": "mine"})
+    await world.post("/v1/completions", {"prompt": "a"}, headers={"x-forebay-class": "batch"})
+    assert [(r.priority, r.cache_salt, r.data_parallel_rank) for r in seen] == [
+        (0, None, None),
+        (1, None, None),
+    ]
+
+
+async def test_nothing_reaches_the_engine_without_a_ticket() -> None:
+    world, _ = serving()
+    assert CURRENT_TICKET.get() is None
+    with pytest.raises(UnadmittedError):
+        world.tap.on_add(FakeEngineRequest("x", [1], FakeParams(1)))
+
+
+async def test_a_refusal_is_a_plain_429_with_reason_and_retry_after() -> None:
+    world, seen = serving()
+    world.admission.ledger.open((await _ticket(world, prefill=5_000)), expected_output=10)
+    answer = await world.post("/v1/chat/completions", CHAT)
+    assert answer.status == 429
+    assert answer.error["type"] == "rate_limit_error"
+    assert answer.error["code"] == "ttft_budget"
+    assert int(answer.headers["retry-after"]) >= 1
+    assert int(answer.headers["retry-after-ms"]) > 0
+    assert not seen, "a refused request reached the engine"
+    assert world.telemetry.totals[catalogue.SHED, (INTERACTIVE, "ttft_budget")] == 1
+
+
+async def _ticket(world: World, prefill: int) -> Any:
+    from forebay.policies.cost import Cost
+    from forebay.policies.ledger import Ticket
+
+    return Ticket(INTERACTIVE, 0, Cost(1, prefill, 10, 10), world.clock(), 1.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.2, {"retry-after": "1", "retry-after-ms": "200"}),
+        (2.3, {"retry-after": "3", "retry-after-ms": "2300"}),
+        (90.0, {"retry-after": "90", "x-should-retry": "false"}),
+    ],
+)
+def test_retry_headers(seconds: float, expected: dict[str, str]) -> None:
+    assert {k.decode(): v.decode() for k, v in retry_headers(seconds)} == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        (b"{", "bad_json", None),
+        (b"\xff\xfe{}", "bad_utf8", None),
+        (b"[1]", "bad_json", None),
+        (b'{"a":' * 2000 + b"1" + b"}" * 2000, "body_too_large", None),
+        (b'{"a":' * 1200 + b"1" + b"}" * 1200, "too_deep", None),
+        (b'{"a":' * 9 + b"1" + b"}" * 9, "too_deep", None),
+        (b'{"prompt": "x", "max_tokens": -1}', "out_of_range", "max_tokens"),
+        (b'{"prompt": "x", "max_tokens": 999999999}', "out_of_range", "max_tokens"),
+        (b'{"prompt": "x", "n": 5}', "out_of_range", "n"),
+        (b'{"prompt": "x", "n": 0}', "out_of_range", "n"),
+        (b'{"prompt": ["a", "b", "c", "d", "e"]}', "out_of_range", "prompt"),
+    ],
+)
+async def test_impossible_input_is_refused_before_the_engine(
+    body: bytes, code: str, param: str | None
+) -> None:
+    world, seen = serving()
+    answer = await world.post("/v1/completions", body)
+    assert answer.status in (400, 413)
+    assert (answer.error["code"], answer.error["param"]) == (code, param)
+    assert not seen
+    assert world.admission.ledger.idle
+
+
+async def test_a_prompt_that_no_tokenizer_could_fit_is_refused() -> None:
+    world, seen = serving()
+    ids = await world.post("/v1/completions", {"prompt": [1] * (CONTEXT + 1)})
+    assert ids.status in (400, 413)
+    assert not seen
+
+
+async def test_body_over_its_limit_is_refused_by_its_declared_length() -> None:
+    world, seen = serving()
+    answer = await world.post("/v1/completions", {}, headers={"content-length": "10001"})
+    assert (answer.status, answer.error["code"]) == (413, "body_too_large")
+    assert not seen
+
+
+async def test_wrong_content_type_is_refused() -> None:
+    world, seen = serving()
+    answer = await world.post("/v1/completions", {}, headers={"content-type": "text/plain"})
+    assert (answer.status, answer.error["code"]) == (415, "unsupported_media_type")
+    assert not seen
+
+
+@pytest.mark.parametrize("path", ["/nope", "/metrics", "/invocations", "/inference/v1/generate"])
+async def test_closed_paths_are_404_in_openais_shape(path: str) -> None:
+    world, seen = serving()
+    answer = await world.post(path, CHAT)
+    assert (answer.status, answer.error["code"]) == (404, "unknown_path")
+    assert not seen
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (404, b'{"detail": "Not Found"}', "Not Found"),
+        (422, b'{"detail": [{"loc": ["body"]}]}', '[{"loc": ["body"]}]'),
+        (500, b"Internal Server Error", "Internal Server Error"),
+        (405, b"", "HTTP 405"),
+        (400, b'{"error": {"message": "bad", "type": "x", "param": null, "code": 400}}', "bad"),
+    ],
+)
+async def test_every_error_has_openais_shape(status: int, body: bytes, message: str) -> None:
+    answer = await World(responding(status, body)).post("/tokenize", {})
+    assert answer.status == status
+    assert answer.error["message"] == message
+    assert answer.headers["content-length"] == str(len(answer.body))
+
+
+async def test_an_error_in_openais_shape_passes_unchanged() -> None:
+    body = b'{"error": {"message": "m", "type": "t", "param": "p", "code": "c"}}'
+    assert (await World(responding(400, body)).post("/tokenize", {})).body == body
+
+
+async def test_an_error_as_first_event_of_a_stream_is_a_plain_error() -> None:
+    event = b'data: {"error": {"message": "too long", "type": "x", "param": null, "code": 400}}\n\n'
+    answer = await World(responding(200, event + b"data: [DONE]\n\n")).post(
+        "/v1/completions", {"prompt": "x", "stream": True}
+    )
+    assert answer.status == 400
+    assert answer.error["message"] == "too long"
+
+
+async def test_a_missed_deadline_aborts_and_says_so() -> None:
+    aborted = asyncio.Event()
+
+    async def never(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            aborted.set()
+            raise
+
+    world = World(never, deadline_s=0.01)
+    answer = await world.post("/v1/chat/completions", CHAT)
+    assert (answer.status, answer.error["code"]) == (503, "deadline_exceeded")
+    assert "retry-after" in answer.headers
+    assert aborted.is_set()
+    assert world.admission.ledger.idle
+
+
+async def test_after_the_first_byte_no_deadline_cuts_the_answer() -> None:
+    world = World(_slow_after_first_byte, deadline_s=0.01)
+    answer = await world.post("/v1/chat/completions", CHAT)
+    assert answer.body == b"first last"
+
+
+async def _slow_after_first_byte(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"first ", "more_body": True})
+    loop = asyncio.get_running_loop()
+    passed: asyncio.Future[None] = loop.create_future()
+    loop.call_later(0.05, passed.set_result, None)
+    await passed
+    await send({"type": "http.response.body", "body": b"last", "more_body": False})
+
+
+async def test_a_client_that_leaves_releases_what_it_held() -> None:
+    gone, started = asyncio.Event(), asyncio.Event()
+
+    async def until_gone(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        world.tap.on_add(FakeEngineRequest("r", [1] * 10, FakeParams(4)))
+        started.set()
+        assert (await receive())["type"] == "http.disconnect"
+
+    world = World(until_gone)
+    task = asyncio.create_task(world.post("/v1/chat/completions", CHAT, gone=gone))
+    await started.wait()
+    assert world.admission.ledger.queued_prefill == 10
+    gone.set()
+    await task
+    assert world.admission.ledger.idle
+    assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "disconnected")] == 1
+
+
+async def test_a_failing_app_releases_what_it_held() -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("boom")
+
+    world = World(broken)
+    with pytest.raises(RuntimeError, match="boom"):
+        await world.post("/v1/chat/completions", CHAT)
+    assert world.admission.ledger.idle
+
+
+async def test_retries_are_counted_as_retries() -> None:
+    world, _ = serving()
+    await world.post("/v1/completions", {"prompt": "a"}, headers={"x-stainless-retry-count": "0"})
+    await world.post("/v1/completions", {"prompt": "a"}, headers={"x-stainless-retry-count": "1"})
+    assert world.telemetry.total(catalogue.OFFERED) == 2
+    assert world.telemetry.total(catalogue.RETRIED) == 1
+
+
+async def test_flex_tier_and_header_mean_batch() -> None:
+    world, seen = serving()
+    await world.post("/v1/chat/completions", {**CHAT, "service_tier": "flex"})
+    assert seen[0].priority == 1
+
+
+async def test_draining_refuses_new_work() -> None:
+    world, seen = serving()
+    world.admission.draining = True
+    answer = await world.post("/v1/chat/completions", CHAT)
+    assert (answer.status, answer.error["code"]) == (429, "draining")
+    assert not seen
+
+
+async def test_lists_and_samples_are_all_charged() -> None:
+    charged: list[int] = []
+
+    async def look(scope: Scope, receive: Receive, send: Send) -> None:
+        charged.append(world.admission.ledger.queued_sequences)
+        await responding(200, b"{}")(scope, receive, send)
+
+    world = World(look)
+    await world.post("/v1/completions", {"prompt": ["a", "b"], "n": 2})
+    assert charged == [4]
+
+
+async def test_websockets_are_closed() -> None:
+    world, _ = serving()
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    receive: Callable[[], Awaitable[Message]] = lambda: asyncio.sleep(0, {})  # noqa: E731
+    await world.gate({"type": "websocket", "path": "/v1/realtime"}, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}]
