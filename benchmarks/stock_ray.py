@@ -46,9 +46,6 @@ def main() -> None:
                 "kv_cache_memory_bytes": spec.hardware.kv_cache,
             },
             deployment_config={"autoscaling_config": {"min_replicas": 1, "max_replicas": 1}},
-            runtime_env={
-                "env_vars": {"VLLM_CPU_KVCACHE_SPACE": os.environ["VLLM_CPU_KVCACHE_SPACE"]}
-            },
         )
         serve.run(build_openai_app({"llm_configs": [config]}))
         while True:

@@ -5,7 +5,7 @@ download: it is a real Llama-architecture chat model that a stock vLLM loads,
 small enough to live in the repository. Its answers look like English; they are
 not to be relied on.
 
-On one CPU core it takes about twenty minutes. The text comes from Debian
+On one idle CPU core it takes about a quarter of an hour. The text comes from Debian
 packages, which must be installed first:
 
     apt-get install wordnet-base python3-doc
@@ -15,6 +15,7 @@ packages, which must be installed first:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import random
@@ -61,6 +62,7 @@ CHAT_TEMPLATE = """\
 # eighth step sees as many tokens in one long sequence, so that distance is no surprise.
 STEP_TOKENS = 2048
 SHORT, LONG, LONG_EVERY = 256, 2048, 8
+DISTANCES = [0, 2048, 4096, 8192, CONTEXT]
 
 # What decides the weights. The card's command names each of them.
 NUMBERS: list[tuple[str, type, float, str]] = [
@@ -151,6 +153,25 @@ def held_out_loss(model: LlamaForCausalLM, stream: torch.Tensor, length: int = 5
     windows = stream[: len(stream) // (length + 1) * (length + 1)].view(-1, length + 1)
     losses = [loss_of(model, part).item() * len(part) for part in windows.split(16)]
     return sum(losses) / len(windows)
+
+
+@torch.no_grad()
+def distance_losses(model: LlamaForCausalLM, stream: torch.Tensor) -> list[float]:
+    """Mean nats per token between successive `DISTANCES`, over windows as long as the last."""
+    windows = stream[: len(stream) // DISTANCES[-1] * DISTANCES[-1]].view(-1, DISTANCES[-1])
+    sums = [0.0] * (len(DISTANCES) - 1)
+    for window in windows:
+        hidden = model.model(input_ids=window[None]).last_hidden_state[0]
+        for at, (start, stop) in enumerate(itertools.pairwise(DISTANCES)):
+            logits = model.lm_head(hidden[start : stop - 1])
+            sums[at] += torch.nn.functional.cross_entropy(logits, window[start + 1 : stop]).item()
+    return [total / len(windows) for total in sums]
+
+
+def describe_distances(losses: list[float]) -> str:
+    """Such as "2.94 up to 2,048, then 3.08 up to 4,096"."""
+    parts = [f"{loss:.2f} up to {stop:,}" for loss, stop in zip(losses, DISTANCES[1:], strict=True)]
+    return ", then ".join(parts)
 
 
 # --- Training --------------------------------------------------------------------
@@ -316,6 +337,7 @@ def main() -> None:
         "seen_tokens": f"{args.steps * STEP_TOKENS:,}",
         "held_out_tokens": f"{len(data.held_out):,}",
         "held_out_loss": f"{loss:.3f}",
+        "distance_losses": describe_distances(distance_losses(model, data.held_out)),
         "perplexity": f"{math.exp(loss):.1f}",
         "steps": f"{args.steps:,}",
     }

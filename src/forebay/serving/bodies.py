@@ -209,8 +209,8 @@ def _text(value: Any) -> int:
         return _BYTES_PER_IMAGE
     size = _BYTES_PER_MESSAGE if "role" in value else 0
     size += sum(_text(value.get(key)) for key in ("content", "text", "output", "arguments"))
-    for call in value.get("tool_calls") or ():
-        size += len(json.dumps(call, ensure_ascii=False))
+    if calls := value.get("tool_calls"):
+        size += len(json.dumps(calls, ensure_ascii=False))
     return size
 
 

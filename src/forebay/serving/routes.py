@@ -41,16 +41,19 @@ FREE: frozenset[str] = frozenset(
 
 _MODEL_PREFIX = "/v1/models/"
 
-# Mounted by vLLM 0.29 and closed here, each with its reason; the test of routes reads this.
+# Mounted by vLLM 0.29 as Forebay sets it up, and closed here, each with its reason.
 CLOSED: dict[str, str] = {
     "/v1/chat/completions/batch": "one body asks for many chats; send them one by one",
     "/v1/chat/completions/render": "shows the rendered prompt: a debugging aid",
     "/v1/completions/render": "shows the rendered prompt: a debugging aid",
+    "/v1/messages/render": "shows the rendered prompt: a debugging aid",
+    "/v1/chat/completions/derender": "the other half of render",
+    "/v1/completions/derender": "the other half of render",
+    "/generative_scoring": "scores texts by prompt logprobs: not priced yet",
     "/v1/responses/{response_id}": "stored responses live in one replica's memory",
     "/v1/responses/{response_id}/cancel": "stored responses live in one replica's memory",
     "/v1/messages/count_tokens": "counted by /tokenize",
     "/inference/v1/generate": "raw token interface between disaggregated engines",
-    "/generate_token_ids": "raw token interface",
     "/invocations": "SageMaker's catch-all for every other route",
     "/metrics": "Forebay's metrics come from the metrics port, for all replicas",
     "/load": "the routers have it from the replica's own stats",
@@ -58,14 +61,8 @@ CLOSED: dict[str, str] = {
     "/docs/oauth2-redirect": "documentation pages",
     "/redoc": "documentation pages",
     "/openapi.json": "documentation pages",
-    "/tokenizer_info": "shows the chat template and tokenizer files",
     "/scale_elastic_ep": "changes the engine",
     "/is_scaling_elastic_ep": "changes the engine",
-    "/v1/load_lora_adapter": "changes the engine",
-    "/v1/unload_lora_adapter": "changes the engine",
-    "/start_profile": "changes the engine",
-    "/stop_profile": "changes the engine",
-    "/abort_requests": "would end other clients' requests",
 }
 
 

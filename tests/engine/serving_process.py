@@ -1,0 +1,114 @@
+"""A `forebay serve` process under test: started, watched, stopped, and searched for leftovers."""
+
+from __future__ import annotations
+
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+FOREBAY = str(Path(sys.executable).parent / "forebay")
+SERVICE = Path(__file__).parent / "service.yaml"
+START_S = 240.0
+
+
+def free_port() -> int:
+    """A port that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+class ServingProcess:
+    """One `forebay serve`."""
+
+    def __init__(self, folder: Path, **server: Any) -> None:
+        """Start it on free ports; `server` overrides keys of the file's `server` section."""
+        self.port, self.metrics_port = free_port(), free_port()
+        spec = yaml.safe_load(SERVICE.read_text())
+        spec["server"] |= {"port": self.port, "metrics_port": self.metrics_port, **server}
+        file = folder / "service.yaml"
+        file.write_text(yaml.safe_dump(spec))
+        self.lines: list[str] = []
+        self._fresh: queue.Queue[str | None] = queue.Queue()
+        self._seen: dict[int, psutil.Process] = {}
+        self.process = subprocess.Popen(
+            [FOREBAY, "serve", str(file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+            self._fresh.put(line)
+        self._fresh.put(None)
+
+    def wait_for(self, pattern: str, timeout_s: float = START_S) -> str:
+        """The first line that matches; fails when the process ends or time runs out first."""
+        give_up = time.monotonic() + timeout_s
+        while (left := give_up - time.monotonic()) > 0:
+            try:
+                line = self._fresh.get(timeout=min(left, 1.0))
+            except queue.Empty:
+                self.remember_family()
+                continue
+            if line is None:
+                break
+            if re.search(pattern, line):
+                self.remember_family()
+                return line
+        raise AssertionError(f"never printed {pattern!r}:\n" + "\n".join(self.lines[-40:]))
+
+    def remember_family(self) -> None:
+        """Note the processes that it is made of now, to look for them after its end."""
+        try:
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                self._seen[child.pid] = child
+        except psutil.NoSuchProcess:
+            return
+
+    def interrupt(self, timeout_s: float = 60.0) -> int:
+        """Ctrl-C, and the exit code."""
+        self.remember_family()
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=timeout_s)
+
+    def leftovers(self) -> list[str]:
+        """Processes of the family that still run."""
+        _, alive = psutil.wait_procs(list(self._seen.values()), timeout=3)
+        return [f"{p.pid} {' '.join(p.cmdline())[:80]}" for p in alive if p.is_running()]
+
+    def end(self) -> None:
+        """End whatever a failed test left, by id."""
+        if self.process.poll() is None:
+            self.process.kill()
+        for process in self._seen.values():
+            if process.is_running():
+                process.kill()

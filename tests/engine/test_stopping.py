@@ -1,0 +1,75 @@
+"""Ctrl-C at any moment leaves no process and no port behind."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving_process import ServingProcess, port_is_free
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[ServingProcess]:
+    made = ServingProcess(tmp_path)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def is_gone(serving: ServingProcess) -> None:
+    assert serving.leftovers() == []
+    assert port_is_free(serving.port)
+    assert port_is_free(serving.metrics_port)
+    assert not any("Traceback" in line for line in serving.lines), "\n".join(serving.lines[-40:])
+
+
+@pytest.mark.parametrize(
+    "moment", ["starting Ray$", "starting Ray Serve", "starting a replica", "loading the model"]
+)
+def test_interrupted_while_starting(serving: ServingProcess, moment: str) -> None:
+    serving.wait_for(moment)
+    assert serving.interrupt() == 0
+    is_gone(serving)
+
+
+def test_interrupted_under_load(serving: ServingProcess) -> None:
+    serving.wait_for("Ctrl-C drains")
+    body = {"model": "demo", "prompt": "river", "max_tokens": 200, "ignore_eos": True}
+    request = urllib.request.Request(
+        f"{serving.url}/v1/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    answers: list[int] = []
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                answers.append(json.load(answer)["usage"]["completion_tokens"])
+        except (urllib.error.URLError, OSError):
+            answers.append(-1)
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for asker in askers:
+        asker.start()
+    serving.wait_for("running [1-9]")
+    assert serving.interrupt() == 0
+    for asker in askers:
+        asker.join()
+    assert answers == [200] * 4, "an answer was cut by draining"
+    is_gone(serving)
+
+
+def test_a_taken_port_is_refused_at_once(service: ServingProcess, tmp_path: Path) -> None:
+    second = ServingProcess(tmp_path, port=service.port)
+    try:
+        second.wait_for("server.port.*cannot be used")
+        assert second.process.wait(timeout=30) == 3
+    finally:
+        second.end()

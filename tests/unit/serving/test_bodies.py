@@ -1,0 +1,109 @@
+"""Reading bodies: whatever JSON a client sends, the answer is a shape or a clear refusal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forebay.serving.bodies import InputLimits, ParsedRequest, parse_request
+from forebay.serving.errors import RequestRefusedError
+
+LIMITS = InputLimits(1_000_000, 16, 8, 4096, None, longest_token=8)
+PATHS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
+
+FIELDS = [
+    "messages",
+    "prompt",
+    "input",
+    "system",
+    "tools",
+    "n",
+    "best_of",
+    "max_tokens",
+    "max_completion_tokens",
+    "stream",
+    "service_tier",
+    "background",
+    "role",
+    "tool_calls",
+    "text",
+    "content",
+]
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+bodies = st.dictionaries(st.sampled_from(FIELDS), anything, max_size=6)
+
+
+def parse(path: str, body: Any) -> Any:
+    return parse_request(path, json.dumps(body).encode(), LIMITS, None)
+
+
+def read(path: str, body: bytes) -> RequestRefusedError | ParsedRequest:
+    try:
+        return parse_request(path, body, LIMITS, None)
+    except RequestRefusedError as refusal:
+        return refusal
+
+
+@given(st.sampled_from(PATHS), bodies)
+def test_any_object_is_read_or_refused(path: str, body: dict[str, Any]) -> None:
+    result = read(path, json.dumps(body).encode())
+    if isinstance(result, RequestRefusedError):
+        assert 400 <= result.status < 500
+        assert result.message
+        return
+    shape = result.shape
+    assert shape.prompts * shape.samples <= LIMITS.max_samples
+    assert shape.prompt_bytes >= 0
+    assert shape.prompt_ids >= 0
+    assert shape.max_tokens is None or 1 <= shape.max_tokens <= LIMITS.context_tokens
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    result = read("/v1/completions", body)
+    assert isinstance(result, ParsedRequest) or result.status == 400
+
+
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=6))
+def test_all_text_of_a_conversation_is_counted(texts: list[str]) -> None:
+    messages = [{"role": "user", "content": text} for text in texts]
+    parts = [{"role": "user", "content": [{"type": "text", "text": t}]} for t in texts]
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    for body in ({"messages": messages}, {"messages": parts}):
+        assert parse("/v1/chat/completions", body).shape.prompt_bytes >= size
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_route_s_own_limit_on_tokens_is_read(path: str) -> None:
+    field = {
+        "/v1/chat/completions": "max_completion_tokens",
+        "/v1/responses": "max_output_tokens",
+    }.get(path, "max_tokens")
+    assert parse(path, {field: 7}).shape.max_tokens == 7
+
+
+def test_completions_without_a_limit_get_openais_sixteen() -> None:
+    assert parse("/v1/completions", {"prompt": "a"}).shape.max_tokens == 16
+
+
+def test_tools_are_part_of_the_prompt() -> None:
+    tool = {"type": "function", "function": {"name": "f", "description": "d" * 500}}
+    with_tools = parse("/v1/chat/completions", {"messages": [], "tools": [tool]})
+    assert with_tools.shape.prompt_bytes > 500
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+def test_background_work_would_escape_the_gate_and_is_refused(path: str) -> None:
+    with pytest.raises(RequestRefusedError, match="background"):
+        parse(path, {"background": True})
