@@ -50,6 +50,18 @@ class Result:
         return self.lag_p99_ms <= MAX_LAG_S * 1e3
 
 
+def completion_rate(result: Result, clients: int) -> float:
+    """Requests/s of a closed loop, between the end of its first round and its last answer.
+
+    The clients of a closed loop move in step, so answers come in bursts of `clients`; counting
+    them in a fixed window would round the rate to whole bursts.
+    """
+    ended = sorted(row["ended_s"] for row in result.records if row["outcome"] == "ok")
+    if len(ended) <= clients:
+        return 0.0
+    return float((len(ended) - clients) / (ended[-1] - ended[clients - 1]))
+
+
 def load(url: str, workload: Workload, **plan: Any) -> Result:
     """Offer load as the plan says (see `forebay.load.spec.WorkerSpec`).
 

@@ -14,25 +14,26 @@ import statistics
 from typing import Any
 
 import systems
-from client import ROOT, Workload, load, settle
+from client import ROOT, Workload, completion_rate, load, settle
 
 BUSY = Workload("64 clients", 100, 32)
+CLIENTS = 64
 WARM_S, BUSY_S, SINGLE_S = 6.0, 20.0, 8.0
 PORT = 8000
 
 
 def measure(server: systems.Server, seed: int) -> dict[str, Any]:
-    load(server.url, BUSY, mode="closed", clients=64, duration_s=WARM_S, seed=seed)
+    load(server.url, BUSY, mode="closed", clients=CLIENTS, duration_s=WARM_S, seed=seed)
     settle(server.url)
     before = server.cpu_seconds()
-    busy = load(server.url, BUSY, mode="closed", clients=64, duration_s=BUSY_S, seed=seed + 1)
+    busy = load(server.url, BUSY, mode="closed", clients=CLIENTS, duration_s=BUSY_S, seed=seed + 1)
     after = server.cpu_seconds()
     settle(server.url)
     single = load(server.url, BUSY, mode="closed", clients=1, duration_s=SINGLE_S, seed=seed + 2)
     done = busy.summary["admitted"]
     return {
         "system": server.name,
-        "requests_per_s": done / BUSY_S,
+        "requests_per_s": round(completion_rate(busy, CLIENTS), 2),
         "ttft_ms_1_client": (single.summary["ttft_p50"] or 0) * 1e3,
         "failed": busy.summary["failed"],
         "shed": busy.summary["shed"],

@@ -44,7 +44,9 @@ def main() -> None:
             engine_kwargs={
                 **spec.model.engine_args,
                 "kv_cache_memory_bytes": spec.hardware.kv_cache,
+                "disable_log_stats": True,  # as Forebay sets it
             },
+            log_engine_metrics=False,
             deployment_config={"autoscaling_config": {"min_replicas": 1, "max_replicas": 1}},
         )
         serve.run(build_openai_app({"llm_configs": [config]}))

@@ -100,6 +100,7 @@ def raw_vllm(port: int, *extra: str) -> list[str]:
     arguments = {
         **spec().model.engine_args,
         "kv_cache_memory_bytes": spec().hardware.kv_cache,
+        "disable_log_stats": True,  # as Forebay sets it
     }
     for name, value in arguments.items():
         flag = "--" + name.replace("_", "-")

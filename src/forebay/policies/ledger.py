@@ -105,6 +105,11 @@ class Ledger:
         return sum(total.sequences for total in self.queued.values())
 
     @property
+    def kv_held(self) -> int:
+        """Tokens that running sequences hold in KV blocks now; shared prefixes count for each."""
+        return sum(s.prompt + s.produced for s in self.running)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is queued or running."""
         return not self.tickets

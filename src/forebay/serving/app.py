@@ -53,13 +53,18 @@ def llm_config(spec: ServiceSpec) -> Any:
             ),
             **_replicas(spec),
         },
+        log_engine_metrics=False,
         **hardware,
     )
 
 
 def engine_kwargs(spec: ServiceSpec) -> dict[str, Any]:
     """The engine's arguments: the file's own, and the few that Forebay sets."""
-    kwargs = {**spec.model.engine_args, "scheduling_policy": "priority"}
+    kwargs = {
+        **spec.model.engine_args,
+        "scheduling_policy": "priority",
+        "disable_log_stats": True,  # see engine.py
+    }
     if spec.hardware.is_cpu:
         kwargs["kv_cache_memory_bytes"] = spec.hardware.kv_cache
     return kwargs

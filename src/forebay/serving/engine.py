@@ -12,7 +12,6 @@ from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from vllm.v1.engine import EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.abstract import Executor
-from vllm.v1.metrics.loggers import StatLoggerBase
 
 from forebay.serving.tap import EngineTap
 
@@ -44,35 +43,6 @@ class TappedLLM(AsyncLLM):
         self.output_processor.process_outputs = process_outputs
 
 
-class _KvUsage(StatLoggerBase):
-    """Keeps the scheduler's last reading of KV usage; reads nothing else."""
-
-    def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
-        self.usage = 0.0
-        _KvUsage.latest = self
-
-    latest: _KvUsage | None = None
-
-    def record(
-        self,
-        scheduler_stats: Any,
-        iteration_stats: Any,
-        mm_cache_stats: Any = None,
-        engine_idx: int = 0,
-    ) -> None:
-        """Take one step's statistics."""
-        if scheduler_stats is not None:
-            self.usage = scheduler_stats.kv_cache_usage
-
-    def log_engine_initialized(self) -> None:
-        """Nothing to say."""
-
-
-def kv_usage() -> float:
-    """Share of KV blocks in use after the last step, 0 to 1."""
-    return _KvUsage.latest.usage if _KvUsage.latest is not None else 0.0
-
-
 class ForebayEngine(VLLMEngine):
     """Ray Serve LLM's vLLM engine, built around `TappedLLM`."""
 
@@ -80,17 +50,13 @@ class ForebayEngine(VLLMEngine):
         self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any
     ) -> TappedLLM:
         vllm_engine_config.parallel_config.placement_group = placement_group
-        loggers: list[Any] = [_KvUsage]
-        if not vllm_engine_args.disable_log_stats:
-            from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
-
-            loggers.append(RayPrometheusStatLogger)
+        # The tap counts what Forebay exports; vLLM's own statistics, taken at every step in two
+        # processes and exported through Ray's metrics, would count it a second time.
         return TappedLLM(
             vllm_config=vllm_engine_config,
             executor_class=Executor.get_class(vllm_engine_config),
             log_requests=vllm_engine_args.enable_log_requests,
-            log_stats=not vllm_engine_args.disable_log_stats,
-            stat_loggers=loggers,
+            log_stats=False,
         )
 
     @property

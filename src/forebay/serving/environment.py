@@ -33,6 +33,9 @@ _DATA_PLANE = {
     # count it a second time.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
+    # On few cores the cluster's housekeeping is felt. Ray's own: every 0.1 s and every 5 s.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
+    "RAY_REPORTER_UPDATE_INTERVAL_MS": "15000",
 }
 
 # Only for replicas: a driver without an event loop of its own needs Serve's separate one.
@@ -83,7 +86,7 @@ def prepare(spec: ServiceSpec) -> Path:
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-            "RAY_SERVE_HAPROXY_NBTHREAD": str(min(os.cpu_count() or 1, 4)),
+            "RAY_SERVE_HAPROXY_NBTHREAD": str(min(max((os.cpu_count() or 1) // 2, 1), 4)),
         }
     )
     return folder

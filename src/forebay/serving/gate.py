@@ -32,7 +32,7 @@ from forebay.serving.asgi import (
 )
 from forebay.serving.bodies import CLASS_HEADER, InputLimits, ParsedRequest, parse_request
 from forebay.serving.errors import RequestRefusedError, send_error, shaped
-from forebay.serving.routes import Access, access
+from forebay.serving.routes import COSTED, Access, access
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 from forebay.serving.telemetry import Telemetry
 
@@ -66,11 +66,16 @@ class Gate:
         self._limits = limits
         self._telemetry = telemetry
         self._clock = clock
+        routes: list[Any] = list(getattr(app, "routes", []))
+        self._routes = sorted(routes, key=lambda route: getattr(route, "path", "") not in COSTED)
 
     @property
     def routes(self) -> list[Any]:
-        """The wrapped app's routes, which Ray Serve reads for its route names."""
-        return list(getattr(self.app, "routes", []))
+        """The wrapped app's routes: Serve looks each request's up for its route name.
+
+        The costed ones come first, since Serve tries them in order.
+        """
+        return self._routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""

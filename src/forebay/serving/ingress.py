@@ -12,6 +12,9 @@ from typing import Any, Protocol
 from forebay.serving.asgi import Receive, Scope, Send, read_body, send_response
 
 _DRAIN_CALL_S = 5.0
+# vLLM's handlers watch for clients that leave, and abort in the engine; Serve watching as well
+# costs two more tasks a request.
+_REQUEST_HEADERS = {"x-request-disconnect-disabled": "?1"}
 _BODY_LIMIT = 64 * 1024 * 1024  # HAProxy has cut the body already
 
 
@@ -54,8 +57,13 @@ def _route(prompt_bytes: int) -> tuple[int, bytes]:
     if replica is None or replica.backend_http_endpoint is None:
         return 503, b'{"detail": "no replica is ready"}'
     host, port = replica.backend_http_endpoint
-    name = replica.replica_id.to_full_id_str()
-    return 200, json.dumps({"host": host, "port": port, "replica_id": name}).encode()
+    answer = {
+        "host": host,
+        "port": port,
+        "replica_id": replica.replica_id.to_full_id_str(),
+        "request_headers": _REQUEST_HEADERS,
+    }
+    return 200, json.dumps(answer).encode()
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

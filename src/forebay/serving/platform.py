@@ -130,6 +130,7 @@ class Platform:
             self._raise_if_failed()
             phase = progress.reached(self.spec.name)
             if phase == "ready" and self._answers():
+                processes.yield_to_serving(self._before)
                 return
             if phase != shown:
                 shown = phase

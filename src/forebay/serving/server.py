@@ -134,14 +134,12 @@ class ForebayServer(LLMServer):
             self._telemetry.flush(backend, self._gauges())
 
     def _gauges(self) -> dict[catalogue.Metric, float]:
-        from forebay.serving.engine import kv_usage
-
         ledger = self._admission.ledger
         return {
             catalogue.QUEUED: ledger.queued_sequences,
             catalogue.QUEUED_TOKENS: ledger.queued_prefill,
             catalogue.RUNNING: len(ledger.running),
-            catalogue.KV_USAGE: kv_usage(),
+            catalogue.KV_USAGE: ledger.kv_held / self._admission.config.kv_tokens,
             catalogue.PREFILL_RATE: self._admission.prefill_rate.rate,
         }
 

@@ -62,7 +62,6 @@ class EngineTap:
         self._clock = clock
         self._stop = stop_reason
         self._sequences: dict[str, Sequence] = {}
-        self.kv_usage = 0.0
 
     def on_add(self, request: EngineRequest) -> None:
         """A sequence goes to the engine: stamp the decision on it, whatever the client sent.
