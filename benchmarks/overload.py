@@ -24,7 +24,7 @@ SLO_S = 1.0
 GOOD_SHARE = 0.97
 RATE_S, BURST_S, AFTER_S = 20.0, 40.0, 15.0
 SEARCH = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # offered rates, as shares of the middle one
-MIDDLE = {"short": 75.0, "long prompts": 13.0, "long outputs": 12.0}  # requests/s, to search around
+MIDDLE = {"short": 45.0, "long prompts": 5.5, "long outputs": 9.0}  # requests/s, to search around
 OUT = ROOT / "runs" / "overload.json"
 
 

@@ -23,13 +23,16 @@ from typing import Literal
 
 from forebay.policies.cost import Cost, CostModel
 from forebay.policies.ledger import Ledger, Sequence, Ticket
-from forebay.policies.prediction import Prediction, Wait, release_wait
+from forebay.policies.prediction import Prediction, Running, Wait, release_wait
 from forebay.policies.rates import DecayedRate, TrackedQuantile
 
 ShedReason = Literal["ttft_budget", "queue_full", "batch_share", "promise_kept", "draining"]
 
 INTERACTIVE, BATCH = "interactive", "batch"
 _RANKS = {INTERACTIVE: 0, BATCH: 1}
+# The correction may take this share of the tightest budget. A larger error is the model's, and
+# would be answered by refusing nearly everything for as long as it is remembered.
+_LARGEST_CORRECTION = 0.3
 _LONGEST_STEP_S = 10.0  # a longer gap is a stall or a suspended machine, not a rate
 
 
@@ -60,7 +63,7 @@ class AdmissionConfig:
     slots: int
     kv_tokens: int
     step_tokens: int
-    margin: float = 0.25
+    margin: float = 0.3
     max_queued_tokens: int | None = None
 
 
@@ -115,9 +118,13 @@ class AdmissionController:
         self.ledger = Ledger(tuple(config.classes))
         self.prefill_rate = DecayedRate(half_life_s=2.0)
         self.step_rate = DecayedRate(half_life_s=1.0)
-        largest = max(policy.ttft_s for policy in config.classes.values())
+        tightest = min(policy.ttft_s for policy in config.classes.values())
         self.overhead = TrackedQuantile(
-            quantile=0.9, step=0.02, ceiling=largest, half_life_s=20.0, value=0.02
+            quantile=0.9,
+            step=tightest / 50,
+            ceiling=tightest * _LARGEST_CORRECTION,
+            half_life_s=10.0,
+            value=tightest / 50,
         )
         self.draining = False
         self._jitter = jitter
@@ -153,7 +160,8 @@ class AdmissionController:
                 - self.config.slots,
                 kv_tokens=self.ledger.kv_tokens + cost.kv_tokens - self.config.kv_tokens,
             ),
-            [(s.expected - s.produced, s.kv_tokens) for s in self.ledger.running],
+            [Running(s.produced, s.cap, s.kv_tokens) for s in self.ledger.running],
+            self.costs.outputs,
             total_tokens=self._mean_answer(cost),
             capacity=self.config.slots,
         )
@@ -287,14 +295,16 @@ class AdmissionController:
         sequence = output.sequence
         if sequence.state != "running":
             return
+        before = sequence.produced
         self.ledger.produce(sequence, output.tokens)
+        self.costs.outputs.passed(before, sequence.produced)
         if output.ended:
             self.end(sequence, natural=output.natural)
 
     def end(self, sequence: Sequence, *, natural: bool) -> None:
         """An answer has ended, by itself (`natural`) or at a limit; learn its length."""
         if sequence.state == "running":
-            self.costs.outputs.observe(sequence.produced, censored=not natural)
+            self.costs.outputs.ended(sequence.produced, natural=natural)
         self.ledger.end(sequence)
 
     def _learn_rates(self, drained: int, decoded: bool, engine_at: float) -> None:

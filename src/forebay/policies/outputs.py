@@ -12,41 +12,63 @@ from bisect import bisect_right
 from itertools import pairwise
 from math import exp
 
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
 _EDGES: tuple[float, ...] = (0.0, *(2.0 ** (k / 2) for k in range(35)))  # up to 131,072 tokens
-_REBUILD_EVERY = 16  # observations between two rebuilds of the curve
-_PRIOR_WEIGHT = 8.0  # answers that the configured mean is worth
-_KEEP = 1.0 - 1.0 / 2000.0  # an answer loses its weight after about 2,000 later ones
+_REBUILD_EVERY = 16  # events between two rebuilds of the curve
+_PRIOR_WEIGHT = 2.0  # answers that the prior is worth
+# Until answers were seen, they are taken to run on: promising a slot that does not come free costs
+# a broken promise, promising none costs a few refusals.
+_PRIOR_STRETCH = 4.0
+_KEEP = 1.0 - 1.0 / 20_000.0  # an event loses its weight after about 20,000 later ones
 
 
 class OutputModel:
     """Expected answer length in tokens, given what has been produced and the limit."""
 
     def __init__(self, default_tokens: int) -> None:
-        """Start from answers that end at a constant hazard with a mean of `default_tokens`."""
+        """Start from answers that end at a constant hazard, with several times this mean."""
         self._at_risk = [0.0] * (len(_EDGES) - 1)
         self._ended = [0.0] * (len(_EDGES) - 1)
         self._weight = 1.0
         self._pending = 0
-        self._seed(default_tokens)
+        self._seed(default_tokens * _PRIOR_STRETCH)
         self._rebuild()
 
-    def _seed(self, mean: int) -> None:
+    def _seed(self, mean: float) -> None:
         for index, (low, high) in enumerate(pairwise(_EDGES)):
             reach = _PRIOR_WEIGHT * exp(-low / mean)
             self._at_risk[index] = reach
             self._ended[index] = reach * (1.0 - exp((low - high) / mean))
 
-    def observe(self, tokens: int, *, censored: bool) -> None:
-        """Learn from an answer of `tokens`; `censored` when a limit or an abort cut it."""
-        self._weight /= _KEEP
-        last = self._bucket(max(tokens, 1) - 0.5)
-        for index in range(last + 1):
+    def passed(self, before: int, after: int) -> None:
+        """An answer went on from `before` to `after` tokens: it survived the buckets it left."""
+        first, last = self._bucket(before), self._bucket(after)
+        if first == last:
+            return
+        for index in range(first, last):
             self._at_risk[index] += self._weight
-        if not censored:
+        self._aged()
+
+    def ended(self, tokens: int, *, natural: bool) -> None:
+        """An answer of `tokens` ended: by itself (`natural`), or at a limit or an abort.
+
+        What it survived before was told by `passed`.
+        """
+        last = self._bucket(tokens)
+        if natural:
+            self._at_risk[last] += self._weight
             self._ended[last] += self._weight
         else:
             # It left inside this bucket: half of the bucket's risk was taken, as actuaries count.
-            self._at_risk[last] -= self._weight / 2
+            self._at_risk[last] += self._weight / 2
+        self._aged()
+
+    def _aged(self) -> None:
+        self._weight /= _KEEP
         self._pending += 1
         if self._pending >= _REBUILD_EVERY:
             self._rebuild()
@@ -73,6 +95,10 @@ class OutputModel:
             left = alive * (1.0 - min(ended / risk, 1.0)) if risk > 0.0 else alive
             self._integral.append(self._integral[-1] + (alive + left) / 2 * (high - low))
             self._curve.append(left)
+
+    def survival_at(self, tokens: Floats) -> Floats:
+        """Share of answers that are longer than `tokens`, for an array of any shape."""
+        return np.interp(tokens, _EDGES, self._curve)
 
     @staticmethod
     def _bucket(tokens: float) -> int:

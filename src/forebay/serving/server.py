@@ -156,6 +156,8 @@ class ForebayServer(LLMServer):
             "sequence": self._published,
             "wait_s": prediction.total_s,
             "prefill_rate": self._admission.prefill_rate.rate,
+            "overhead_s": self._admission.overhead.at(time.monotonic()),
+            "seconds_per_token": self._admission.seconds_per_token,
             "draining": self._admission.draining,
             "bytes_per_token": self._admission.costs.bytes_per_token,
             **{metric.name: value for metric, value in self._gauges().items()},

@@ -40,7 +40,7 @@ def controller(
     made = AdmissionController(config, CostModel(4096, 64), jitter)
     made.prefill_rate.seed(10_000.0, 1.0)
     for _ in range(64):  # answers here run to their limit
-        made.costs.outputs.observe(4096, censored=True)
+        made.costs.outputs.passed(0, 4096)
     made.step_rate.seed(100.0, 1.0)
     made.overhead.value = 0.0
     return made
@@ -118,7 +118,7 @@ def test_retry_after_is_the_time_until_it_would_fit() -> None:
     assert isinstance(shed, Shed)
     # About 5 s until a slot is free, of which 0.75 s may be waited in the queue.
     assert shed.retry_after_s == pytest.approx(shed.predicted_s - 0.75, abs=0.01)
-    assert 4.0 < shed.retry_after_s < 5.0
+    assert 3.5 < shed.retry_after_s < 5.0
 
 
 def test_jitter_only_lengthens_retry_after() -> None:
@@ -199,7 +199,7 @@ def test_late_first_tokens_raise_later_predictions_and_are_forgotten() -> None:
         policy.observe_step([StepOutput(sequence, 1, cached=0, ended=True)], 0.5, 0.5)
         policy.close(ticket)
     learned = policy.overhead.at(0.5)
-    assert learned > 0.3
+    assert learned == pytest.approx(0.3)  # as far as the correction may go
     assert policy.overhead.at(60.5) < learned / 4
 
 

@@ -13,8 +13,13 @@ from forebay.policies.outputs import OutputModel
 def taught(tokens: int, *, censored: bool, times: int = 400) -> OutputModel:
     model = OutputModel(64)
     for _ in range(times):
-        model.observe(tokens, censored=censored)
+        teach(model, tokens, censored=censored)
     return model
+
+
+def teach(model: OutputModel, tokens: int, *, censored: bool) -> None:
+    model.passed(0, tokens)
+    model.ended(tokens, natural=not censored)
 
 
 def test_learns_the_length_of_answers_that_stop() -> None:
@@ -26,8 +31,17 @@ def test_answers_cut_by_a_limit_are_expected_to_reach_it_again() -> None:
     assert model.expected_total(0, 48) == pytest.approx(48, rel=0.05)
 
 
-def test_starts_from_the_configured_mean() -> None:
-    assert OutputModel(256).expected_total(0, 10**5) == pytest.approx(256, rel=0.2)
+def test_before_any_answer_was_seen_answers_are_taken_to_run_on() -> None:
+    assert OutputModel(256).expected_total(0, 10**5) == pytest.approx(1024, rel=0.2)
+    assert OutputModel(256).expected_total(0, 100) > 90
+
+
+def test_answers_still_running_count_as_evidence() -> None:
+    model = OutputModel(16)
+    before = model.expected_total(100, 200)
+    for _ in range(64):
+        model.passed(0, 190)
+    assert model.expected_total(100, 200) > before
 
 
 @given(
@@ -40,7 +54,7 @@ def test_expectation_lies_between_what_was_produced_and_the_limit(
 ) -> None:
     model = OutputModel(64)
     for tokens, censored in seen:
-        model.observe(tokens, censored=censored)
+        teach(model, tokens, censored=censored)
     total = model.expected_total(produced, cap)
     assert total >= produced
     assert total <= max(cap, produced)
