@@ -1,7 +1,8 @@
 """The servers that are compared, each started alike, on the same model and engine arguments.
 
-Every server runs at the same scheduling (as the system starts it, nice 0), on all cores; only the
-client is scheduled in real time, the same for all. Each is stopped by the ids of the processes
+Every server runs at nice 0. vLLM on CPU binds its worker to cores of its own; everything else of
+every server is kept off those, as Forebay does by itself. The client is scheduled in real time on
+any core, the same for all. Each is stopped by the ids of the processes
 that it started.
 """
 
@@ -22,6 +23,8 @@ from typing import Any
 
 import psutil
 
+from forebay.serving.preflight import check_port
+from forebay.serving.processes import keep_off_model_cores
 from forebay.spec.loading import load_service
 from forebay.spec.service import ServiceSpec
 
@@ -125,6 +128,7 @@ def running(name: str, command: list[str], port: int) -> Iterator[Server]:
     Raises:
         RuntimeError: it ended or was not ready in time; its log is named.
     """
+    check_port("127.0.0.1", port, "port")  # or an older server would be measured
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
     env = {**os.environ, "RAY_worker_niceness": "0"}  # as vLLM's own server: nice 0
@@ -138,6 +142,7 @@ def running(name: str, command: list[str], port: int) -> Iterator[Server]:
         _wait_until_ready(server, log)
         server.notes["ready_s"] = round(time.monotonic() - started, 1)
         family = server.processes()
+        keep_off_model_cores(family)
         yield server
     finally:
         family = list({p.pid: p for p in [*family, *server.processes()]}.values())

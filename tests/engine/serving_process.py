@@ -94,7 +94,7 @@ class ServingProcess:
         except psutil.NoSuchProcess:
             return
 
-    def interrupt(self, timeout_s: float = 60.0) -> int:
+    def interrupt(self, timeout_s: float = 90.0) -> int:
         """Ctrl-C, and the exit code."""
         self.remember_family()
         self.process.send_signal(signal.SIGINT)

@@ -27,6 +27,7 @@ from forebay.observability.catalogue import (
 )
 
 SETTLE_S = 20.0
+FLOOD = 120
 
 
 def exposition(service: ServingProcess) -> str:
@@ -74,10 +75,10 @@ async def flood(service: ServingProcess, count: int) -> list[Any]:
 
 
 async def test_a_flood_is_served_in_part_and_refused_in_part(service: ServingProcess) -> None:
-    results = await flood(service, 300)
+    results = await flood(service, FLOOD)
     refused = [r for r in results if isinstance(r, openai.RateLimitError)]
     served = [r for r in results if not isinstance(r, BaseException)]
-    assert len(refused) + len(served) == 300, {type(r) for r in results}
+    assert len(refused) + len(served) == FLOOD, {type(r) for r in results}
     assert served
     assert refused
     assert all(answer.usage.completion_tokens == 100 for answer in served)

@@ -44,7 +44,8 @@ def run(spec: ServiceSpec, output: Path) -> Exit:
     from forebay.serving.platform import Platform
     from forebay.serving.preflight import EnvironmentFailedError
 
-    signal.signal(signal.SIGTERM, to_interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell had SIGINT ignored
+        signal.signal(number, to_interrupt)
     console = Console(highlight=False)
     try:
         with Platform(spec) as platform:

@@ -45,7 +45,8 @@ def run(spec: ServiceSpec) -> Exit:
     from forebay.serving.platform import Platform
     from forebay.serving.preflight import EnvironmentFailedError
 
-    signal.signal(signal.SIGTERM, to_interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell had SIGINT ignored
+        signal.signal(number, to_interrupt)
     started = time.monotonic()
     try:
         with Platform(spec) as platform:

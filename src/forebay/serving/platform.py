@@ -130,7 +130,7 @@ class Platform:
             self._raise_if_failed()
             phase = progress.reached(self.spec.name)
             if phase == "ready" and self._answers():
-                processes.yield_to_serving(self._before)
+                self._arrange_processes()
                 return
             if phase != shown:
                 shown = phase
@@ -142,6 +142,12 @@ class Platform:
                     "/tmp/ray/session_latest/logs, or raise server.start_timeout"
                 )
             time.sleep(_POLL_S)
+
+    def _arrange_processes(self) -> None:
+        """Give the model and the requests the cores, on the machine that this process runs on."""
+        processes.yield_to_serving(self._before)
+        if self.spec.hardware.is_cpu:
+            processes.keep_off_model_cores(processes.others(self._before))
 
     def _raise_if_failed(self) -> None:
         from ray import serve

@@ -12,10 +12,12 @@ import ctypes
 import os
 import sys
 import time
+from collections.abc import Iterable
 
 import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_WORKER_TITLE = "VLLM::Worker"
 _HOUSEKEEPING_NICE = 5
 _HOUSEKEEPING_TITLES = (
     "ray::DashboardAgent",
@@ -52,13 +54,13 @@ def end_descendants(keep: set[int], patience_s: float) -> list[str]:
         Names of processes that had to be killed.
     """
     killed: list[str] = []
-    for process in _others(keep):
+    for process in others(keep):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
     give_up = time.monotonic() + patience_s
-    while _others(keep) and time.monotonic() < give_up:
+    while others(keep) and time.monotonic() < give_up:
         time.sleep(0.05)
-    while remaining := _others(keep):  # a killed parent may hand over children not seen before
+    while remaining := others(keep):  # a killed parent may hand over children not seen before
         for process in remaining:
             with contextlib.suppress(psutil.NoSuchProcess):
                 killed.append(process.name())
@@ -68,7 +70,8 @@ def end_descendants(keep: set[int], patience_s: float) -> list[str]:
     return killed
 
 
-def _others(keep: set[int]) -> list[psutil.Process]:
+def others(keep: set[int]) -> list[psutil.Process]:
+    """Descendants that are not in `keep`."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return [process for process in descendants() if process.pid not in keep]
     return []
@@ -88,7 +91,7 @@ def yield_to_serving(keep: set[int]) -> None:
     Lowering one's own priority needs no privilege. On two cores it is worth some 8 % of the
     requests per second (benchmarks/overhead.py), since housekeeping then fills gaps.
     """
-    for process in _others(keep):
+    for process in others(keep):
         with contextlib.suppress(psutil.Error, OSError):
             if _is_housekeeping(process):
                 for thread in process.threads():  # Linux keeps a priority for each thread
@@ -101,3 +104,31 @@ def _is_housekeeping(process: psutil.Process) -> bool:
     if title.startswith(_HOUSEKEEPING_TITLES):
         return True
     return process.name().startswith(("gcs_server", "raylet"))
+
+
+def keep_off_model_cores(family: Iterable[psutil.Process]) -> set[int]:
+    """Keep everything but vLLM's workers off the cores that vLLM bound its workers to.
+
+    On CPU vLLM binds each worker to cores of its own and leaves some to the rest; the rest does
+    not know. Where every core belongs to a worker, or none does, nothing changes.
+
+    Returns:
+        The cores that the others were given; empty when nothing changed.
+    """
+    everything = os.sched_getaffinity(0)
+    rest_of_family: list[psutil.Process] = []
+    taken: set[int] = set()
+    for process in family:
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.cmdline()[:1] == [_WORKER_TITLE]:
+                taken |= os.sched_getaffinity(process.pid)
+            else:
+                rest_of_family.append(process)
+    rest = everything - taken
+    if not taken or not rest:
+        return set()
+    for process in rest_of_family:
+        with contextlib.suppress(psutil.Error, OSError):
+            for thread in process.threads():
+                os.sched_setaffinity(thread.id, rest)
+    return rest

@@ -33,8 +33,9 @@ class ClassSpec(Strict):
     weight: float = Field(
         default=1.0,
         gt=0,
-        description="Share of tokens under contention, relative to the other class. Default 8 "
-        "for interactive, 1 for batch: batch keeps moving and yields 8/9 of the engine.",
+        description="Share of tokens under contention, relative to the other class. Not used yet: "
+        "interactive is served strictly first, and batch may hold at most half of the slots. "
+        "Defaults for when it is: 8 for interactive, 1 for batch.",
     )
     ttft: Seconds | None = Field(
         default=None,

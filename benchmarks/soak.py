@@ -1,0 +1,77 @@
+"""Ten minutes at 0.8 x capacity: every process's memory stays flat, and nothing fails: bar 6.
+
+Run as: python benchmarks/soak.py --capacity RATE [--minutes 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+import time
+
+import numpy as np
+
+import systems
+from client import ROOT, SHORT, load, settle
+
+PORT = 8000
+SHARE = 0.8
+SAMPLE_S = 10.0
+SETTLED_S = 120.0  # caches and allocators fill in the first two minutes; the slope starts there
+MIB = 2**20
+
+
+def watch(server: systems.Server, stop: threading.Event) -> dict[str, list[tuple[float, int]]]:
+    """Resident memory of every process, sampled until told to stop."""
+    series: dict[str, list[tuple[float, int]]] = {}
+    started = time.monotonic()
+    while not stop.wait(SAMPLE_S):
+        now = time.monotonic() - started
+        for name, size in server.memory().items():
+            series.setdefault(name, []).append((now, size))
+    return series
+
+
+def slope(points: list[tuple[float, int]]) -> float | None:
+    """MiB per hour after the first two minutes; None for a process that lived too shortly."""
+    late = [(t, size) for t, size in points if t >= SETTLED_S]
+    if len(late) < 6:
+        return None
+    t, size = np.array(late, dtype=float).T
+    return float(np.polyfit(t, size, 1)[0] * 3600 / MIB)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--capacity", type=float, required=True, help="requests/s, short workload")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    options = parser.parse_args()
+    with systems.running("soak", systems.forebay(PORT), PORT) as server:
+        settle(server.url)
+        stop = threading.Event()
+        found: dict[str, list[tuple[float, int]]] = {}
+        watcher = threading.Thread(target=lambda: found.update(watch(server, stop)))
+        watcher.start()
+        stages = [[SHARE * options.capacity, 60 * options.minutes]]
+        result = load(server.url, SHORT, stages=stages, seed=1)
+        stop.set()
+        watcher.join()
+    report(result.summary, found)
+    (ROOT / "runs" / "soak.json").write_text(json.dumps({"summary": result.summary, "rss": found}))
+
+
+def report(summary: dict[str, object], found: dict[str, list[tuple[float, int]]]) -> None:
+    keys = ("offered", "admitted", "shed", "failed", "ttft_p50", "ttft_p99", "client_lag_p99")
+    print({key: summary[key] for key in keys})
+    print("\n| process | MiB at 2 min | at the end | MiB/h |\n|---|---|---|---|")
+    for name, points in sorted(found.items()):
+        growth = slope(points)
+        if growth is None:
+            continue
+        settled = next(size for t, size in points if t >= SETTLED_S)
+        print(f"| {name} | {settled / MIB:.1f} | {points[-1][1] / MIB:.1f} | {growth:+.1f} |")
+
+
+if __name__ == "__main__":
+    main()

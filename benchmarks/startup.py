@@ -1,0 +1,34 @@
+"""`forebay --help`: under half a second, and neither ray nor torch is loaded: bar 4.
+
+Run as: python benchmarks/startup.py
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RUNS = 10
+FOREBAY = str(Path(sys.executable).parent / "forebay")
+HEAVY = (
+    "import sys; from forebay.cli.main import app; "
+    "print([m for m in ('ray', 'torch', 'vllm') if m in sys.modules])"
+)
+
+
+def main() -> None:
+    seconds = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        subprocess.run([FOREBAY, "--help"], check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.perf_counter() - started)
+    print(f"forebay --help: median {statistics.median(seconds):.2f} s, most {max(seconds):.2f} s")
+    loaded = subprocess.run([sys.executable, "-c", HEAVY], check=True, capture_output=True)
+    print(f"heavy modules loaded: {loaded.stdout.decode().strip()}")
+
+
+if __name__ == "__main__":
+    main()
