@@ -51,13 +51,14 @@ class ServingProcess:
         self.lines: list[str] = []
         self._fresh: queue.Queue[str | None] = queue.Queue()
         self._seen: dict[int, psutil.Process] = {}
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self.process = subprocess.Popen(
             [FOREBAY, "serve", str(file)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader.start()
 
     @property
     def url(self) -> str:
@@ -112,3 +113,7 @@ class ServingProcess:
         for process in self._seen.values():
             if process.is_running():
                 process.kill()
+        self.process.wait(timeout=30)
+        self._reader.join(timeout=30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()

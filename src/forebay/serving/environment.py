@@ -8,6 +8,7 @@ that this one starts; `variables` goes into Ray's `runtime_env` for the rest.
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -57,6 +58,27 @@ _QUIET = {
 }
 
 
+# Ports that Serve opens beside the API's, fixed unless set: a second service would not start.
+_PORTS = (
+    "RAY_SERVE_HAPROXY_METRICS_PORT",
+    "RAY_SERVE_HAPROXY_STATS_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT",
+)
+
+
+def _free_ports() -> list[int]:
+    """As many ports as `_PORTS` names, none of which is in use just now."""
+    probes = [socket.socket() for _ in _PORTS]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
 def replica_variables(spec: ServiceSpec) -> dict[str, str]:
     """Environment of replicas and the ingress."""
     return {**variables(spec), **_REPLICA}
@@ -86,6 +108,7 @@ def prepare(spec: ServiceSpec) -> Path:
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+            **{name: str(port) for name, port in zip(_PORTS, _free_ports(), strict=True)},
             "RAY_SERVE_HAPROXY_NBTHREAD": str(min(max((os.cpu_count() or 1) // 2, 1), 4)),
         }
     )

@@ -69,7 +69,13 @@ class Platform:
         yield "starting Ray"
         self._connect()
         yield "starting Ray Serve and HAProxy"
-        self._deploy()
+        try:
+            self._deploy()
+        except Exception as error:  # Ray raises many kinds, with the cause in their last line
+            cause = str(error).strip().splitlines()
+            raise EnvironmentFailedError(
+                f"Ray Serve did not start: {cause[-1] if cause else type(error).__name__}"
+            ) from error
         yield from self._phases_until_ready()
 
     def _connect(self) -> None:
