@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from forebay.report.demo_data import DemoData
     from forebay.spec.service import ServiceSpec
 
+_WIDTH = 100  # the table's, also where the output is no terminal
+
 
 def demo(
     file: Annotated[Path, typer.Argument(help="Service file.")] = Path("examples/demo.yaml"),
@@ -46,7 +48,7 @@ def run(spec: ServiceSpec, output: Path) -> Exit:
 
     for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell had SIGINT ignored
         signal.signal(number, to_interrupt)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=_WIDTH)
     try:
         with Platform(spec) as platform:
             start_with_progress(platform, time.monotonic())

@@ -116,8 +116,8 @@ class Platform:
         from ray.serve.config import HTTPOptions
         from ray.serve.schema import LoggingConfig
 
-        logging.getLogger("ray").setLevel(logging.WARNING)
-        logging.getLogger("vllm").setLevel(logging.WARNING)
+        for name in ("ray", "ray.serve", "vllm"):  # progress is told by the phases
+            logging.getLogger(name).setLevel(logging.WARNING)
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
         serve.start(
             proxy_location="HeadOnly" if self.spec.server.ray_address is None else "EveryNode",
