@@ -95,10 +95,10 @@ class ServingProcess:
         except psutil.NoSuchProcess:
             return
 
-    def interrupt(self, timeout_s: float = 90.0) -> int:
-        """Ctrl-C, and the exit code."""
+    def interrupt(self, timeout_s: float = 90.0, by: int = signal.SIGINT) -> int:
+        """Ctrl-C (or another signal), and the exit code."""
         self.remember_family()
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(by)
         return self.process.wait(timeout=timeout_s)
 
     def leftovers(self) -> list[str]:

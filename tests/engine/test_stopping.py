@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -34,6 +35,12 @@ def is_gone(serving: ServingProcess) -> None:
 def test_interrupted_while_starting(serving: ServingProcess, moment: str) -> None:
     serving.wait_for(moment)
     assert serving.interrupt() == 0
+    is_gone(serving)
+
+
+def test_terminated_while_starting(serving: ServingProcess) -> None:
+    serving.wait_for("loading the model")
+    assert serving.interrupt(by=signal.SIGTERM) == 0
     is_gone(serving)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from forebay.cli.exits import Exit
-from forebay.cli.serve import start_with_progress, to_interrupt
+from forebay.cli.serve import catch_signals, start_with_progress
 from forebay.cli.specs import load_or_exit
 
 if TYPE_CHECKING:
@@ -46,8 +45,7 @@ def run(spec: ServiceSpec, output: Path) -> Exit:
     from forebay.serving.platform import Platform
     from forebay.serving.preflight import EnvironmentFailedError
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell had SIGINT ignored
-        signal.signal(number, to_interrupt)
+    catch_signals()
     console = Console(highlight=False, width=_WIDTH)
     try:
         with Platform(spec) as platform:

@@ -45,8 +45,7 @@ def run(spec: ServiceSpec) -> Exit:
     from forebay.serving.platform import Platform
     from forebay.serving.preflight import EnvironmentFailedError
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell had SIGINT ignored
-        signal.signal(number, to_interrupt)
+    catch_signals()
     started = time.monotonic()
     try:
         with Platform(spec) as platform:
@@ -64,12 +63,18 @@ def run(spec: ServiceSpec) -> Exit:
 def start_with_progress(platform: Platform, started: float) -> None:
     """Start a platform, printing each phase with the seconds since `started`."""
     for phase in platform.start():
+        catch_signals()  # again: Ray puts a handler of its own in their place
         typer.echo(f"{time.monotonic() - started:6.1f} s  {phase}")
     typer.echo(f"{time.monotonic() - started:6.1f} s  ready")
 
 
-def to_interrupt(*_: object) -> None:
-    """Signal handler: end as Ctrl-C does."""
+def catch_signals() -> None:
+    """Let SIGTERM, and SIGINT where the shell had it ignored, end the command as Ctrl-C does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -33,6 +33,7 @@ _RANKS = {INTERACTIVE: 0, BATCH: 1}
 # The correction may take this share of the tightest budget. A larger error is the model's, and
 # would be answered by refusing nearly everything for as long as it is remembered.
 _LARGEST_CORRECTION = 0.3
+_FULL_SHARE = 0.9  # of the slots, from which on the engine counts as full
 _LONGEST_STEP_S = 10.0  # a longer gap is a stall or a suspended machine, not a rate
 
 
@@ -118,6 +119,7 @@ class AdmissionController:
         self.ledger = Ledger(tuple(config.classes))
         self.prefill_rate = DecayedRate(half_life_s=2.0)
         self.step_rate = DecayedRate(half_life_s=1.0)
+        self.full_step_rate = DecayedRate(half_life_s=5.0)
         tightest = min(policy.ttft_s for policy in config.classes.values())
         self.overhead = TrackedQuantile(
             quantile=0.9,
@@ -165,13 +167,25 @@ class AdmissionController:
             total_tokens=self._mean_answer(cost),
             capacity=self.config.slots,
         )
-        return Prediction(ahead_s, own_s, wait * self.seconds_per_token, self.overhead.at(now))
+        return Prediction(
+            ahead_s, own_s, wait * self.seconds_per_token_when_full, self.overhead.at(now)
+        )
 
     @property
     def seconds_per_token(self) -> float:
         """Current time per output token of one running sequence, in seconds."""
         rate = self.step_rate.rate
         return 1.0 / rate if rate else 0.0
+
+    @property
+    def seconds_per_token_when_full(self) -> float:
+        """Time per output token with nearly all slots taken, in seconds.
+
+        Who waits for a slot waits on a full engine, also when the burst that fills it has only
+        begun and tokens still come at the pace of a light load.
+        """
+        rate = self.full_step_rate.rate
+        return max(self.seconds_per_token, 1.0 / rate if rate else 0.0)
 
     @property
     def queue_bound(self) -> float:
@@ -319,6 +333,8 @@ class AdmissionController:
                     self.prefill_rate.add(self._drained, elapsed)
                 if decoded:
                     self.step_rate.add(1.0, elapsed)
+                    if len(self.ledger.running) >= _FULL_SHARE * self.config.slots:
+                        self.full_step_rate.add(1.0, elapsed)
         self._drained = 0
         self._last_step_at = engine_at
         self._contended = self._prefill_binds()

@@ -29,6 +29,8 @@ from forebay.spec.service import ServiceSpec
 _FLUSH_S = 1.0
 _WARM_UP_PROMPTS = 8
 _WARM_UP_TOKENS = 512
+_SHORT_PROMPT = 16
+_WARM_UP_OUTPUT = 16
 SPEC_KEY = "forebay"  # where the spec travels in LLMConfig.experimental_configs
 
 
@@ -98,26 +100,31 @@ class ForebayServer(LLMServer):
         size = min(_WARM_UP_TOKENS, max(context // 2, 1))
         vocabulary = client.model_config.get_vocab_size()
         rng = random.Random(0)
-        for _ in range(2):  # the first round compiles, the second measures
-            self._admission.prefill_rate.seed(0.0, 0.0)
-            prompts = [
-                [rng.randrange(vocabulary // 2, vocabulary) for _ in range(size)]
-                for _ in range(_WARM_UP_PROMPTS)
+        # The first round compiles, the second measures how prompts drain, the third how fast
+        # tokens come when every slot is taken.
+        slots = self._admission.config.slots
+        rounds = ((_WARM_UP_PROMPTS, size), (_WARM_UP_PROMPTS, size), (slots, _SHORT_PROMPT))
+        for prompts, tokens in rounds:
+            if tokens == size:
+                self._admission.prefill_rate.seed(0.0, 0.0)
+            made = [
+                [rng.randrange(vocabulary // 2, vocabulary) for _ in range(tokens)]
+                for _ in range(prompts)
             ]
-            await asyncio.gather(*(self._run_prompt(prompt) for prompt in prompts))
+            await asyncio.gather(*(self._run_prompt(prompt) for prompt in made))
         await client.reset_prefix_cache()
 
     async def _run_prompt(self, prompt: list[int]) -> None:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        shape = RequestShape(prompt_bytes=0, prompt_ids=len(prompt), max_tokens=8)
+        shape = RequestShape(prompt_bytes=0, prompt_ids=len(prompt), max_tokens=_WARM_UP_OUTPUT)
         cost = self._admission.costs.price(shape)
         decision = self._admission.decide(cost, INTERACTIVE, time.monotonic())
         if not isinstance(decision, Admitted):
             return
         CURRENT_TICKET.set(decision.ticket)
         params = SamplingParams(
-            max_tokens=8, ignore_eos=True, output_kind=RequestOutputKind.FINAL_ONLY
+            max_tokens=_WARM_UP_OUTPUT, ignore_eos=True, output_kind=RequestOutputKind.FINAL_ONLY
         )
         name = f"warm-up-{id(prompt)}"
         try:

@@ -104,6 +104,17 @@ def test_full_slots_make_a_wait_that_follows_the_answers_still_to_come() -> None
     assert isinstance(refused, Shed)
 
 
+def test_who_waits_for_a_slot_is_promised_the_pace_of_a_full_engine() -> None:
+    policy = controller(replace(CONFIG, slots=2))
+    light = policy.seconds_per_token
+    for _ in range(2):
+        start(policy, admit(policy, replace(SHORT, output_tokens=50, output_cap=50)))
+    before = policy.predict(SHORT, INTERACTIVE, 0.0).release_s
+    policy.full_step_rate.seed(25.0, 1.0)
+    assert policy.seconds_per_token == light
+    assert policy.predict(SHORT, INTERACTIVE, 0.0).release_s == pytest.approx(4 * before)
+
+
 def test_kv_that_cannot_soon_be_free_makes_a_wait() -> None:
     policy = controller(replace(CONFIG, kv_tokens=400))
     start(policy, admit(policy, replace(SHORT, prefill_tokens=300, output_tokens=90)))
