@@ -88,8 +88,8 @@ def reap(keep: set[int]) -> None:
 def yield_to_serving(keep: set[int]) -> None:
     """Let the cluster's housekeeping give way to the processes that carry requests.
 
-    Lowering one's own priority needs no privilege. On two cores it is worth some 8 % of the
-    requests per second (benchmarks/overhead.py), since housekeeping then fills gaps.
+    Lowering a priority needs no privilege. On few cores it is felt in the requests per second:
+    housekeeping then fills gaps instead of making them.
     """
     for process in others(keep):
         with contextlib.suppress(psutil.Error, OSError):
