@@ -1,9 +1,10 @@
 """The servers that are compared, each started alike, on the same model and engine arguments.
 
-Every server runs at nice 0. vLLM on CPU binds its worker to cores of its own; everything else of
-every server is kept off those, as Forebay does by itself. The client is scheduled in real time on
-any core, the same for all. Each is stopped by the ids of the processes
-that it started.
+Every server runs at nice 0. The model of every server computes on a core of its own and everything
+else of it on the others, as Forebay arranges by itself. vLLM's own server runs the model inside its
+engine core, as Forebay does (faster here than its default, a second process); stock Ray Serve LLM
+lets nobody choose that. The client is scheduled in real time on any core, the same for all. Each
+server is stopped by the ids of the processes that it started.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from typing import Any
 
 import psutil
 
+from forebay.serving import cores
+from forebay.serving.environment import model_threads
 from forebay.serving.preflight import check_port
-from forebay.serving.processes import keep_off_model_cores
 from forebay.spec.loading import load_service
 from forebay.spec.service import ServiceSpec
 
@@ -33,6 +35,7 @@ DEMO = ROOT / "examples" / "demo.yaml"
 LOGS = ROOT / "runs" / "logs"
 START_S = 240
 MODEL = "demo"
+_IN_ENGINE_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
 @dataclass
@@ -104,6 +107,7 @@ def raw_vllm(port: int, *extra: str) -> list[str]:
         **spec().model.engine_args,
         "kv_cache_memory_bytes": spec().hardware.kv_cache,
         "disable_log_stats": True,  # as Forebay sets it
+        "distributed_executor_backend": _IN_ENGINE_CORE,
     }
     for name, value in arguments.items():
         flag = "--" + name.replace("_", "-")
@@ -132,6 +136,7 @@ def running(name: str, command: list[str], port: int) -> Iterator[Server]:
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
     env = {**os.environ, "RAY_worker_niceness": "0"}  # as vLLM's own server: nice 0
+    env["OMP_NUM_THREADS"] = str(model_threads(spec()))
     env |= {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     started = time.monotonic()
     with log.open("wb") as output:
@@ -142,7 +147,7 @@ def running(name: str, command: list[str], port: int) -> Iterator[Server]:
         _wait_until_ready(server, log)
         server.notes["ready_s"] = round(time.monotonic() - started, 1)
         family = server.processes()
-        keep_off_model_cores(family)
+        cores.separate(family, model_threads(spec()))
         yield server
     finally:
         family = list({p.pid: p for p in [*family, *server.processes()]}.values())

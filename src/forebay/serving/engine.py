@@ -12,6 +12,7 @@ from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from vllm.v1.engine import EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.abstract import Executor
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 from forebay.serving.tap import EngineTap
 
@@ -43,6 +44,19 @@ class TappedLLM(AsyncLLM):
         self.output_processor.process_outputs = process_outputs
 
 
+def executor_class(config: Any) -> type[Executor]:
+    """Where the model runs: on CPU, a model of one worker runs in the engine core's own process.
+
+    vLLM's default on CPU is a worker process beside the engine core. The two take turns, and each
+    spins on shared memory while it waits for the other, which burns a core that the requests need
+    (record 0006). vLLM wants the second process for binding threads to cores; Forebay does that
+    itself, see `processes.separate_cores`.
+    """
+    if config.device_config.device_type == "cpu" and config.parallel_config.world_size == 1:
+        return UniProcExecutor
+    return Executor.get_class(config)
+
+
 class ForebayEngine(VLLMEngine):
     """Ray Serve LLM's vLLM engine, built around `TappedLLM`."""
 
@@ -54,7 +68,7 @@ class ForebayEngine(VLLMEngine):
         # processes and exported through Ray's metrics, would count it a second time.
         return TappedLLM(
             vllm_config=vllm_engine_config,
-            executor_class=Executor.get_class(vllm_engine_config),
+            executor_class=executor_class(vllm_engine_config),
             log_requests=vllm_engine_args.enable_log_requests,
             log_stats=False,
         )

@@ -82,7 +82,15 @@ def _free_ports() -> list[int]:
 
 def replica_variables(spec: ServiceSpec) -> dict[str, str]:
     """Environment of replicas and the ingress."""
-    return {**variables(spec), **_REPLICA}
+    env = {**variables(spec), **_REPLICA}
+    if spec.hardware.is_cpu:
+        env["OMP_NUM_THREADS"] = str(model_threads(spec))
+    return env
+
+
+def model_threads(spec: ServiceSpec) -> int:
+    """Threads, and cores, that one model on CPU computes with."""
+    return max(int(spec.hardware.cpus_per_replica), 1)
 
 
 def variables(spec: ServiceSpec) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from forebay.observability import catalogue
-from forebay.serving import environment, preflight, processes, progress
+from forebay.serving import cores, environment, preflight, processes, progress
 from forebay.serving.app import INGRESS_DEPLOYMENT, build
 from forebay.serving.environment import STATS_PERIOD_S
 from forebay.serving.preflight import EnvironmentFailedError
@@ -151,9 +151,10 @@ class Platform:
 
     def _arrange_processes(self) -> None:
         """Give the model and the requests the cores, on the machine that this process runs on."""
-        processes.yield_to_serving(self._before)
+        family = processes.others(self._before)
+        cores.yield_to_serving(family)
         if self.spec.hardware.is_cpu:
-            processes.keep_off_model_cores(processes.others(self._before))
+            cores.separate(family, environment.model_threads(self.spec))
 
     def _raise_if_failed(self) -> None:
         from ray import serve

@@ -9,25 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import sys
 import time
-from collections.abc import Iterable
 
 import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-_WORKER_TITLE = "VLLM::Worker"
-_HOUSEKEEPING_NICE = 5
-_HOUSEKEEPING_TITLES = (
-    "ray::DashboardAgent",
-    "ray::RuntimeEnvAgent",
-    "ray::TelemetryAgent",
-    "ray::ServeController",
-    "ray::ProxyActor",
-    "ray::HAProxyManager",
-    "ray::IDLE",
-)
 
 
 def adopt_orphans() -> bool:
@@ -83,52 +70,3 @@ def reap(keep: set[int]) -> None:
         if process.pid not in keep:
             with contextlib.suppress(psutil.Error):
                 process.wait(timeout=0)
-
-
-def yield_to_serving(keep: set[int]) -> None:
-    """Let the cluster's housekeeping give way to the processes that carry requests.
-
-    Lowering a priority needs no privilege. On few cores it is felt in the requests per second:
-    housekeeping then fills gaps instead of making them.
-    """
-    for process in others(keep):
-        with contextlib.suppress(psutil.Error, OSError):
-            if _is_housekeeping(process):
-                for thread in process.threads():  # Linux keeps a priority for each thread
-                    os.setpriority(os.PRIO_PROCESS, thread.id, _HOUSEKEEPING_NICE)
-
-
-def _is_housekeeping(process: psutil.Process) -> bool:
-    command = process.cmdline()
-    title = command[0] if command else process.name()
-    if title.startswith(_HOUSEKEEPING_TITLES):
-        return True
-    return process.name().startswith(("gcs_server", "raylet"))
-
-
-def keep_off_model_cores(family: Iterable[psutil.Process]) -> set[int]:
-    """Keep everything but vLLM's workers off the cores that vLLM bound its workers to.
-
-    On CPU vLLM binds each worker to cores of its own and leaves some to the rest; the rest does
-    not know. Where every core belongs to a worker, or none does, nothing changes.
-
-    Returns:
-        The cores that the others were given; empty when nothing changed.
-    """
-    everything = os.sched_getaffinity(0)
-    rest_of_family: list[psutil.Process] = []
-    taken: set[int] = set()
-    for process in family:
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.cmdline()[:1] == [_WORKER_TITLE]:
-                taken |= os.sched_getaffinity(process.pid)
-            else:
-                rest_of_family.append(process)
-    rest = everything - taken
-    if not taken or not rest:
-        return set()
-    for process in rest_of_family:
-        with contextlib.suppress(psutil.Error, OSError):
-            for thread in process.threads():
-                os.sched_setaffinity(thread.id, rest)
-    return rest

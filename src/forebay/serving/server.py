@@ -31,6 +31,7 @@ _WARM_UP_PROMPTS = 8
 _WARM_UP_TOKENS = 512
 _SHORT_PROMPT = 16
 _WARM_UP_OUTPUT = 16
+_HTTP_METRICS = "PrometheusInstrumentatorMiddleware"
 SPEC_KEY = "forebay"  # where the spec travels in LLMConfig.experimental_configs
 
 
@@ -52,6 +53,7 @@ class ForebayServer(LLMServer):
     async def __serve_build_asgi_app__(self) -> Gate:
         """VLLM's app behind the gate, warmed up and measured once."""
         app = await super().__serve_build_asgi_app__()
+        _drop_http_metrics(app)
         clock = time.monotonic
         self._telemetry = Telemetry(clock)
         self._admission = self._build_admission()
@@ -185,6 +187,16 @@ def class_policies(spec: ServiceSpec) -> dict[str, ClassPolicy]:
         deadline = spec.admission.deadline if spec.admission.deadline is not None else 2 * ttft
         policies[name] = ClassPolicy(ttft, deadline, entry.weight)
     return policies
+
+
+def _drop_http_metrics(app: Any) -> None:
+    """Take out the middleware that counts HTTP requests for vLLM's own `/metrics`.
+
+    That route is closed, since one replica's answer says nothing of the others'; counting for it
+    costs some microseconds for every token of every stream.
+    """
+    app.user_middleware = [m for m in app.user_middleware if m.cls.__name__ != _HTTP_METRICS]
+    app.middleware_stack = None  # built again, without it, at the first request
 
 
 def _stop_reason() -> object:
