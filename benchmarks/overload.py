@@ -1,9 +1,9 @@
 """Beyond capacity, open loop, on one unchanged examples/demo.yaml: bar 3.
 
-For each workload: the capacity (the highest of six offered rates at which at least 97 % of the
-requests are good: finished, first token within 1 s of the intended send time), then 2 x and 3 x
-that rate for 40 s with two seeds, then half of it, to see the recovery. The rivals get the same
-rates: stock Ray direct streaming, and vLLM alone with each of its own two queue bounds.
+For each workload: the capacity (the highest of at least six offered rates at which 97 % of the
+requests or more are good: finished, first token within 1 s of the intended send time), then 2 x
+and 3 x that rate for 40 s with two seeds, then half of it, to see the recovery. The rivals get the
+same rates: stock Ray direct streaming, and vLLM alone with each of its own two queue bounds.
 
 Run as: python benchmarks/overload.py [--systems forebay,...] [--workloads short,...] [--quick]
 """
@@ -23,8 +23,9 @@ PORT = 8000
 SLO_S = 1.0
 GOOD_SHARE = 0.97
 RATE_S, BURST_S, AFTER_S = 20.0, 40.0, 15.0
-SEARCH = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # offered rates, as shares of the middle one
-MIDDLE = {"short": 45.0, "long prompts": 5.5, "long outputs": 9.0}  # requests/s, to search around
+CLIENTS, PROBE_S = 16, 10.0  # of the closed loop that tells where the search starts
+START, CLIMB, CLOSE = 0.6, 1.2, 1.06  # shares of its rate, of the rate before, of the best
+FEWEST_RATES, MOST_RATES = 6, 12
 OUT = ROOT / "runs" / "overload.json"
 
 
@@ -61,31 +62,47 @@ def ttfts(rows: Iterable[dict[str, Any]]) -> list[float]:
 
 
 def capacity(url: str, workload: Workload, seed: int) -> tuple[float, list[dict[str, Any]]]:
-    """The highest rate with at least 97 % good, and every rate tried."""
+    """The highest rate with at least 97 % good, and every rate tried, at least six.
+
+    Rates climb from well below what a closed loop completes until one fails, then close in.
+    """
+    rate = START * closed_loop_rate(url, workload, seed)
     tried: list[dict[str, Any]] = []
-    middle = MIDDLE[workload.name]
-    rates = [share * middle for share in SEARCH]
-    while rates:
-        rate = rates.pop(0)
-        settle(url)
-        result = load(url, workload, stages=[[rate, RATE_S]], seed=seed + len(tried))
-        share = good(result, 0, RATE_S)[0] / max(len(result.records), 1)
-        tried.append(
-            {
-                "rate": round(rate, 2),
-                "good_share": round(share, 4),
-                "ttft_p99": result.summary["ttft_p99"],
-                "lag_p99_ms": round(result.lag_p99_ms, 2),
-                "valid": result.valid,
-            }
-        )
+    while len(tried) < MOST_RATES:
+        tried.append(offer(url, workload, rate, seed + len(tried)))
         print(f"    {workload.name} {tried[-1]}", flush=True)
-        if not rates and share >= GOOD_SHARE and len(tried) < 12:
-            rates.append(rate * 1.1)  # the top of the range was still fine: go on
-        if not rates and len(tried) < 12 and not any(passes(t) for t in tried):
-            rates.append(min(t["rate"] for t in tried) * 0.85)
-    best = max((t["rate"] for t in tried if passes(t)), default=0.0)
+        best = max((t["rate"] for t in tried if passes(t)), default=0.0)
+        worst = min((t["rate"] for t in tried if t["rate"] > best and not passes(t)), default=None)
+        if best and worst and worst / best < CLOSE and len(tried) >= FEWEST_RATES:
+            break
+        if worst is None:
+            rate = best * CLIMB
+        elif not best:
+            rate = worst / CLIMB
+        else:
+            rate = (best * worst) ** 0.5
     return best, tried
+
+
+def closed_loop_rate(url: str, workload: Workload, seed: int) -> float:
+    """Requests/s that a few clients complete, each waiting for its answer."""
+    settle(url)
+    result = load(url, workload, mode="closed", clients=CLIENTS, duration_s=PROBE_S, seed=seed)
+    return float(result.summary["admitted"]) / PROBE_S
+
+
+def offer(url: str, workload: Workload, rate: float, seed: int) -> dict[str, Any]:
+    """Offer `rate` for 20 s; which share was good."""
+    settle(url)
+    result = load(url, workload, stages=[[rate, RATE_S]], seed=seed)
+    share = good(result, 0, RATE_S)[0] / max(len(result.records), 1)
+    return {
+        "rate": round(rate, 2),
+        "good_share": round(share, 4),
+        "ttft_p99": rounded(result.summary["ttft_p99"]),
+        "lag_p99_ms": round(result.lag_p99_ms, 2),
+        "valid": result.valid,
+    }
 
 
 def passes(tried: dict[str, Any]) -> bool:

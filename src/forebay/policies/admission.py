@@ -23,7 +23,7 @@ from typing import Literal
 
 from forebay.policies.cost import Cost, CostModel
 from forebay.policies.ledger import Ledger, Sequence, Ticket
-from forebay.policies.prediction import Prediction, Running, Wait, release_wait
+from forebay.policies.prediction import Prediction, Releases, Wait, expected_releases
 from forebay.policies.rates import DecayedRate, TrackedQuantile
 
 ShedReason = Literal["ttft_budget", "queue_full", "batch_share", "promise_kept", "draining"]
@@ -133,6 +133,8 @@ class AdmissionController:
         self._last_step_at: float | None = None
         self._contended = False
         self._drained = 0
+        self._curve: Releases | None = None
+        self._curve_of = -1
 
     # --- deciding -------------------------------------------------------------------------
 
@@ -154,19 +156,14 @@ class AdmissionController:
         rate = self.prefill_rate.rate
         own_s = cost.prefill_tokens / rate if rate else 0.0
         ahead_s = ahead_tokens / rate if rate else 0.0
-        wait = release_wait(
-            Wait(
-                slots=len(self.ledger.running)
-                + ahead_sequences
-                + min(cost.sequences, self.config.slots)
-                - self.config.slots,
-                kv_tokens=self.ledger.kv_tokens + cost.kv_tokens - self.config.kv_tokens,
-            ),
-            [Running(s.produced, s.cap, s.kv_tokens) for s in self.ledger.running],
-            self.costs.outputs,
-            total_tokens=self._mean_answer(cost),
-            capacity=self.config.slots,
+        needs = Wait(
+            slots=len(self.ledger.running)
+            + ahead_sequences
+            + min(cost.sequences, self.config.slots)
+            - self.config.slots,
+            kv_tokens=self.ledger.kv_tokens + cost.kv_tokens - self.config.kv_tokens,
         )
+        wait = self._releases(cost).wait(needs) if needs.slots > 0 or needs.kv_tokens > 0 else 0.0
         return Prediction(
             ahead_s, own_s, wait * self.seconds_per_token_when_full, self.overhead.at(now)
         )
@@ -206,12 +203,17 @@ class AdmissionController:
             return mine.prefill + started, mine.sequences + min(queued[BATCH].sequences, 1)
         return self.ledger.queued_prefill, self.ledger.queued_sequences
 
-    def _mean_answer(self, cost: Cost) -> float:
-        """Tokens that a typical answer now in the engine will have, for waits beyond one round."""
-        running = self.ledger.running
-        if not running:
-            return cost.output_tokens / cost.sequences
-        return sum(s.expected for s in running) / len(running)
+    def _releases(self, cost: Cost) -> Releases:
+        """How slots and KV come free; computed once for all arrivals between two engine steps."""
+        if self._curve is None or self._curve_of != self.ledger.changes or not self.ledger.running:
+            self._curve = expected_releases(
+                self.ledger.running,
+                self.costs.outputs,
+                answer_tokens=cost.output_tokens / cost.sequences,
+                capacity=self.config.slots,
+            )
+            self._curve_of = self.ledger.changes
+        return self._curve
 
     def _reason_to_shed(
         self, cost: Cost, class_name: str, prediction: Prediction, now: float

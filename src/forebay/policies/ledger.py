@@ -93,6 +93,7 @@ class Ledger:
         self.queued: dict[str, ClassTotals] = {name: ClassTotals() for name in class_names}
         self.kv_tokens = 0
         self.charged = 0
+        self.changes = 0  # of what runs: whoever derives from it compares this, and keeps
 
     @property
     def queued_prefill(self) -> int:
@@ -154,11 +155,13 @@ class Ledger:
         self._dequeue(sequence)
         self.kv_tokens += sequence.kv_tokens
         self.charged += sequence.prefill
+        self.changes += 1
         sequence.state = "running"
         self.running[sequence] = None
 
     def produce(self, sequence: Sequence, tokens: int) -> None:
         """Count generated tokens."""
+        self.changes += 1
         self.kv_tokens -= sequence.kv_tokens
         sequence.produced += tokens
         self.kv_tokens += sequence.kv_tokens
@@ -168,6 +171,7 @@ class Ledger:
         if sequence.state == "queued":
             self._dequeue(sequence)
         elif sequence.state == "running":
+            self.changes += 1
             del self.running[sequence]
             self.kv_tokens -= sequence.kv_tokens
             self.charged -= sequence.prefill

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
+from forebay.policies.ledger import Sequence
 from forebay.policies.outputs import Floats, OutputModel
 
 _GRID = 16  # points of the geometric grid, and most caps looked at
+_EXPONENTS = np.linspace(0.0, 1.0, _GRID)  # of the last point: a geometric grid from 1 to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,85 @@ class Wait:
     kv_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Releases:
+    """When the running answers are expected to give back what they hold.
+
+    Attributes:
+        steps: decode steps from now, rising.
+        slots: sequences expected to have ended by each of them.
+        kv_tokens: KV tokens expected to be free again by each of them.
+        running: sequences that run now.
+        answer_tokens: length of a typical answer, for waits that outlast everything running.
+        capacity: sequences the engine runs at once.
+    """
+
+    steps: Floats
+    slots: Floats
+    kv_tokens: Floats
+    running: int
+    answer_tokens: float
+    capacity: int
+
+    def wait(self, wait: Wait) -> float:
+        """Decode steps until a request with these needs can start.
+
+        Every running sequence still makes that many output tokens; each takes one TPOT.
+        """
+        if wait.slots <= 0 and wait.kv_tokens <= 0:
+            return 0.0
+        if not self.running:
+            return max(wait.slots, 1) * self.answer_tokens / self.capacity
+        needed = 0.0
+        if wait.slots > 0:
+            needed = float(np.interp(wait.slots - 0.5, self.slots, self.steps))
+        if wait.kv_tokens > 0:
+            needed = max(needed, float(np.interp(wait.kv_tokens, self.kv_tokens, self.steps)))
+        # Everything that runs now has ended and it is not enough: from then on slots come free at
+        # the steady pace of a full engine, one every `answer_tokens / capacity` steps (Little).
+        beyond = max(wait.slots - self.running, 0)
+        if wait.kv_tokens > self.kv_tokens[-1]:
+            beyond = max(beyond, 1)
+        return needed + beyond * self.answer_tokens / self.capacity
+
+
+_NOTHING: Floats = np.zeros(1)
+
+
+def expected_releases(
+    running: Collection[Sequence], outputs: OutputModel, *, answer_tokens: float, capacity: int
+) -> Releases:
+    """How slots and KV come free as the running answers end.
+
+    An answer ends by itself as the learned lengths say, or at its cap for certain; the expected
+    number that have ended after some steps is the sum of those probabilities. So capped answers
+    that started together are seen to end together, and free ones at a steady pace.
+
+    Args:
+        running: the running answers.
+        outputs: learned answer lengths.
+        answer_tokens: length of a typical answer while nothing runs.
+        capacity: sequences the engine runs at once.
+    """
+    if not running:
+        return Releases(_NOTHING, _NOTHING, _NOTHING, 0, answer_tokens, capacity)
+    state = np.array([(s.produced, s.cap, s.kv_tokens, s.expected) for s in running], dtype=float)
+    produced, caps, footprints = state[:, 0:1], state[:, 1:2], state[:, 2]
+    steps = _moments((caps - produced)[:, 0])
+    reached = produced + steps
+    alive = np.maximum(outputs.survival_at(produced), 1e-9)
+    gone = 1.0 - outputs.survival_at(reached) / alive
+    gone[reached >= caps] = 1.0
+    return Releases(
+        steps=steps,
+        slots=gone.sum(axis=0),
+        kv_tokens=footprints @ gone,
+        running=len(running),
+        answer_tokens=float(state[:, 3].mean()),
+        capacity=capacity,
+    )
+
+
 def _moments(left: Floats) -> Floats:
     """Steps at which expected ends are evaluated: a geometric grid, and where caps are reached.
 
@@ -55,62 +136,5 @@ def _moments(left: Floats) -> Floats:
     caps = np.unique(np.maximum(left, 1.0))
     if len(caps) > _GRID:
         caps = caps[np.linspace(0, len(caps) - 1, _GRID).astype(int)]
-    return np.unique(np.concatenate([np.geomspace(1.0, caps[-1], _GRID), caps, caps - 0.5]))
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """One running answer: tokens produced, most it may produce, KV footprint by its end."""
-
-    produced: int
-    cap: int
-    kv_tokens: int
-
-
-def release_wait(
-    wait: Wait,
-    running: Sequence[Running],
-    outputs: OutputModel,
-    *,
-    total_tokens: float,
-    capacity: int,
-) -> float:
-    """Decode steps until enough of the running answers are expected to have ended.
-
-    An answer ends by itself as the learned lengths say, or at its cap for certain; the expected
-    number that have ended after some steps is the sum of those probabilities. So capped answers
-    that started together are seen to end together, and free ones at a steady pace.
-
-    Args:
-        wait: what is needed.
-        running: the running answers.
-        outputs: learned answer lengths.
-        total_tokens: length of a typical answer, for waits that outlast everything now running.
-        capacity: sequences the engine runs at once.
-
-    Returns:
-        Output tokens that every running sequence still makes before the request can start; each
-        takes one TPOT.
-    """
-    if wait.slots <= 0 and wait.kv_tokens <= 0:
-        return 0.0
-    if not running:
-        return max(wait.slots, 1) * total_tokens / capacity
-    produced = np.array([r.produced for r in running], dtype=np.float64)[:, None]
-    caps = np.array([r.cap for r in running], dtype=np.float64)[:, None]
-    footprints = np.array([r.kv_tokens for r in running], dtype=np.float64)[:, None]
-    steps = _moments((caps - produced)[:, 0])
-    alive = np.maximum(outputs.survival_at(produced), 1e-9)
-    gone = 1.0 - outputs.survival_at(produced + steps) / alive
-    gone = np.where(produced + steps >= caps, 1.0, gone)
-    slots, kv_tokens = gone.sum(axis=0), (gone * footprints).sum(axis=0)
-    needed = max(
-        float(np.interp(wait.slots - 0.5, slots, steps)) if wait.slots > 0 else 0.0,
-        float(np.interp(wait.kv_tokens, kv_tokens, steps)) if wait.kv_tokens > 0 else 0.0,
-    )
-    # Everything that runs now has ended and it is not enough: from then on slots come free at the
-    # steady pace of a full engine, one every `total_tokens / capacity` steps (Little's law).
-    beyond = max(wait.slots - len(running), 0)
-    if wait.kv_tokens > kv_tokens[-1]:
-        beyond = max(beyond, 1)
-    return needed + beyond * total_tokens / capacity
+    points: Floats = np.sort(np.concatenate([caps[-1] ** _EXPONENTS, caps, caps - 0.5]))
+    return points
