@@ -1,16 +1,15 @@
-"""Runs the load worker in a process of its own and reads what it measured."""
+"""What the benchmarks offer, and what they read from a run."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import tempfile
 import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from forebay.load.runner import LoadRun, run_worker
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_LAG_S = 0.020  # a run whose client sent later than this at p99 does not count
@@ -31,65 +30,42 @@ LONG_OUTPUTS = Workload("long outputs", 60, 400)
 WORKLOADS = {w.name: w for w in (SHORT, LONG_PROMPTS, LONG_OUTPUTS)}
 
 
-@dataclass(frozen=True)
-class Result:
-    """One load run: the worker's summary, its own state, and a record per request."""
-
-    summary: dict[str, Any]
-    client: dict[str, Any]
-    records: list[dict[str, Any]]
-
-    @property
-    def lag_p99_ms(self) -> float:
-        """How late the client sent, in milliseconds."""
-        return float((self.summary["client_lag_p99"] or 0.0) * 1e3)
-
-    @property
-    def valid(self) -> bool:
-        """Whether the client kept up."""
-        return self.lag_p99_ms <= MAX_LAG_S * 1e3
+def lag_p99_ms(run: LoadRun) -> float:
+    """How late the client sent, in milliseconds."""
+    return float((run.summary["client_lag_p99"] or 0.0) * 1e3)
 
 
-def completion_rate(result: Result, clients: int) -> float:
+def is_valid(run: LoadRun) -> bool:
+    """Whether the client kept up."""
+    return lag_p99_ms(run) <= MAX_LAG_S * 1e3
+
+
+def completion_rate(run: LoadRun, clients: int) -> float:
     """Requests/s of a closed loop, between the end of its first round and its last answer.
 
     The clients of a closed loop move in step, so answers come in bursts of `clients`; counting
     them in a fixed window would round the rate to whole bursts.
     """
-    ended = sorted(row["ended_s"] for row in result.records if row["outcome"] == "ok")
+    ended = sorted(record.ended_s for record in run.records if record.outcome == "ok")
     if len(ended) <= clients:
         return 0.0
     return float((len(ended) - clients) / (ended[-1] - ended[clients - 1]))
 
 
-def load(url: str, workload: Workload, **plan: Any) -> Result:
+def load(url: str, workload: Workload, **plan: Any) -> LoadRun:
     """Offer load as the plan says (see `forebay.load.spec.WorkerSpec`).
 
     Raises:
-        RuntimeError: the worker failed.
+        WorkerFailedError: the worker failed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        records = Path(folder) / "records.jsonl"
-        order = {
-            "url": url,
-            "model": "demo",
-            "prompt_tokens": workload.prompt_tokens,
-            "output_tokens": workload.output_tokens,
-            "records": str(records),
-            **plan,
-        }
-        done = subprocess.run(
-            [sys.executable, "-m", "forebay.load.worker"],
-            input=json.dumps(order).encode(),
-            capture_output=True,
-            cwd=ROOT,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"the load worker failed: {done.stderr.decode()[-2000:]}")
-        last = json.loads(done.stdout.splitlines()[-1])
-        rows = [json.loads(line) for line in records.read_text().splitlines()]
-    return Result(last["summary"], last["client"], rows)
+    order = {
+        "url": url,
+        "model": "demo",
+        "prompt_tokens": workload.prompt_tokens,
+        "output_tokens": workload.output_tokens,
+        **plan,
+    }
+    return run_worker(order)
 
 
 def settle(url: str, limit_s: float = 120.0) -> None:

@@ -16,8 +16,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import systems
-from client import ROOT, WORKLOADS, Result, Workload, load, settle
+from client import ROOT, WORKLOADS, Workload, is_valid, lag_p99_ms, load, settle
+from forebay.load.runner import LoadRun
 from forebay.measure.percentiles import percentile
+from forebay.measure.records import RequestRecord
 
 PORT = 8000
 SLO_S = 1.0
@@ -39,26 +41,19 @@ def commands() -> dict[str, list[str]]:
     }
 
 
-def good(result: Result, start_s: float, end_s: float) -> tuple[int, int]:
-    """(good, offered) among the requests meant to be sent in [start, end)."""
-    rows = between(result, start_s, end_s)
-    return sum(is_good(row) for row in rows), len(rows)
+def good_share(records: list[RequestRecord]) -> float:
+    """Share of the requests that were good; 0 of none."""
+    return sum(record.is_good(SLO_S) for record in records) / max(len(records), 1)
 
 
-def between(result: Result, start_s: float, end_s: float) -> list[dict[str, Any]]:
-    return [row for row in result.records if start_s <= row["intended_s"] < end_s]
+def between(run: LoadRun, start_s: float, end_s: float) -> list[RequestRecord]:
+    """Requests meant to be sent in [start, end)."""
+    return [record for record in run.records if start_s <= record.intended_s < end_s]
 
 
-def is_good(row: dict[str, Any]) -> bool:
-    return row["outcome"] == "ok" and ttft(row) <= SLO_S
-
-
-def ttft(row: dict[str, Any]) -> float:
-    return float(row["first_token_s"] - row["intended_s"])
-
-
-def ttfts(rows: Iterable[dict[str, Any]]) -> list[float]:
-    return [ttft(row) for row in rows if row["outcome"] == "ok"]
+def ttfts(records: Iterable[RequestRecord]) -> list[float]:
+    """TTFT of what was answered, in seconds."""
+    return [r.ttft for r in records if r.outcome == "ok" and r.ttft is not None]
 
 
 def capacity(url: str, workload: Workload, seed: int) -> tuple[float, list[dict[str, Any]]]:
@@ -95,13 +90,12 @@ def offer(url: str, workload: Workload, rate: float, seed: int) -> dict[str, Any
     """Offer `rate` for 20 s; which share was good."""
     settle(url)
     result = load(url, workload, stages=[[rate, RATE_S]], seed=seed)
-    share = good(result, 0, RATE_S)[0] / max(len(result.records), 1)
     return {
         "rate": round(rate, 2),
-        "good_share": round(share, 4),
+        "good_share": round(good_share(result.records), 4),
         "ttft_p99": rounded(result.summary["ttft_p99"]),
-        "lag_p99_ms": round(result.lag_p99_ms, 2),
-        "valid": result.valid,
+        "lag_p99_ms": round(lag_p99_ms(result), 2),
+        "valid": is_valid(result),
     }
 
 
@@ -116,29 +110,24 @@ def burst(url: str, workload: Workload, rate: float, after: float, seed: int) ->
         url, workload, stages=[[rate, BURST_S], [after, AFTER_S]], seed=seed, timeout_s=90
     )
     during = between(result, 0, BURST_S)
-    refused = [row for row in during if row["outcome"] == "shed"]
+    refused = [record for record in during if record.outcome == "shed"]
     recovered = between(result, BURST_S + 5, BURST_S + AFTER_S)
-    done = sum(is_good(row) for row in during)
     return {
         "workload": workload.name,
         "offered_per_s": round(rate, 1),
         "seed": seed,
-        "good_per_s": round(done / BURST_S, 2),
+        "good_per_s": round(good_share(during) * len(during) / BURST_S, 2),
         "ttft_p50": rounded(percentile(ttfts(during), 50)),
         "ttft_p99": rounded(percentile(ttfts(during), 99)),
         "refused": len(refused),
-        "refusal_p99_ms": rounded(
-            percentile([1e3 * (r["ended_s"] - r["intended_s"]) for r in refused], 99)
-        ),
-        "without_retry_after": sum(row["retry_after_s"] is None for row in refused),
-        "failed": sum(row["outcome"] not in ("ok", "shed") for row in during),
-        "errors_in_200": sum(bool(row["error_in_stream"]) for row in during),
+        "refusal_p99_ms": rounded(percentile([1e3 * record.e2e for record in refused], 99)),
+        "without_retry_after": sum(record.retry_after_s is None for record in refused),
+        "failed": sum(record.outcome not in ("ok", "shed") for record in during),
+        "errors_in_200": sum(record.error_in_stream for record in during),
         "recovery_ttft_p99": rounded(percentile(ttfts(recovered), 99)),
-        "recovery_good_share": round(
-            sum(is_good(row) for row in recovered) / max(len(recovered), 1), 3
-        ),
-        "lag_p99_ms": round(result.lag_p99_ms, 2),
-        "valid": result.valid,
+        "recovery_good_share": round(good_share(recovered), 3),
+        "lag_p99_ms": round(lag_p99_ms(result), 2),
+        "valid": is_valid(result),
         "realtime": result.client["realtime"],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import signal
@@ -43,6 +44,8 @@ class ServingProcess:
 
     def __init__(self, folder: Path, **server: Any) -> None:
         """Start it on free ports; `server` overrides keys of the file's `server` section."""
+        # A Ray started here makes a token that later ones ask for; tests need no guard.
+        env = {**os.environ, "RAY_AUTH_MODE": "disabled"} if "ray_address" in server else None
         self.port, self.metrics_port = free_port(), free_port()
         spec = yaml.safe_load(SERVICE.read_text())
         spec["server"] |= {"port": self.port, "metrics_port": self.metrics_port, **server}
@@ -57,6 +60,7 @@ class ServingProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=env,
         )
         self._reader.start()
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from forebay import __version__
-from forebay.demo.worker import Progress, run_worker
+from forebay.load.runner import Progress, run_worker
 from forebay.measure.percentiles import percentile
 from forebay.measure.records import RequestRecord
 from forebay.measure.summary import summarise

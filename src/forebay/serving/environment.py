@@ -34,9 +34,14 @@ _DATA_PLANE = {
     # count it a second time.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
+    # A replica that leaves keeps listening until HAProxy has heard of it: Serve's own 30 s is
+    # longer than it waits for its shutdown, and many times longer than HAProxy needs.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
     # On few cores the cluster's housekeeping is felt. Ray's own: every 0.1 s and every 5 s.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
     "RAY_REPORTER_UPDATE_INTERVAL_MS": "15000",
+    # Replicas pass on their counts every 0.1 s otherwise.
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
 }
 
 # Only for replicas: a driver without an event loop of its own needs Serve's separate one.
@@ -45,6 +50,7 @@ _REPLICA = {
     # chunk costs more than the chunk.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "forebay.serving.ingress:middlewares",
 }
 
 _QUIET = {

@@ -97,7 +97,8 @@ class Platform:
             ray.init(address=address, runtime_env=env, **common)
         except ConnectionError as error:
             raise EnvironmentFailedError(
-                f"server.ray_address: no Ray cluster answers at {address} ({error})"
+                f"server.ray_address: no Ray cluster answers at {address} ({error}); if it asks "
+                "for a token, set RAY_AUTH_MODE=token"
             ) from error
         self._refuse_foreign_serve()
 
@@ -219,7 +220,8 @@ class Platform:
         import ray
         from ray import serve
 
-        if self.spec.server.ray_address is not None:
+        # Not connected, serve.shutdown() would start a Ray of its own to have something to stop.
+        if self.spec.server.ray_address is not None and ray.is_initialized():
             with contextlib.suppress(Exception):  # the cluster may be gone already
                 serve.shutdown()
         with contextlib.suppress(Exception):  # whatever is left is ended by process id

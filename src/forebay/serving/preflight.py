@@ -14,6 +14,7 @@ GIB = 2**30
 # Measured with the demo model: a vLLM replica on CPU beside its KV cache, and Ray's own processes.
 _REPLICA_BYTES = 3 * GIB
 _RAY_BYTES = int(1.5 * GIB)
+_CLUSTER_S = 5.0  # to connect to a cluster, across a network at worst
 
 
 class EnvironmentFailedError(Exception):
@@ -29,6 +30,7 @@ def check(spec: ServiceSpec) -> None:
     _check_serving_installed(spec)
     check_port(spec.server.host, spec.server.port, "server.port")
     if spec.server.ray_address is not None:
+        _check_cluster_answers(spec.server.ray_address)
         return  # the cluster's nodes carry the rest
     check_port("0.0.0.0", spec.server.metrics_port, "server.metrics_port")
     _check_memory(spec)
@@ -59,6 +61,23 @@ def check_port(host: str, port: int, field: str) -> None:
                 f"{field}: {host}:{port} cannot be used ({error.strerror}){_holder(port)}; "
                 "stop what holds it, or write another port"
             ) from error
+
+
+def _check_cluster_answers(address: str) -> None:
+    """Refuse an address that nothing listens at; Ray itself tries for minutes.
+
+    Forms without a plain port (`auto`) are left to Ray.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CLUSTER_S).close()
+    except OSError as error:
+        raise EnvironmentFailedError(
+            f"server.ray_address: nothing answers at {address} ({error.strerror or error}); "
+            "give the address that `ray start` printed, or remove it to start a Ray here"
+        ) from error
 
 
 def _holder(port: int) -> str:

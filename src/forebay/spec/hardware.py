@@ -22,8 +22,9 @@ class HardwareSpec(Strict):
     cpus_per_replica: float = Field(
         default=1.0,
         gt=0,
-        description="CPU cores that Ray sets aside for each of a replica's workers on `cpu`. "
-        "Default 1: two replicas then fit a 2-core machine.",
+        description="CPU cores that each of a replica's workers computes with on `cpu`, and "
+        "that Ray sets aside for it. Default 1: two replicas then fit a 2-core machine; where "
+        "there are more cores, give the model all but one or two.",
     )
     memory_per_replica: Bytes | None = Field(
         default=None,

@@ -22,7 +22,7 @@ def said(args: dict[str, Any]) -> list[str]:
         {"max_model_len": -1},
         {"block_size": None},
         {"speculative_config": {"method": "ngram"}, "compilation_config": {"level": 3}},
-        {"scheduling_policy": "priority", "disable_log_stats": False},
+        {"scheduling_policy": "priority", "disable_log_stats": True},
         {"enable_auto_tool_choice": True, "tool_call_parser": "hermes"},
         {"max_lora_rank": 64, "optimization_level": 2},
         {"hf_token": "x"},
