@@ -104,7 +104,11 @@ def passes(tried: dict[str, Any]) -> bool:
 
 
 def burst(url: str, workload: Workload, rate: float, after: float, seed: int) -> dict[str, Any]:
-    """Offer `rate` for 40 s, then `after`; what came of it."""
+    """Offer `rate` for 40 s, then `after`; what came of it.
+
+    A closed loop just before shows how fast the machine was, since that drifts over the hour.
+    """
+    before = closed_loop_rate(url, workload, seed)
     settle(url)
     result = load(
         url, workload, stages=[[rate, BURST_S], [after, AFTER_S]], seed=seed, timeout_s=90
@@ -116,6 +120,7 @@ def burst(url: str, workload: Workload, rate: float, after: float, seed: int) ->
         "workload": workload.name,
         "offered_per_s": round(rate, 1),
         "seed": seed,
+        "closed_loop_per_s": round(before, 1),
         "good_per_s": round(good_share(during) * len(during) / BURST_S, 2),
         "ttft_p50": rounded(percentile(ttfts(during), 50)),
         "ttft_p99": rounded(percentile(ttfts(during), 99)),
@@ -188,16 +193,17 @@ def report(rows: list[dict[str, Any]], known: dict[str, float]) -> None:
     print(f"\ncapacity, requests/s: {known}\n")
     print(
         "| system | workload | offered | good/s | of capacity | TTFT p99 | refusal p99 | failed | "
-        "errors in a 200 | no Retry-After | TTFT p99 after | lag p99 |"
+        "errors in a 200 | no Retry-After | TTFT p99 after | lag p99 | 16 clients, before |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         print(
             f"| {row['system']} | {row['workload']} | {row['factor']:.0f} x | "
             f"{row['good_per_s']:.1f} | {row['good_per_s'] / max(row['capacity'], 1e-9):.2f} | "
             f"{row['ttft_p99']} s | {row['refusal_p99_ms']} ms | {row['failed']} | "
             f"{row['errors_in_200']} | {row['without_retry_after']} | "
-            f"{row['recovery_ttft_p99']} s | {row['lag_p99_ms']} ms |"
+            f"{row['recovery_ttft_p99']} s | {row['lag_p99_ms']} ms | "
+            f"{row['closed_loop_per_s']}/s |"
         )
 
 
