@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from forebay.load.runner import LoadRun, run_worker
+from forebay.serving.environment import model_threads
+from forebay.spec.loading import load_service
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_LAG_S = 0.020  # a run whose client sent later than this at p99 does not count
@@ -63,9 +66,16 @@ def load(url: str, workload: Workload, **plan: Any) -> LoadRun:
         "model": "demo",
         "prompt_tokens": workload.prompt_tokens,
         "output_tokens": workload.output_tokens,
+        "cores": spare_cores(),
         **plan,
     }
     return run_worker(order)
+
+
+def spare_cores() -> list[int] | None:
+    """The cores that no model computes on (see `systems.running`); None when there are none."""
+    threads = model_threads(load_service(ROOT / "examples" / "demo.yaml"))
+    return sorted(os.sched_getaffinity(0))[threads:] or None
 
 
 def settle(url: str, limit_s: float = 120.0) -> None:

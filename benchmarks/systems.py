@@ -3,8 +3,9 @@
 Every server runs at nice 0. The model of every server computes on a core of its own and everything
 else of it on the others, as Forebay arranges by itself. vLLM's own server runs the model inside its
 engine core, as Forebay does (faster here than its default, a second process); stock Ray Serve LLM
-lets nobody choose that. The client is scheduled in real time on any core, the same for all. Each
-server is stopped by the ids of the processes that it started.
+lets nobody choose that. The client is scheduled in real time, the same for all, on the cores that
+no model computes on: one that wakes on a model's core takes it from the model. Each server is
+stopped by the ids of the processes that it started.
 """
 
 from __future__ import annotations

@@ -83,6 +83,7 @@ def plan(platform: Platform, **more: Any) -> dict[str, Any]:
         "prompt_tokens": PROMPT_TOKENS,
         "output_tokens": OUTPUT_TOKENS,
         "slo_ttft_s": platform.spec.slo.ttft_p99,
+        "cores": sorted(platform.spare_cores) or None,  # not those that the model computes on
         **more,
     }
 

@@ -40,6 +40,8 @@ class WorkerSpec:
             every vocabulary has, when null.
         keep_token_times: keep each token's arrival in the records.
         realtime: ask for real-time scheduling.
+        cores: CPU cores the client may run on, beside a server on the same machine: a real-time
+            client that wakes on a model's core takes it from the model. Any, when null.
         records: file for one JSON object per request; not written when null.
         summary: file for the summary; not written when null.
     """
@@ -65,6 +67,7 @@ class WorkerSpec:
     tokenizer: str | None = None
     keep_token_times: bool = False
     realtime: bool = True
+    cores: list[int] | None = None
     records: str | None = None
     summary: str | None = None
 

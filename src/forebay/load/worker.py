@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import signal
 import sys
@@ -36,6 +37,8 @@ def main() -> int:
     try:
         spec = WorkerSpec.parse(sys.stdin.read())
         factory = RequestFactory(spec, np.random.default_rng(spec.seed))
+        if spec.cores:
+            os.sched_setaffinity(0, spec.cores)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"forebay.load.worker: {error}\n")
         return 2
@@ -62,6 +65,7 @@ def _measure(
     client = {
         "realtime": grant.granted,
         "realtime_reason": grant.reason,
+        "cores": spec.cores,
         "interrupted": interrupted,
         "planned": len(schedule) if spec.mode == "open" else None,
         "wall_s": round(wall_s, 3),

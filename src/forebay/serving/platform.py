@@ -44,6 +44,7 @@ class Platform:
         self._before: set[int] = set()
         self._folder: Path | None = None
         self._connected = False
+        self.spare_cores: set[int] = set()  # of this machine, beside those that models compute on
 
     @property
     def url(self) -> str:
@@ -155,7 +156,8 @@ class Platform:
         family = processes.others(self._before)
         cores.yield_to_serving(family)
         if self.spec.hardware.is_cpu:
-            cores.separate(family, environment.model_threads(self.spec))
+            threads = environment.model_threads(self.spec)
+            self.spare_cores = cores.separate(family, threads)
 
     def _raise_if_failed(self) -> None:
         from ray import serve

@@ -138,3 +138,10 @@ def test_a_plan_makes_the_same_schedule_twice() -> None:
     spec = WorkerSpec.parse(json.dumps(plan(seed=4)))
     first, second = (RequestFactory(spec, np.random.default_rng(4)).schedule() for _ in range(2))
     assert first == second
+
+
+async def test_cores_that_do_not_exist_are_refused() -> None:
+    process = await start(plan(cores=[100_000]))
+    _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert errors.startswith(b"forebay.load.worker:")
