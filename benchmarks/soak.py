@@ -18,7 +18,7 @@ from client import ROOT, SHORT, load, settle
 PORT = 8000
 SHARE = 0.8
 SAMPLE_S = 10.0
-SETTLED_S = 120.0  # caches and allocators fill in the first two minutes; the slope starts there
+SETTLED_S = 300.0  # caches and allocators fill in the first minutes; the slope starts here
 MIB = 2**20
 
 
@@ -34,7 +34,7 @@ def watch(server: systems.Server, stop: threading.Event) -> dict[str, list[tuple
 
 
 def slope(points: list[tuple[float, int]]) -> float | None:
-    """MiB per hour after the first two minutes; None for a process that lived too shortly."""
+    """MiB per hour after the first five minutes; None for a process that lived too shortly."""
     late = [(t, size) for t, size in points if t >= SETTLED_S]
     if len(late) < 6:
         return None
@@ -64,7 +64,7 @@ def main() -> None:
 def report(summary: dict[str, object], found: dict[str, list[tuple[float, int]]]) -> None:
     keys = ("offered", "admitted", "shed", "failed", "ttft_p50", "ttft_p99", "client_lag_p99")
     print({key: summary[key] for key in keys})
-    print("\n| process | MiB at 2 min | at the end | MiB/h |\n|---|---|---|---|")
+    print("\n| process | MiB at 5 min | at the end | MiB/h |\n|---|---|---|---|")
     for name, points in sorted(found.items()):
         growth = slope(points)
         if growth is None:
