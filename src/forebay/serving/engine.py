@@ -50,7 +50,7 @@ def executor_class(config: Any) -> type[Executor]:
     vLLM's default on CPU is a worker process beside the engine core. The two take turns, and each
     spins on shared memory while it waits for the other, which burns a core that the requests need
     (record 0006). vLLM wants the second process for binding threads to cores; Forebay does that
-    itself, see `processes.separate_cores`.
+    itself, see `cores.separate`.
     """
     if config.device_config.device_type == "cpu" and config.parallel_config.world_size == 1:
         return UniProcExecutor

@@ -87,14 +87,12 @@ class Histogram:
         _check(*self.edges)
         if len(self.edges) != len(self.weights) + 1 or len(set(self.edges)) != len(self.edges):
             raise ValueError("a histogram has one edge more than weights, and its edges rise")
-        if min(self.weights) < 0 or not sum(self.weights) > 0:
-            raise ValueError("the weights of a histogram are 0 or more, and not all 0")
+        shares(self.weights)
 
     def draw(self, count: int, rng: np.random.Generator) -> Ints:
         """`count` lengths."""
         edges = np.asarray(self.edges)
-        shares = np.asarray(self.weights) / sum(self.weights)
-        bins = rng.choice(len(shares), count, p=shares)
+        bins = rng.choice(len(self.weights), count, p=shares(self.weights))
         return rng.integers(edges[bins], edges[bins + 1])
 
 
