@@ -27,7 +27,7 @@ import psutil
 
 from forebay.serving import cores
 from forebay.serving.environment import model_threads
-from forebay.serving.preflight import check_port
+from forebay.serving.preflight import EnvironmentFailedError, check_port
 from forebay.spec.loading import load_service
 from forebay.spec.service import ServiceSpec
 
@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "examples" / "demo.yaml"
 LOGS = ROOT / "runs" / "logs"
 START_S = 240
+FREE_S = 60
 MODEL = "demo"
 _IN_ENGINE_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
@@ -160,6 +161,7 @@ def running(name: str, command: list[str], port: int) -> Iterator[Server]:
         _, left = psutil.wait_procs([p for p in family if p.is_running()], timeout=10)
         for survivor in left:
             survivor.kill()
+        _wait_until_free(port)
 
 
 def _wait_until_ready(server: Server, log: Path) -> None:
@@ -175,3 +177,20 @@ def _wait_until_ready(server: Server, log: Path) -> None:
             pass
         time.sleep(0.5)
     raise RuntimeError(f"{server.name} was not ready within {START_S} s; see {log}")
+
+
+def _wait_until_free(port: int) -> None:
+    """Stock Ray's HAProxy daemon belongs to no process of ours and lets the port go seconds later.
+
+    Raises:
+        RuntimeError: it did not.
+    """
+    give_up = time.monotonic() + FREE_S
+    while time.monotonic() < give_up:
+        try:
+            check_port("127.0.0.1", port, "port")
+        except EnvironmentFailedError:
+            time.sleep(0.5)
+        else:
+            return
+    raise RuntimeError(f"port {port} was still held {FREE_S} s after its server was stopped")
