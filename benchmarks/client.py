@@ -6,13 +6,15 @@ import json
 import os
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from forebay.load.runner import LoadRun, run_worker
+from forebay.load.order import Endpoint
+from forebay.load.runner import LoadPlan, LoadRun, run_load
 from forebay.serving.environment import model_threads
 from forebay.spec.loading import load_service
+from forebay.spec.workload_changes import fixed_workload
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,12 +36,12 @@ WORKLOADS = {w.name: w for w in (SHORT, LONG_PROMPTS, LONG_OUTPUTS)}
 
 def lag_p99_ms(run: LoadRun) -> float:
     """How late the client sent, in milliseconds."""
-    return float((run.summary["client_lag_p99"] or 0.0) * 1e3)
+    return float((run.client.lag_p99_s or 0.0) * 1e3)
 
 
 def is_valid(run: LoadRun) -> bool:
-    """Whether the client kept up: its p99 lag is within what `measure.summary` allows, 20 ms."""
-    return bool(run.summary["valid"])
+    """Whether the client kept up, as `measure.validity` judges: p99 lag within 20 ms, and more."""
+    return run.validity.valid
 
 
 def completion_rate(run: LoadRun, clients: int) -> float:
@@ -54,21 +56,35 @@ def completion_rate(run: LoadRun, clients: int) -> float:
     return float((len(ended) - clients) / (ended[-1] - ended[clients - 1]))
 
 
-def load(url: str, workload: Workload, **plan: Any) -> LoadRun:
-    """Offer load as the plan says (see `forebay.load.spec.WorkerSpec`).
+def load(
+    url: str,
+    workload: Workload,
+    *,
+    stages: Sequence[tuple[float, float]] = (),
+    clients: int | None = None,
+    seconds: float = 20.0,
+    seed: int = 0,
+    timeout_s: float = 60.0,
+) -> LoadRun:
+    """Offer Poisson arrivals in stages of (requests/s, seconds), or keep some clients busy.
+
+    Prompts are token ids that no run repeats. The client is kept off the model's cores.
 
     Raises:
         WorkerFailedError: the worker failed.
     """
-    order = {
-        "url": url,
-        "model": "demo",
-        "prompt_tokens": workload.prompt_tokens,
-        "output_tokens": workload.output_tokens,
-        "cores": spare_cores(),
-        **plan,
-    }
-    return run_worker(order)
+    spec = fixed_workload(
+        workload.name,
+        workload.prompt_tokens,
+        workload.output_tokens,
+        stages=stages,
+        clients=clients,
+        seconds=seconds,
+        seed=seed,
+    )
+    endpoint = Endpoint(url=url, model="demo")
+    cores = spare_cores()
+    return run_load(LoadPlan(endpoint=endpoint, workload=spec, cores=cores, timeout_s=timeout_s))
 
 
 def spare_cores() -> list[int] | None:

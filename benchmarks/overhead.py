@@ -23,27 +23,27 @@ PORT = 8000
 
 
 def measure(server: systems.Server, seed: int) -> dict[str, Any]:
-    load(server.url, BUSY, mode="closed", clients=CLIENTS, duration_s=WARM_S, seed=seed)
+    load(server.url, BUSY, clients=CLIENTS, seconds=WARM_S, seed=seed)
     settle(server.url)
     before = server.cpu_seconds()
-    busy = load(server.url, BUSY, mode="closed", clients=CLIENTS, duration_s=BUSY_S, seed=seed + 1)
+    busy = load(server.url, BUSY, clients=CLIENTS, seconds=BUSY_S, seed=seed + 1)
     after = server.cpu_seconds()
     settle(server.url)
-    single = load(server.url, BUSY, mode="closed", clients=1, duration_s=SINGLE_S, seed=seed + 2)
-    done = busy.summary["admitted"]
+    single = load(server.url, BUSY, clients=1, seconds=SINGLE_S, seed=seed + 2)
+    done = busy.summary.admitted
     return {
         "system": server.name,
         "requests_per_s": round(completion_rate(busy, CLIENTS), 2),
-        "ttft_ms_1_client": (single.summary["ttft_p50"] or 0) * 1e3,
-        "failed": busy.summary["failed"],
-        "shed": busy.summary["shed"],
+        "ttft_ms_1_client": (single.summary.ttft_p50 or 0) * 1e3,
+        "failed": busy.summary.failed,
+        "shed": busy.summary.shed,
         "cpu_ms": {
             name: round((seconds - before.get(name, 0.0)) / max(done, 1) * 1e3, 2)
             for name, seconds in sorted(after.items())
             if seconds - before.get(name, 0.0) > 0.1
         },
-        "client_cpu_ms": busy.client["cpu_ms_per_request"],
-        "realtime": busy.client["realtime"],
+        "client_cpu_ms": round(1e3 * busy.client.cpu_s / max(1, len(busy.records)), 4),
+        "realtime": busy.client.realtime,
         **server.notes,
     }
 

@@ -82,18 +82,18 @@ def capacity(url: str, workload: Workload, seed: int) -> tuple[float, list[dict[
 def closed_loop_rate(url: str, workload: Workload, seed: int) -> float:
     """Requests/s that a few clients complete, each waiting for its answer."""
     settle(url)
-    result = load(url, workload, mode="closed", clients=CLIENTS, duration_s=PROBE_S, seed=seed)
-    return float(result.summary["admitted"]) / PROBE_S
+    result = load(url, workload, clients=CLIENTS, seconds=PROBE_S, seed=seed)
+    return result.summary.admitted / PROBE_S
 
 
 def offer(url: str, workload: Workload, rate: float, seed: int) -> dict[str, Any]:
     """Offer `rate` for 20 s; which share was good."""
     settle(url)
-    result = load(url, workload, stages=[[rate, RATE_S]], seed=seed)
+    result = load(url, workload, stages=[(rate, RATE_S)], seed=seed)
     return {
         "rate": round(rate, 2),
         "good_share": round(good_share(result.records), 4),
-        "ttft_p99": rounded(result.summary["ttft_p99"]),
+        "ttft_p99": rounded(result.summary.ttft_p99),
         "lag_p99_ms": round(lag_p99_ms(result), 2),
         "valid": is_valid(result),
     }
@@ -111,7 +111,7 @@ def burst(url: str, workload: Workload, rate: float, after: float, seed: int) ->
     before = closed_loop_rate(url, workload, seed)
     settle(url)
     result = load(
-        url, workload, stages=[[rate, BURST_S], [after, AFTER_S]], seed=seed, timeout_s=90
+        url, workload, stages=[(rate, BURST_S), (after, AFTER_S)], seed=seed, timeout_s=90
     )
     during = between(result, 0, BURST_S)
     refused = [record for record in during if record.outcome == "shed"]
@@ -128,12 +128,12 @@ def burst(url: str, workload: Workload, rate: float, after: float, seed: int) ->
         "refusal_p99_ms": rounded(percentile([1e3 * record.e2e for record in refused], 99)),
         "without_retry_after": sum(record.retry_after_s is None for record in refused),
         "failed": sum(record.outcome not in ("ok", "shed") for record in during),
-        "errors_in_200": sum(record.error_in_stream for record in during),
+        "errors_in_200": sum(record.outcome == "stream_error" for record in during),
         "recovery_ttft_p99": rounded(percentile(ttfts(recovered), 99)),
         "recovery_good_share": round(good_share(recovered), 3),
         "lag_p99_ms": round(lag_p99_ms(result), 2),
         "valid": is_valid(result),
-        "realtime": result.client["realtime"],
+        "realtime": result.client.realtime,
     }
 
 

@@ -53,12 +53,13 @@ def main() -> None:
         found: dict[str, list[tuple[float, int]]] = {}
         watcher = threading.Thread(target=lambda: found.update(watch(server, stop)))
         watcher.start()
-        stages = [[SHARE * options.capacity, 60 * options.minutes]]
+        stages = [(SHARE * options.capacity, 60 * options.minutes)]
         result = load(server.url, SHORT, stages=stages, seed=1)
         stop.set()
         watcher.join()
-    report(result.summary, found)
-    (ROOT / "runs" / "soak.json").write_text(json.dumps({"summary": result.summary, "rss": found}))
+    summary = result.summary.as_dict()
+    report(summary, found)
+    (ROOT / "runs" / "soak.json").write_text(json.dumps({"summary": summary, "rss": found}))
 
 
 def report(summary: dict[str, object], found: dict[str, list[tuple[float, int]]]) -> None:

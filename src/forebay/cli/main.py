@@ -10,7 +10,10 @@ import typer
 
 from forebay import __version__
 from forebay.cli.check import check, init
+from forebay.cli.compare import compare
 from forebay.cli.demo import demo
+from forebay.cli.load import load, workloads
+from forebay.cli.mock import mock
 from forebay.cli.serve import serve
 
 app = typer.Typer(
@@ -44,6 +47,10 @@ app.command()(check)
 app.command()(init)
 app.command()(serve)
 app.command()(demo)
+app.command()(load)
+app.command()(workloads)
+app.command()(compare)
+app.command()(mock)
 
 
 def main() -> None:

@@ -13,13 +13,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from forebay import __version__
-from forebay.load.runner import Progress, run_worker
-from forebay.measure.percentiles import percentile
+from forebay.load.order import Endpoint
+from forebay.load.runner import LoadPlan, LoadRun, Progress, run_load
 from forebay.measure.records import RequestRecord
 from forebay.measure.summary import summarise
 from forebay.measure.windows import windows
 from forebay.observability import catalogue
 from forebay.report.demo_data import ClientNotes, DemoData, DemoStage, Sample, ServerPoint
+from forebay.spec.units import format_seconds
+from forebay.spec.workload_changes import fixed_workload
 
 if TYPE_CHECKING:
     from forebay.serving.platform import Platform
@@ -31,7 +33,6 @@ _WARM_S, _CAPACITY_S = 4.0, 10.0
 # An open loop's arrivals come in clumps: of what a full engine turns out, this share can be
 # offered and still be served in time. The demo's own figure, not a promise: see benchmarks/.
 _SUSTAINABLE = 0.85
-_MAX_LAG_S = 0.020
 QUESTION = "What does river mean?"
 
 Say = Callable[[str], None]
@@ -53,8 +54,8 @@ def run_demo(platform: Platform, say: Say, tick: Tick) -> DemoData:
         f"capacity: about {capacity:.0f} requests/s of {PROMPT_TOKENS} tokens in and "
         f"{OUTPUT_TOKENS} out\n"
     )
-    records, client, server = offer(platform, capacity, tick)
-    return gather(platform, capacity, records, client, server, answer)
+    run, server = offer(platform, capacity, tick)
+    return gather(platform, capacity, run, server, answer)
 
 
 def ask(platform: Platform) -> str:
@@ -75,32 +76,28 @@ def ask(platform: Platform) -> str:
     return str(choice["message"]["content"]).strip()
 
 
-def plan(platform: Platform, **more: Any) -> dict[str, Any]:
-    """A load plan for the service (see `forebay.load.spec`)."""
-    return {
-        "url": platform.url.removesuffix("/v1"),
-        "model": platform.spec.model.id,
-        "prompt_tokens": PROMPT_TOKENS,
-        "output_tokens": OUTPUT_TOKENS,
-        "slo_ttft_s": platform.spec.slo.ttft_p99,
-        "cores": sorted(platform.spare_cores) or None,  # not those that the model computes on
-        **more,
-    }
+def play(platform: Platform, tick: Tick | None = None, **workload: Any) -> LoadRun:
+    """Offer the demo's requests to the service; see `fixed_workload` for when."""
+    spec = fixed_workload("demo", PROMPT_TOKENS, OUTPUT_TOKENS, **workload)
+    plan = LoadPlan(
+        endpoint=Endpoint(url=platform.url.removesuffix("/v1"), model=platform.spec.model.id),
+        workload=spec,
+        cores=sorted(platform.spare_cores) or None,  # not those that the model computes on
+    )
+    return run_load(plan, tick)
 
 
 def measure_capacity(platform: Platform) -> float:
     """Requests/s that the service is taken to sustain: a share of what a full engine turns out."""
     clients = int(platform.spec.model.engine_args.get("max_num_seqs", 64))
-    closed = {"mode": "closed", "clients": clients}
-    run_worker(plan(platform, **closed, duration_s=_WARM_S, seed=1))
-    full = run_worker(plan(platform, **closed, duration_s=_CAPACITY_S, seed=2))
-    return float(full.summary["goodput_per_s"]) * _SUSTAINABLE
+    slo = {"ttft": format_seconds(platform.spec.slo.ttft_p99)}
+    play(platform, clients=clients, seconds=_WARM_S, seed=1, slo=slo)
+    full = play(platform, clients=clients, seconds=_CAPACITY_S, seed=2, slo=slo)
+    return full.summary.goodput_per_s * _SUSTAINABLE
 
 
-def offer(
-    platform: Platform, capacity: float, tick: Tick
-) -> tuple[list[RequestRecord], dict[str, Any], list[ServerPoint]]:
-    """Offer the stages; returns (records, the client's notes, the server's series)."""
+def offer(platform: Platform, capacity: float, tick: Tick) -> tuple[LoadRun, list[ServerPoint]]:
+    """Offer the stages; returns (the run, the server's series)."""
     points: list[ServerPoint] = []
     before: dict[str, float] = {}
 
@@ -109,9 +106,8 @@ def offer(
             points.append(point)
         tick(progress)
 
-    stages = [[factor * capacity, STAGE_S] for factor in FACTORS]
-    done = run_worker(plan(platform, stages=stages, seed=3), watch)
-    return done.records, done.client, points
+    stages = [(factor * capacity, STAGE_S) for factor in FACTORS]
+    return play(platform, watch, stages=stages, seed=3), points
 
 
 def _server_point(platform: Platform, t: float, before: dict[str, float]) -> ServerPoint | None:
@@ -133,15 +129,12 @@ def _server_point(platform: Platform, t: float, before: dict[str, float]) -> Ser
 def gather(
     platform: Platform,
     capacity: float,
-    records: list[RequestRecord],
-    client: dict[str, Any],
+    run: LoadRun,
     server: list[ServerPoint],
     answer: str,
 ) -> DemoData:
     """Everything that the table and the page show."""
-    spec = platform.spec
-    lag = percentile([record.client_lag for record in records], 99)
-    valid = lag is not None and lag <= _MAX_LAG_S
+    spec, records, client = platform.spec, run.records, run.client
     return DemoData(
         title="Forebay demo",
         model=spec.model.id,
@@ -154,11 +147,11 @@ def gather(
         samples=[Sample(r.intended_s, r.ttft, r.outcome) for r in records],
         server=server,
         client=ClientNotes(
-            lag,
-            bool(client["realtime"]),
-            str(client["realtime_reason"]),
-            valid,
-            "" if valid else f"the client sent more than {_MAX_LAG_S * 1e3:.0f} ms late at p99",
+            client.lag_p99_s,
+            client.realtime,
+            client.realtime_reason,
+            run.validity.valid,
+            "" if run.validity.valid else "; ".join(run.validity.reasons),
         ),
         chat=(QUESTION, answer),
         footer=f"forebay {__version__}, {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 import time
@@ -11,8 +12,13 @@ from collections.abc import Callable
 from forebay.load.connection import Connection
 from forebay.load.exchange import Exchange
 from forebay.load.plan import Target, WireFormat
+from forebay.measure.records import Outcome
 
 Clock = Callable[[], float]
+# A connection that this machine did not give: no descriptor, port, buffer or memory left.
+_THIS_MACHINE = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
+)
 _SOCK_STREAM = 1  # this module needs nothing else of `socket`
 
 
@@ -95,7 +101,9 @@ class Pool:
         try:
             connection = await self._connect(self._address)
         except OSError as error:
-            exchange.end("refused_connection", _why_refused(error), self.clock())
+            local = error.errno in _THIS_MACHINE
+            outcome: Outcome = "no_socket" if local else "refused_connection"
+            exchange.end(outcome, _why_refused(error), self.clock())
             return
         if exchange.ended:  # it timed out meanwhile
             self.idle(connection, self.clock())

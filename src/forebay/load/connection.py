@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._exchange = exchange
         exchange.connection = self
-        self._transport.write(self._pool.wire.encode(exchange.planned))
+        self._transport.write(self._pool.wire.encode(exchange.message))
 
     def abort(self) -> None:
         """Closes at once; a request still on it is recorded by whoever aborts."""
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserCallbackError:
             raise
         except httptools.HttpParserError as error:
-            exchange.end("failed", f"not HTTP: {error}", self._now)
+            exchange.end("malformed", f"not HTTP: {error}", self._now)
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -83,8 +83,10 @@ class Connection(asyncio.Protocol):
             return
         if exc is None and exchange.status and not self._framed:
             exchange.complete(self._clock())  # a body without length ends with the connection
+        elif exchange.first_byte_s is None:
+            exchange.end("dropped", _why_lost("before any answer", exc), self._clock())
         else:
-            exchange.end("cut", _why_cut(exchange, exc), self._clock())
+            exchange.end("cut", _why_lost("half-way", exc), self._clock())
 
     # httptools' side
 
@@ -97,6 +99,8 @@ class Connection(asyncio.Protocol):
             self._framed = True
         elif name.startswith(b"retry-after"):
             self._retry_after(name, value)
+        elif name == b"x-should-retry" and self._exchange is not None:
+            self._exchange.no_retry = value.strip().lower() == b"false"
 
     def on_headers_complete(self) -> None:
         """The response's head is here."""
@@ -105,8 +109,10 @@ class Connection(asyncio.Protocol):
             return
         exchange.status = parser.get_status_code()
         if exchange.status == 200 and self._event_stream:
-            keep = self._pool.target.keep_token_times
-            self._stream = exchange.stream = TokenStream(keep_times=keep)
+            self._stream = exchange.stream = TokenStream(
+                keep_times=self._pool.target.keep_token_times,
+                keep_text=exchange.message.keep_text,
+            )
 
     def on_body(self, body: bytes) -> None:
         """A piece of the response's body."""
@@ -142,6 +148,5 @@ class Connection(asyncio.Protocol):
             self._exchange.retry_after_s = float(int(value))
 
 
-def _why_cut(exchange: Exchange, exc: Exception | None) -> str:
-    seen = "half-way" if exchange.status else "before any answer"
-    return f"connection closed {seen}" + (f": {exc}" if exc is not None else "")
+def _why_lost(when: str, exc: Exception | None) -> str:
+    return f"connection closed {when}" + (f": {exc}" if exc is not None else "")

@@ -1,189 +1,329 @@
-"""Runs a load: an open loop on a schedule, or a closed loop of clients.
+"""Plays sessions against a target: an open loop on a schedule, or a closed loop of clients.
 
-Both are bounded in time (every request ends within its timeout) and both may be cancelled: they
-then drop what is in flight, recorded as ``cut`` for `CLIENT_STOPPED`, and return what was measured.
+Both are bounded in time (every attempt ends within its timeout) and both may be cancelled: they
+then drop what is in flight, recorded as ``stopped``, and return what was measured.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
+from forebay.load.ask import Ask
+from forebay.load.bodies import BodyMaker, Spoken
 from forebay.load.client import Pool
 from forebay.load.exchange import Exchange
 from forebay.load.pacer import Pacer
-from forebay.load.plan import PlannedRequest, Target
+from forebay.load.plan import Message, Target
 from forebay.load.progress import Progress, ProgressMeter
+from forebay.load.retries import RetryPolicy
+from forebay.load.stock import Stock
 from forebay.measure.records import Outcome, RequestRecord
+from forebay.workload.requests import Session
 
 OnTick = Callable[[Progress], None]
-CLIENT_STOPPED = "client stopped"
 _TICK_S = 1.0
 _SWEEP_S = 0.05  # how finely timeouts are noticed
+_NOT_SERVED_S = 0.01  # pause of a closed loop's client whose request was not served
+_NO_HEADERS: Mapping[str, str] = {}
 
 
-async def run_open_loop(
-    target: Target,
-    schedule: Sequence[PlannedRequest],
-    *,
-    timeout_s: float,
-    on_tick: OnTick | None = None,
-) -> list[RequestRecord]:
-    """Sends each request at its ``at_s``, whatever became of the others; records in send order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How sessions are played.
 
-    Args:
+    Attributes:
         target: the endpoint.
-        schedule: requests in ascending order of ``at_s``.
-        timeout_s: seconds from a request's send after which it is given up.
+        maker: makes the bodies.
+        run_id: begins every request's id.
+        timeout_s: seconds from an attempt's send after which it is given up.
+        retries: whether refused requests are sent again.
+        headers: of every request.
+        class_headers: further ones by traffic class.
+        tenant_headers: further ones by tenant.
+        origin_s: second 0 of the schedule on `time.perf_counter`; the moment of starting, if None.
+        until_s: no turn is asked after this second of the run, whatever is left of its session.
         on_tick: called once a second with the run's state.
+    """
+
+    target: Target
+    maker: BodyMaker
+    run_id: str = "run"
+    timeout_s: float = 60.0
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
+    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
+    class_headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    tenant_headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    origin_s: float | None = None
+    until_s: float = float("inf")
+    on_tick: OnTick | None = None
+
+
+@dataclass(slots=True)
+class Played:
+    """What came of it: records in order of sending, and how late the event loop was at worst."""
+
+    records: list[RequestRecord]
+    stall_max_s: float
+
+
+async def play_open_loop(settings: Settings, schedule: Sequence[Session]) -> Played:
+    """Asks each session's first turn at its ``at_s``, whatever became of the others.
 
     Raises:
-        ValueError: when the schedule is not in order.
+        ValueError: when the schedule is not in order, or has a session without a time.
     """
-    run = _Run(target, timeout_s, on_tick)
+    times = [session.at_s for session in schedule]
+    due = [at_s for at_s in times if at_s is not None]
+    if len(due) != len(times):
+        raise ValueError("an open loop needs a time for every session")
+    run = _Run(settings)
+    stock = Stock(
+        len(schedule), lambda i: run.first_ask(schedule[i]), lambda a: len(a.message.body)
+    )
 
     def send(index: int) -> None:
-        run.send(schedule[index], run.origin_s + schedule[index].at_s)
+        ask = stock.take()
+        ask.intended_s = run.origin_s + due[index]
+        run.ask(ask)
 
-    pacer = Pacer([p.at_s for p in schedule], send, run.clock, run.call_later)
+    pacer = Pacer(due, send, run.clock, run.call_later)
+    stock.fill()
+
+    def start() -> None:
+        pacer.start(run.origin_s)
+        stock.refill(run.call_later)
+
     run.more_to_send = lambda: not pacer.finished
-    return await run.execute(start=lambda: pacer.start(run.origin_s), stop=pacer.stop)
+    return await run.execute(start=start, stop=pacer.stop)
 
 
-async def run_closed_loop(
-    target: Target,
-    make_request: Callable[[int], PlannedRequest],
-    clients: int,
-    duration_s: float,
-    *,
-    timeout_s: float = 60.0,
-    on_tick: OnTick | None = None,
-) -> list[RequestRecord]:
-    """Keeps ``clients`` requests in flight for ``duration_s``; each is sent as another ends.
+async def play_closed_loop(
+    settings: Settings, stream: Iterator[Session], clients: int, seconds: float
+) -> Played:
+    """Keeps ``clients`` sessions going for ``seconds``; each begins as another ends.
 
-    Requests still in flight then are awaited, so the server is quiet afterwards. A request's
-    intended time is the instant at which its client became free. A client whose request was not
-    served waits 10 ms before its next, so that refusals do not become a busy loop.
-
-    Args:
-        target: the endpoint.
-        make_request: the request with a given index.
-        clients: requests in flight, 1 or more.
-        duration_s: how long new requests are sent.
-        timeout_s: seconds from a request's send after which it is given up.
-        on_tick: called once a second with the run's state.
+    What is in flight then is awaited, so the server is quiet afterwards. A request's intended time
+    is the instant at which its client became free. A client whose request was not served waits
+    10 ms before its next, so that refusals do not become a busy loop.
 
     Raises:
         ValueError: when ``clients`` is below 1.
     """
     if clients < 1:
         raise ValueError(f"a closed loop needs at least 1 client, not {clients}")
-    run = _Run(target, timeout_s, on_tick)
+    run = _Run(settings)
     stopped = False
-    run.more_to_send = lambda: not stopped and run.elapsed_s() < duration_s
+    run.more_to_send = lambda: not stopped and run.elapsed_s() < seconds
 
     def send() -> None:
         if run.more_to_send():
-            run.send(make_request(run.offered), run.clock())
+            ask = run.first_ask(next(stream))
+            ask.intended_s = run.clock()
+            run.ask(ask)
 
     def start() -> None:
         for _ in range(clients):
-            send()
+            run.call_later(max(0.0, run.origin_s - run.clock()), send)
 
     def stop() -> None:
         nonlocal stopped
         stopped = True
 
-    def next_after(record: RequestRecord) -> None:
-        if record.outcome == "ok":
+    def next_after(served: bool) -> None:
+        if served:
             send()
         else:
-            run.call_later(0.01, send)
+            run.call_later(_NOT_SERVED_S, send)
 
-    run.on_record = next_after
+    run.on_session_end = next_after
     return await run.execute(start=start, stop=stop)
 
 
 class _Run:
-    """What both loops share: sending, deadlines, records, progress, an orderly end."""
+    """What both loops share: asking, deadlines, records, progress, an orderly end."""
 
-    def __init__(self, target: Target, timeout_s: float, on_tick: OnTick | None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.clock = time.perf_counter
         self.call_later = asyncio.get_running_loop().call_later
         self.origin_s = 0.0
         self.offered = 0
         self.more_to_send: Callable[[], bool] = lambda: False
-        self.on_record: Callable[[RequestRecord], None] | None = None
-        self._pool = Pool(target, self.clock)
-        self._timeout_s = timeout_s
-        self._on_tick = on_tick
+        self.on_session_end: Callable[[bool], None] | None = None
+        self._settings = settings
+        self._pool = Pool(settings.target, self.clock)
         self._meter = ProgressMeter()
         self._next_tick_s = _TICK_S
+        self._stall_s = 0.0
+        self._jitter = random.Random(0)
         self._in_flight: dict[int, Exchange] = {}  # in order of sending, so of deadline too
+        self._pausing: dict[int, Ask] = {}  # between attempts, or before a next turn
         self._records: list[RequestRecord] = []
+        self._stopping = False
 
     def elapsed_s(self) -> float:
         """Seconds since the start."""
         return self.clock() - self.origin_s
 
-    async def execute(
-        self, start: Callable[[], None], stop: Callable[[], None]
-    ) -> list[RequestRecord]:
+    async def execute(self, start: Callable[[], None], stop: Callable[[], None]) -> Played:
         """Starts the loop and waits for its end, or for a cancellation."""
         try:
-            await self._pool.prepare(self._timeout_s)
+            await self._pool.prepare(self._settings.timeout_s)
             with _garbage_frozen():
-                self.origin_s = self.clock()
+                planned = self._settings.origin_s
+                self.origin_s = self.clock() if planned is None else planned
                 start()
-                while self._in_flight or self.more_to_send():
-                    await asyncio.sleep(_SWEEP_S)
+                while self._in_flight or self._pausing or self.more_to_send():
+                    await self._sleep()
                     self._sweep()
         except asyncio.CancelledError:
             pass  # the caller asked for what was measured so far
         finally:
             stop()
-            self.on_record = None
-            self._give_up(list(self._in_flight.values()), "cut", CLIENT_STOPPED)
-            await self._pool.close()
-        self._records.sort(key=lambda record: record.index)
-        return self._records
+            await self._stop()
+        self._records.sort(key=lambda record: record.sent_s)
+        return Played(self._records, self._stall_s)
 
-    def send(self, planned: PlannedRequest, intended_s: float) -> None:
-        """Sends one request, meant for ``intended_s`` on the clock."""
-        exchange = Exchange(self.offered, planned, intended_s, self.clock(), self._ended)
+    def first_ask(self, session: Session) -> Ask:
+        """A session's first turn, ready to be asked."""
+        return self._ask_of(session, 0, Spoken())
+
+    def ask(self, ask: Ask) -> None:
+        """Asks for the first time, meant for its ``intended_s``."""
+        ask.sent_s = self.clock()
         self.offered += 1
-        self._in_flight[exchange.index] = exchange
+        self._send(ask, ask.sent_s)
+
+    async def _sleep(self) -> None:
+        """Sleeps until the next sweep; what the loop wakes too late is a stall."""
+        due = self.clock() + _SWEEP_S
+        await asyncio.sleep(_SWEEP_S)
+        self._stall_s = max(self._stall_s, self.clock() - due)
+
+    def _ask_of(self, session: Session, turn: int, spoken: Spoken) -> Ask:
+        settings = self._settings
+        body = settings.maker.ask(session.turns[turn], spoken)
+        message = Message(
+            body,
+            settings.maker.path,
+            self._headers(session),
+            keep_text=turn + 1 < len(session.turns),
+            request_id=f"{settings.run_id}-{session.number}-{turn}",
+        )
+        return Ask(session, turn, message, spoken, 0.0)
+
+    def _headers(self, session: Session) -> Mapping[str, str]:
+        settings = self._settings
+        of_class = settings.class_headers.get(session.class_name)
+        of_tenant = settings.tenant_headers.get(session.tenant)
+        if of_class or of_tenant:
+            return {**settings.headers, **(of_class or {}), **(of_tenant or {})}
+        return settings.headers
+
+    def _send(self, ask: Ask, now: float) -> None:
+        ask.attempts += 1
+        exchange = Exchange(ask.message, now, self._ended, ask)
+        self._in_flight[id(exchange)] = exchange
         self._pool.submit(exchange)
+        leaves = ask.request.cancel_after_s
+        if leaves is not None:
+            self.call_later(leaves, lambda: self._cancel(exchange))
+
+    def _cancel(self, exchange: Exchange) -> None:
+        if not exchange.ended:
+            exchange.give_up("cancelled", "", self.clock())
 
     def _ended(self, exchange: Exchange, outcome: Outcome, reason: str, now: float) -> None:
-        del self._in_flight[exchange.index]
-        record = exchange.record(outcome, reason, now, self.origin_s)
+        del self._in_flight[id(exchange)]
+        ask: Ask = exchange.owner
+        ask.last = (exchange, outcome, reason, now)
+        wait = None if self._stopping else self._wait_before_retry(ask)
+        if wait is not None:
+            self._pausing[id(ask)] = ask
+            self.call_later(wait, lambda: self._retry(ask))
+            return
+        self._record(ask)
+        if not self._stopping:
+            self._go_on(ask, outcome == "ok", now)
+        ask.last = exchange.owner = None  # a cycle, and no garbage is collected during a run
+
+    def _wait_before_retry(self, ask: Ask) -> float | None:
+        assert ask.last is not None
+        exchange, outcome, _, _ = ask.last
+        if exchange.stream is not None and exchange.stream.events:
+            return None  # part of the answer was already shown
+        return self._settings.retries.wait_s(
+            attempts=ask.attempts,
+            outcome=outcome,
+            status=exchange.status,
+            retry_after_s=exchange.retry_after_s,
+            forbidden=exchange.no_retry,
+            jitter=self._jitter.random(),
+        )
+
+    def _retry(self, ask: Ask) -> None:
+        if self._pausing.pop(id(ask), None) is None:
+            return  # the run was stopped meanwhile
+        headers = {**ask.message.headers, "x-stainless-retry-count": str(ask.attempts)}
+        ask.message = replace(ask.message, headers=headers)
+        self._send(ask, self.clock())
+
+    def _go_on(self, ask: Ask, served: bool, now: float) -> None:
+        """The session's next turn after its pause, or its end."""
+        if not (served and ask.has_next):
+            if self.on_session_end is not None:
+                self.on_session_end(served)
+            return
+        think_s = ask.session.turns[ask.turn + 1].think_s
+        if now + think_s - self.origin_s >= self._settings.until_s:
+            if self.on_session_end is not None:
+                self.on_session_end(served)
+            return
+        self._settings.maker.answered(ask.request, ask.spoken, ask.answer())
+        following = self._ask_of(ask.session, ask.turn + 1, ask.spoken)
+        following.intended_s = now + think_s
+        self._pausing[id(following)] = following
+        self.call_later(think_s, lambda: self._next_turn(following))
+
+    def _next_turn(self, ask: Ask) -> None:
+        if self._pausing.pop(id(ask), None) is not None:
+            self.ask(ask)
+
+    def _record(self, ask: Ask) -> None:
+        record = ask.record(self.origin_s)
         self._records.append(record)
-        if self._on_tick is not None:
+        if self._settings.on_tick is not None:
             self._meter.ended(record)
-        if self.on_record is not None:
-            self.on_record(record)
 
     def _sweep(self) -> None:
         """Ends what is past its deadline, and reports progress."""
-        latest = self.clock() - self._timeout_s
-        expired = takewhile(lambda e: e.sent_s <= latest, self._in_flight.values())
-        self._give_up(list(expired), "timeout", f"no end within {self._timeout_s:g} s")
-        now = self.elapsed_s()
-        if self._on_tick is not None and now >= self._next_tick_s:
+        now = self.clock()
+        timeout_s = self._settings.timeout_s
+        expired = takewhile(lambda e: e.sent_s <= now - timeout_s, self._in_flight.values())
+        for exchange in list(expired):
+            exchange.give_up("timeout", f"no end within {timeout_s:g} s", now)
+        elapsed = now - self.origin_s
+        if self._settings.on_tick is not None and elapsed >= self._next_tick_s:
             self._next_tick_s += _TICK_S
-            self._on_tick(self._meter.report(now, self.offered, len(self._in_flight)))
+            self._settings.on_tick(self._meter.report(elapsed, self.offered, len(self._in_flight)))
 
-    def _give_up(self, exchanges: list[Exchange], outcome: Outcome, reason: str) -> None:
-        for exchange in exchanges:
-            connection = exchange.connection
-            if connection is not None:
-                connection.abort()
-            exchange.end(outcome, reason, self.clock())
+    async def _stop(self) -> None:
+        """Drops what is in flight or waits for another attempt; a turn not yet asked is not."""
+        self._stopping = True
+        self.on_session_end = None
+        for exchange in list(self._in_flight.values()):
+            exchange.give_up("stopped", "the run was stopped", self.clock())
+        for ask in self._pausing.values():
+            if ask.last is not None:
+                self._record(ask)
+        self._pausing.clear()
+        await self._pool.close()
 
 
 @contextmanager

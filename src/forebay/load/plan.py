@@ -1,4 +1,4 @@
-"""What is to be sent, and where: plain values, made before the run so that sending is cheap."""
+"""What is sent, and where."""
 
 from __future__ import annotations
 
@@ -10,26 +10,22 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedRequest:
-    """One request of a schedule, its body already encoded.
+class Message:
+    """One HTTP request, its body already encoded.
 
     Attributes:
-        at_s: intended send time in seconds from the start of the run (closed loop ignores it).
         body: the JSON body.
         path: URL path.
         headers: headers beyond those every request carries.
-        max_tokens: output tokens asked for.
-        prompt_tokens: prompt length, as planned.
-        class_name: traffic class.
+        keep_text: keep the answer's text, since a later turn repeats it.
+        request_id: sent as ``X-Request-Id``; the same for every attempt at one request.
     """
 
-    at_s: float
     body: bytes
     path: str = "/v1/completions"
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
-    max_tokens: int = 0
-    prompt_tokens: int = 0
-    class_name: str = ""
+    keep_text: bool = False
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,34 +72,35 @@ class Target:
 
 
 class WireFormat:
-    """Turns planned requests into HTTP/1.1 bytes, with the constant part of the head cached."""
+    """Turns messages into HTTP/1.1 bytes, with the constant part of the head cached."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._heads: dict[tuple[str, tuple[tuple[str, str], ...]], bytes] = {}
 
-    def encode(self, planned: PlannedRequest) -> bytes:
+    def encode(self, message: Message) -> bytes:
         """The whole request: head and body.
 
         Raises:
             ValueError: when a path or header holds a line break.
         """
-        key = (planned.path, tuple(planned.headers.items()))
+        key = (message.path, tuple(message.headers.items()))
         head = self._heads.get(key)
         if head is None:
-            head = self._heads[key] = self._head(planned)
-        return b"%b%d\r\n\r\n%b" % (head, len(planned.body), planned.body)
+            head = self._heads[key] = self._head(message)
+        body, request_id = message.body, message.request_id.encode("ascii")
+        return b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (head, request_id, len(body), body)
 
-    def _head(self, planned: PlannedRequest) -> bytes:
+    def _head(self, message: Message) -> bytes:
         target = self._target
         lines = [
-            f"POST {target.base_path}{planned.path} HTTP/1.1",
+            f"POST {target.base_path}{message.path} HTTP/1.1",
             f"Host: {target.host}:{target.port}",
             "Content-Type: application/json",
             "Accept: text/event-stream, application/json",
-            *(f"{name}: {value}" for name, value in planned.headers.items()),
+            *(f"{name}: {value}" for name, value in message.headers.items()),
         ]
         for line in lines:
             if "\r" in line or "\n" in line:
                 raise ValueError(f"line break in a request line or header: {line!r}")
-        return ("\r\n".join(lines) + "\r\nContent-Length: ").encode("latin-1")
+        return ("\r\n".join(lines) + "\r\nX-Request-Id: ").encode("latin-1")

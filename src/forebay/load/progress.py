@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from forebay.measure.percentiles import percentiles
@@ -57,3 +58,23 @@ class ProgressMeter:
         ok, shed = self._outcomes["ok"], self._outcomes["shed"]
         failed = self._outcomes.total() - ok - shed
         return Progress(t, offered, in_flight, ok, shed, failed, self._tokens, p50, p99, lag)
+
+
+def together(parts: Sequence[Progress]) -> Progress:
+    """Several workers' progress as one; percentiles are those of the worst of them."""
+    return Progress(
+        t=max(part.t for part in parts),
+        offered=sum(part.offered for part in parts),
+        in_flight=sum(part.in_flight for part in parts),
+        ok=sum(part.ok for part in parts),
+        shed=sum(part.shed for part in parts),
+        failed=sum(part.failed for part in parts),
+        tokens=sum(part.tokens for part in parts),
+        ttft_p50=_worst(part.ttft_p50 for part in parts),
+        ttft_p99=_worst(part.ttft_p99 for part in parts),
+        lag_p99=_worst(part.lag_p99 for part in parts),
+    )
+
+
+def _worst(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)

@@ -1,76 +1,242 @@
-"""The load worker in a process of its own: own interpreter, own scheduling."""
+"""A run: worker processes that play one workload together, watched and merged."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import os
+import secrets
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-from forebay.load.progress import Progress
+from forebay.load.crew import Crew, WorkerFailedError
+from forebay.load.order import Endpoint, Order
+from forebay.load.part import PartFacts
+from forebay.load.plan import Target
+from forebay.load.progress import Progress, together
+from forebay.load.table import merged
+from forebay.measure.percentiles import percentiles
 from forebay.measure.records import RequestRecord
+from forebay.measure.summary import Summary, summarise
+from forebay.measure.validity import ClientFacts, Validity, judge
+from forebay.spec.workload import WorkloadSpec
 
-__all__ = ["LoadRun", "Progress", "WorkerFailedError", "run_worker"]
+__all__ = ["LoadPlan", "LoadRun", "Progress", "WorkerFailedError", "run_load"]
+
+# From "go" to second 0: every worker has heard it by then, and has a first connection.
+_LEAD_S, _FAR_LEAD_S = 0.5, 2.0
+
+OnTick = Callable[[Progress], None]
 
 
-class WorkerFailedError(RuntimeError):
-    """The load worker ended without a result."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """A run to be made. See `order.Order` for what is not said here.
+
+    Attributes:
+        endpoint: where to.
+        workload: who asks what, when.
+        workers: processes; 0 for as many as the machine has cores to spare (`sized`).
+        salt: of the prompts' content; a new one for each run, when None.
+    """
+
+    endpoint: Endpoint
+    workload: WorkloadSpec
+    workers: int = 1
+    salt: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tenant_headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    timeout_s: float = 60.0
+    attempts: int = 1
+    keep_token_times: bool = True
+    realtime: bool = True
+    cores: Sequence[int] | None = None
+
+    def orders(self, folder: Path | None) -> list[Order]:
+        """Each worker's part; its records go into the folder."""
+        workers, salt = self.workers or sized(), self.salt or secrets.token_hex(8)
+        return [
+            Order(
+                endpoint=self.endpoint,
+                workload=self.workload.plain(),
+                worker=worker,
+                workers=workers,
+                salt=salt,
+                headers=self.headers,
+                tenant_headers=self.tenant_headers,
+                timeout_s=self.timeout_s,
+                attempts=self.attempts,
+                keep_token_times=self.keep_token_times,
+                realtime=self.realtime,
+                cores=list(self.cores) if self.cores else None,
+                records=str(folder / f"part-{worker}.parquet") if folder else None,
+            )
+            for worker in range(workers)
+        ]
 
 
-@dataclass(frozen=True, slots=True)
+def sized() -> int:
+    """Workers for this machine: one for every four cores, since one sends thousands a second.
+
+    More would only take cores from what runs beside them.
+    """
+    return max(1, len(os.sched_getaffinity(0)) // 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadRun:
-    """One load run: the summary, the client's notes on itself, and a record per request."""
+    """What was measured.
 
-    summary: dict[str, Any]
-    client: dict[str, Any]
+    Attributes:
+        records: one a request, in order of the intended send.
+        client: how the client fared.
+        validity: whether the run may be believed.
+        started_at: second 0, as `time.time` has it.
+        duration_s: seconds during which requests were offered.
+        workload: what was played.
+        salt: of the prompts' content.
+        origin_s: second 0 on the first worker's monotonic clock (`time.perf_counter`).
+    """
+
     records: list[RequestRecord]
+    client: ClientFacts
+    validity: Validity
+    started_at: float
+    duration_s: float
+    workload: WorkloadSpec
+    salt: str
+    origin_s: float = 0.0
+
+    @property
+    def summary(self) -> Summary:
+        """The whole run summed up, by the workload's own SLO."""
+        return self.summarised(self.counted)
+
+    @property
+    def counted(self) -> list[RequestRecord]:
+        """The requests of the load asked for: not the tail of a closed loop, in which fewer and
+        fewer clients are left.
+        """
+        if self.workload.closed is None:
+            return self.records
+        return [record for record in self.records if record.ended_s <= self.duration_s]
+
+    def summarised(self, records: Sequence[RequestRecord], seconds: float | None = None) -> Summary:
+        """Some of the requests summed up."""
+        slo = self.workload.slo
+        return summarise(records, slo.ttft, slo.tpot, seconds or self.duration_s)
 
 
-def run_worker(plan: dict[str, Any], tick: Callable[[Progress], None] | None = None) -> LoadRun:
-    """Offer load as the plan says (see `forebay.load.spec.WorkerSpec`).
+class Workers(Protocol):
+    """Those who play the parts: processes here, or actors of a cluster."""
+
+    def prepare(self) -> list[int | None]:
+        """Makes every schedule; the sessions in each, None in a closed loop."""
+
+    def play(self, start_at: float, on_tick: Callable[[int, Progress], None]) -> None:
+        """Plays all parts to their end, telling each worker's progress."""
+
+    def stop(self) -> None:
+        """Has them end what they are at, and keep what they measured."""
+
+    def results(self) -> list[tuple[list[RequestRecord], PartFacts]]:
+        """What each measured."""
+
+    def close(self) -> None:
+        """Ends whatever is left of them."""
+
+
+def run_load(
+    plan: LoadPlan,
+    on_tick: OnTick | None = None,
+    *,
+    on_start: Callable[[float], None] | None = None,
+    workers: Callable[[Sequence[Order]], Workers] | None = None,
+) -> LoadRun:
+    """Plays the plan's workload.
+
+    Ctrl-C ends the run early; what was measured by then is returned.
 
     Args:
-        plan: the worker's orders; where records go is filled in here.
-        tick: called with the worker's progress, about once a second.
+        plan: what to play, and how.
+        on_tick: called about once a second with the progress of all workers together.
+        on_start: called with second 0 (a time of `time.time`) once every worker is ready.
+        workers: makes those who play; processes on this machine, when None.
 
     Raises:
-        WorkerFailedError: it failed; the message is its own.
+        WorkerFailedError: a worker failed; the message is its own.
     """
     with tempfile.TemporaryDirectory(prefix="forebay-load-") as folder:
-        rows = Path(folder) / "records.jsonl"
-        last = _run({**plan, "records": str(rows)}, tick)
-        with rows.open(encoding="utf-8") as file:
-            records = [RequestRecord.from_dict(json.loads(line)) for line in file]
-    return LoadRun(last["summary"], last["client"], records)
-
-
-def _run(plan: dict[str, Any], tick: Callable[[Progress], None] | None) -> dict[str, Any]:
-    last: dict[str, Any] = {}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "forebay.load.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        orders = plan.orders(Path(folder))
+        crew = (workers or Crew)(orders)
+        try:
+            crew.prepare()
+            start_at = time.time() + _lead_s(plan, near=workers is None)
+            if on_start is not None:
+                on_start(start_at)
+            interrupted = _play(crew, start_at, len(orders), on_tick)
+            parts = crew.results()
+        finally:
+            crew.close()
+    records = merged(records for records, _ in parts)
+    client = _client([facts for _, facts in parts], records, interrupted)
+    duration_s = plan.workload.make().seconds
+    if client.interrupted:
+        duration_s = max(0.001, min(duration_s, max(facts.wall_s for _, facts in parts)))
+    return LoadRun(
+        records=records,
+        client=client,
+        validity=judge(client),
+        started_at=start_at,
+        duration_s=duration_s,
+        workload=plan.workload,
+        salt=orders[0].salt,
+        origin_s=parts[0][1].origin_s,
     )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
+
+
+def _lead_s(plan: LoadPlan, *, near: bool) -> float:
+    host = Target.from_url(plan.endpoint.url).host
+    return _LEAD_S if near and host in ("127.0.0.1", "localhost", "::1") else _FAR_LEAD_S
+
+
+def _play(crew: Workers, start_at: float, count: int, on_tick: OnTick | None) -> bool:
+    """Plays to the end; True when Ctrl-C came before it."""
+    last: dict[int, Progress] = {}
+
+    def tick(worker: int, progress: Progress) -> None:
+        last[worker] = progress
+        # One report a second for all: when the first worker speaks.
+        if on_tick is not None and worker == 0:
+            on_tick(together([last[i] for i in range(count) if i in last]))
+
     try:
-        process.stdin.write(json.dumps(plan).encode())
-        process.stdin.close()
-        for line in process.stdout:
-            last = json.loads(line)
-            if "summary" not in last and tick is not None:
-                tick(Progress(**last))
-        complaint = process.stderr.read().decode()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-    if process.wait() != 0 or "summary" not in last:
-        raise WorkerFailedError(complaint.strip() or "the load worker gave no result")
-    return last
+        crew.play(start_at, tick)
+    except KeyboardInterrupt:
+        crew.stop()
+        return True
+    return False
+
+
+def _client(
+    parts: Sequence[PartFacts], records: Sequence[RequestRecord], interrupted: bool
+) -> ClientFacts:
+    p50, p99, most = percentiles([record.client_lag for record in records], (50, 99, 100))
+    plans = [part.planned for part in parts]
+    return ClientFacts(
+        workers=len(parts),
+        realtime=all(part.realtime for part in parts),
+        realtime_reason=next((p.realtime_reason for p in parts if not p.realtime), ""),
+        lag_p50_s=p50,
+        lag_p99_s=p99,
+        lag_max_s=most,
+        stall_max_s=max(part.stall_max_s for part in parts),
+        cpu_share=max(part.cpu_s / max(part.wall_s, 1e-9) for part in parts),
+        cpu_s=sum(part.cpu_s for part in parts),
+        planned=None if None in plans else sum(plan or 0 for plan in plans),
+        begun=sum(part.begun for part in parts),
+        no_socket=sum(record.outcome == "no_socket" for record in records),
+        interrupted=interrupted or any(part.interrupted for part in parts),
+    )

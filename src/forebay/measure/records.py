@@ -11,13 +11,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-Outcome = Literal["ok", "shed", "failed", "cut", "timeout", "refused_connection"]
+Outcome = Literal[
+    "ok",
+    "shed",
+    "failed",
+    "stream_error",
+    "cut",
+    "dropped",
+    "malformed",
+    "timeout",
+    "refused_connection",
+    "no_socket",
+    "cancelled",
+    "stopped",
+]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+# What is neither served, nor refused for load, nor given up by the client's own will.
+FAILURES: frozenset[Outcome] = frozenset(OUTCOMES) - {"ok", "shed", "cancelled", "stopped"}
+_NEVER_TAKEN_UP = frozenset({"shed", "refused_connection", "no_socket"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
     """One request as its client saw it. Times are seconds since the start of the run.
+
+    A request that its client sent again after a refusal is still one request: its times are those
+    of the last attempt, except `intended_s` and `sent_s`, which are the first one's.
 
     Attributes:
         index: position in the schedule, from 0.
@@ -30,16 +49,25 @@ class RequestRecord:
         ended_s: when its outcome was known.
         status: HTTP status, 0 when no response came.
         outcome: ``ok`` finished; ``shed`` refused for load (429, or an OpenAI-style 503);
-            ``failed`` any other error; ``cut`` the response stopped half-way; ``timeout``;
-            ``refused_connection`` no connection could be made.
+            ``failed`` any other HTTP error; ``stream_error`` an error inside a stream already
+            answered with 200; ``cut`` the response stopped half-way; ``dropped`` the connection
+            closed before any answer; ``malformed`` not HTTP, or not what was asked for;
+            ``timeout``; ``refused_connection`` the other side took no connection; ``no_socket``
+            this machine gave none (file limit, ports); ``cancelled`` the client left as its
+            workload says; ``stopped`` the run was ended before.
         tokens_out: tokens the server reported, else content events counted.
         prompt_tokens: prompt length the server reported, else the planned one.
         max_tokens: output length asked for.
         class_name: traffic class.
         reason: shed reason or error text, empty when ok.
-        retry_after_s: wait that a refusal asked for.
+        retry_after_s: wait that the last refusal asked for.
         token_times: arrival of each content event, when kept.
-        error_in_stream: an ``error`` object came inside a stream already answered with 200.
+        attempts: times it was sent; 1 unless retries are on.
+        cached_tokens: prompt tokens found in the prefix cache, where the server says so.
+        kind: which of the workload's kinds of request it is.
+        tenant: whose it is.
+        session: number of its session in the schedule; a conversation is a session of turns.
+        turn: its place in the session, from 0.
     """
 
     index: int
@@ -58,7 +86,12 @@ class RequestRecord:
     reason: str = ""
     retry_after_s: float | None = None
     token_times: Sequence[float] | None = None
-    error_in_stream: bool = False
+    attempts: int = 1
+    cached_tokens: int | None = None
+    kind: str = ""
+    tenant: str = ""
+    session: int = 0
+    turn: int = 0
 
     @property
     def ttft(self) -> float | None:
@@ -86,9 +119,14 @@ class RequestRecord:
     def admitted(self) -> bool:
         """Taken up by the server: neither shed nor answered with an HTTP error.
 
-        A request without any answer (timeout, cut) counts: it was not refused.
+        A request without any answer (timeout, dropped) counts: it was not refused.
         """
-        return self.outcome not in ("shed", "refused_connection") and self.status < 300
+        return self.outcome not in _NEVER_TAKEN_UP and self.status < 300
+
+    @property
+    def failure(self) -> bool:
+        """Neither served, nor refused for load, nor given up by the client's own will."""
+        return self.outcome in FAILURES
 
     def is_good(self, slo_ttft: float, slo_tpot: float | None = None) -> bool:
         """Whether it finished within every SLO (seconds); an undefined TPOT misses none."""

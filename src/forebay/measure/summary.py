@@ -1,17 +1,16 @@
-"""What a run amounted to: counts, rates, latencies, and whether it may be believed."""
+"""What a run, or a part of it, amounted to: counts, rates and latencies."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from forebay.measure.itl import token_gaps, weighted_percentile
 from forebay.measure.percentiles import adjusted_percentile, percentiles
-from forebay.measure.records import RequestRecord
-
-# Beyond this the client's own lateness is a visible part of a 1 s TTFT, and grows with load.
-MAX_CLIENT_LAG_S = 0.020
+from forebay.measure.records import OUTCOMES, RequestRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,53 +19,64 @@ class Summary:
 
     Attributes:
         duration_s: seconds during which requests were offered.
-        offered: requests that the schedule sent or tried to send.
-        sent: of them, those that reached a connection.
+        offered: requests that were asked; one asked again counts once.
+        retried: further attempts at them.
         admitted: of them, those neither shed nor answered with an HTTP error.
         shed: refused for load.
-        failed: everything that is neither ok nor shed (failed, cut, timeout, no connection).
+        failed: served wrongly or not at all (`records.FAILURES`).
+        cancelled: left by their own client.
+        stopped: in flight when the run was ended.
         good: finished within every SLO.
-        errors_in_stream: an error inside a response already begun with 200.
+        outcomes: requests by outcome; they add up to `offered`.
         offered_per_s, admitted_per_s, shed_per_s, goodput_per_s: requests.
+        prompt_tokens: of requests that were admitted.
+        output_tokens: that arrived.
+        cached_tokens: of the prompt tokens, found in the prefix cache; None where no server said.
         tokens_per_s: output tokens.
         ttft_p50, ttft_p95, ttft_p99: of every request that got a first token.
         ttft_adjusted_p99: of all that was not shed, a failure counting as +infinity.
-        tpot_p50, tpot_p99: of requests with two tokens or more.
-        e2e_p50, e2e_p99: of finished requests.
+        tpot_p50, tpot_p95, tpot_p99: of requests with two tokens or more.
+        itl_p50, itl_p99: of all gaps between tokens, where token times were kept.
+        e2e_p50, e2e_p95, e2e_p99: of finished requests.
         refusal_p50, refusal_p99: from the intended send to the end of a refusal.
         client_lag_p50, client_lag_p99, client_lag_max: the client's own lateness.
-        valid: whether the run may be believed.
-        validity_reason: why, or why not.
     """
 
     duration_s: float
     offered: int
-    sent: int
+    retried: int
     admitted: int
     shed: int
     failed: int
+    cancelled: int
+    stopped: int
     good: int
-    errors_in_stream: int
+    outcomes: dict[str, int]
     offered_per_s: float
     admitted_per_s: float
     shed_per_s: float
     goodput_per_s: float
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int | None
     tokens_per_s: float
     ttft_p50: float | None
     ttft_p95: float | None
     ttft_p99: float | None
     ttft_adjusted_p99: float | None
     tpot_p50: float | None
+    tpot_p95: float | None
     tpot_p99: float | None
+    itl_p50: float | None
+    itl_p99: float | None
     e2e_p50: float | None
+    e2e_p95: float | None
     e2e_p99: float | None
     refusal_p50: float | None
     refusal_p99: float | None
     client_lag_p50: float | None
     client_lag_p99: float | None
     client_lag_max: float | None
-    valid: bool
-    validity_reason: str
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, which has no infinity: it becomes the string ``inf``."""
@@ -89,64 +99,71 @@ def summarise(
     """
     if not duration_s > 0:
         raise ValueError(f"a run lasts longer than {duration_s} s")
-    shed = [r for r in records if r.outcome == "shed"]
-    finished = [r for r in records if r.outcome == "ok"]
-    admitted = sum(r.admitted for r in records)
+    admitted = [r for r in records if r.admitted]
     good = sum(r.is_good(slo_ttft, slo_tpot) for r in records)
-    ttfts = [r.ttft for r in records if r.ttft is not None]
-    ttft_p50, ttft_p95, ttft_p99 = percentiles(ttfts, (50, 95, 99))
-    tpot_p50, tpot_p99 = percentiles([r.tpot for r in records if r.tpot is not None], (50, 99))
-    e2e_p50, e2e_p99 = percentiles([r.e2e for r in finished], (50, 99))
-    refusal_p50, refusal_p99 = percentiles([r.e2e for r in shed], (50, 99))
-    lag_p50, lag_p99, lag_max = percentiles([r.client_lag for r in records], (50, 99, 100))
-    valid, validity_reason = _validity(lag_p99)
+    shed = sum(r.outcome == "shed" for r in records)
+    output_tokens = sum(r.tokens_out for r in records)
     return Summary(
         duration_s=duration_s,
         offered=len(records),
-        sent=sum(r.outcome != "refused_connection" for r in records),
-        admitted=admitted,
-        shed=len(shed),
-        failed=len(records) - len(shed) - len(finished),
+        retried=sum(r.attempts - 1 for r in records),
+        admitted=len(admitted),
+        shed=shed,
+        failed=sum(r.failure for r in records),
+        cancelled=sum(r.outcome == "cancelled" for r in records),
+        stopped=sum(r.outcome == "stopped" for r in records),
         good=good,
-        errors_in_stream=sum(r.error_in_stream for r in records),
+        outcomes=_outcomes(records),
         offered_per_s=len(records) / duration_s,
-        admitted_per_s=admitted / duration_s,
-        shed_per_s=len(shed) / duration_s,
+        admitted_per_s=len(admitted) / duration_s,
+        shed_per_s=shed / duration_s,
         goodput_per_s=good / duration_s,
-        tokens_per_s=sum(r.tokens_out for r in records) / duration_s,
-        ttft_p50=ttft_p50,
-        ttft_p95=ttft_p95,
-        ttft_p99=ttft_p99,
-        ttft_adjusted_p99=_adjusted_p99(records),
-        tpot_p50=tpot_p50,
-        tpot_p99=tpot_p99,
-        e2e_p50=e2e_p50,
-        e2e_p99=e2e_p99,
-        refusal_p50=refusal_p50,
-        refusal_p99=refusal_p99,
-        client_lag_p50=lag_p50,
-        client_lag_p99=lag_p99,
-        client_lag_max=lag_max,
-        valid=valid,
-        validity_reason=validity_reason,
+        prompt_tokens=sum(r.prompt_tokens for r in admitted),
+        output_tokens=output_tokens,
+        cached_tokens=_cached(admitted),
+        tokens_per_s=output_tokens / duration_s,
+        **_latencies(records),
     )
 
 
+def _latencies(records: Sequence[RequestRecord]) -> dict[str, float | None]:
+    finished = [r.e2e for r in records if r.outcome == "ok"]
+    refusals = [r.e2e for r in records if r.outcome == "shed"]
+    gaps, weights = token_gaps(records)
+    found = {
+        **_named("ttft", (r.ttft for r in records if r.ttft is not None), (50, 95, 99)),
+        **_named("tpot", (t for r in records if (t := r.tpot) is not None), (50, 95, 99)),
+        **_named("e2e", finished, (50, 95, 99)),
+        **_named("refusal", refusals, (50, 99)),
+        **_named("client_lag", (r.client_lag for r in records), (50, 99, 100)),
+    }
+    found["client_lag_max"] = found.pop("client_lag_p100")
+    found["ttft_adjusted_p99"] = _adjusted_p99(records)
+    found["itl_p50"] = weighted_percentile(gaps, weights, 50)
+    found["itl_p99"] = weighted_percentile(gaps, weights, 99)
+    return found
+
+
+def _named(name: str, values: Iterable[float], qs: Sequence[int]) -> dict[str, float | None]:
+    keys = [f"{name}_p{q}" for q in qs]
+    return dict(zip(keys, percentiles(values, qs), strict=True))
+
+
+def _outcomes(records: Sequence[RequestRecord]) -> dict[str, int]:
+    counts = Counter(record.outcome for record in records)
+    return {outcome: counts[outcome] for outcome in OUTCOMES if counts[outcome]}
+
+
+def _cached(admitted: Sequence[RequestRecord]) -> int | None:
+    known = [r.cached_tokens for r in admitted if r.cached_tokens is not None]
+    return sum(known) if known else None
+
+
 def _adjusted_p99(records: Sequence[RequestRecord]) -> float | None:
-    """TTFT p99 of all that was not shed; +infinity when over 1 % of it failed.
+    """TTFT p99 of what its client waited for and was not shed; +infinity when over 1 % failed.
 
     A request cut after its first token counts as failed: its user did not get an answer.
     """
-    kept = [r for r in records if r.outcome != "shed"]
-    answered = [r.ttft for r in kept if r.outcome == "ok" and r.ttft is not None]
-    return adjusted_percentile(answered, len(kept) - len(answered), 99)
-
-
-def _validity(lag_p99: float | None) -> tuple[bool, str]:
-    """Whether the client kept its schedule well enough for its figures to be the server's."""
-    if lag_p99 is None:
-        return False, "nothing was sent"
-    shown = f"client lag p99 {lag_p99 * 1000:.1f} ms"
-    if math.isnan(lag_p99) or lag_p99 > MAX_CLIENT_LAG_S:
-        return False, f"{shown} is above {MAX_CLIENT_LAG_S * 1000:.0f} ms: the client was late"
-    return True, f"{shown} is within {MAX_CLIENT_LAG_S * 1000:.0f} ms"
+    failures = sum(r.failure for r in records)
+    answered = [r.ttft for r in records if r.outcome == "ok" and r.ttft is not None]
+    return adjusted_percentile(answered, failures, 99)

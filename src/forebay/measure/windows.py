@@ -18,12 +18,13 @@ class Window:
     """What was asked for between ``start_s`` and ``start_s + width_s``, and what became of it.
 
     Requests belong to the window of their intended send, so offered = good + late + shed + failed
-    in each. Tokens belong to the window in which they arrived.
+    + left in each. Tokens belong to the window in which they arrived.
 
     Attributes:
         start_s, width_s: seconds.
         offered, admitted, shed, failed, good: requests.
         late: finished, but not within every SLO.
+        left: cancelled by their clients, or in flight when the run was stopped.
         tokens: output tokens that arrived in the window.
         ttft_p50, ttft_p99: seconds.
     """
@@ -39,6 +40,7 @@ class Window:
     tokens: float
     ttft_p50: float | None
     ttft_p99: float | None
+    left: int = 0
 
 
 def windows(
@@ -76,6 +78,7 @@ def _window(
 ) -> Window:
     finished = sum(r.outcome == "ok" for r in records)
     shed = sum(r.outcome == "shed" for r in records)
+    failed = sum(r.failure for r in records)
     good = sum(r.is_good(slo_ttft, slo_tpot) for r in records)
     p50, p99 = percentiles([r.ttft for r in records if r.ttft is not None], (50, 99))
     return Window(
@@ -84,12 +87,13 @@ def _window(
         offered=len(records),
         admitted=sum(r.admitted for r in records),
         shed=shed,
-        failed=len(records) - finished - shed,
+        failed=failed,
         good=good,
         late=finished - good,
         tokens=tokens,
         ttft_p50=p50,
         ttft_p99=p99,
+        left=len(records) - finished - shed - failed,
     )
 
 
@@ -106,7 +110,7 @@ def _tokens_per_window(records: Sequence[RequestRecord], width_s: float) -> NDAr
 
 def _arrivals(record: RequestRecord) -> NDArray[np.float64]:
     """When its tokens came: as recorded, else evenly from the first to the last."""
-    if record.token_times:
+    if record.token_times is not None and len(record.token_times):
         return np.asarray(record.token_times, dtype=np.float64)
     if record.first_token_s is None or record.tokens_out == 0:
         return np.empty(0)

@@ -43,6 +43,7 @@ OUTPUT_TOKENS = Metric("forebay_output_tokens", "counter", "Tokens generated.")
 QUEUED = Metric("forebay_queued_requests", "gauge", "Sequences admitted, no first token yet.")
 QUEUED_TOKENS = Metric("forebay_queued_tokens", "gauge", "Prompt tokens queued.")
 RUNNING = Metric("forebay_running_requests", "gauge", "Sequences after their first token.")
+SLOTS = Metric("forebay_sequence_slots", "gauge", "Sequences that can run at once.")
 KV_USAGE = Metric("forebay_kv_usage_ratio", "gauge", "Share of KV blocks in use, 0 to 1.")
 PREFILL_RATE = Metric(
     "forebay_prefill_rate", "gauge", "Measured drain rate of queued prompt tokens, tokens/s."
@@ -81,6 +82,7 @@ CATALOGUE: tuple[Metric, ...] = (
     QUEUED,
     QUEUED_TOKENS,
     RUNNING,
+    SLOTS,
     KV_USAGE,
     PREFILL_RATE,
     PREDICTED,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from forebay.measure.windows import Window
 from forebay.report import svg
 from forebay.report.demo_data import DemoData
-from forebay.report.words import factor, limit, rate
+from forebay.report.words import factor, limit, rate, short
 
 _SIZES = ((960, 300), (390, 260))
 _TIME = "seconds since the load began"
@@ -54,7 +54,7 @@ def ttft_chart(data: DemoData) -> str:
         parts = [
             svg.bands(area, _stages(data, area)),
             svg.axes(area, _TIME, "time to first token (log scale)", labels),
-            _rug(area, shed),
+            svg.rug(area, shed, "shed"),
             svg.dots(area, good, "good"),
             svg.crosses(area, late, "late"),
             svg.level(area, data.slo_ttft_s, f"SLO {limit(data.slo_ttft_s)}", "slo"),
@@ -90,7 +90,7 @@ def _series_chart(data: DemoData, name: str, unit: str, points: list[tuple[float
 
     def draw(size: tuple[int, int]) -> str:
         area = svg.frame(size[0], 178, _until(data), (0.0, 1.1 * max(highest, 1.0)))
-        labels = [(tick, _thousands(tick)) for tick in area.y.ticks(3)]
+        labels = [(tick, short(tick)) for tick in area.y.ticks(3)]
         parts = [
             svg.bands(area, _stages(data, area)),
             svg.axes(area, _TIME, unit, labels),
@@ -152,14 +152,3 @@ def _bar(area: svg.Frame, window: Window) -> str:
     counts = ", ".join(f"{getattr(window, kind)} {kind}" for kind in _STACK)
     title = f"{window.start_s:g} s: {window.offered} offered: {counts}"
     return f"<g><title>{html.escape(title)}</title>{''.join(parts)}</g>"
-
-
-def _rug(area: svg.Frame, times: list[float]) -> str:
-    """Short marks along the top, one per shed request."""
-    top = area.y.end + 2
-    path = "".join(f"M{area.x(t):.1f} {top:.1f}v7" for t in times)
-    return f'<path class="rug shed" d="{path}"/>' if path else ""
-
-
-def _thousands(value: float) -> str:
-    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"

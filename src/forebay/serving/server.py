@@ -148,6 +148,7 @@ class ForebayServer(LLMServer):
             catalogue.QUEUED: ledger.queued_sequences,
             catalogue.QUEUED_TOKENS: ledger.queued_prefill,
             catalogue.RUNNING: len(ledger.running),
+            catalogue.SLOTS: self._admission.config.slots,
             catalogue.KV_USAGE: ledger.kv_held / self._admission.config.kv_tokens,
             catalogue.PREFILL_RATE: self._admission.prefill_rate.rate,
         }

@@ -1,6 +1,7 @@
 """Turns pydantic's errors into our words: what is wrong with the value, and what to write."""
 
 from collections.abc import Mapping
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -21,10 +22,15 @@ _WANTED = {
     "int_type": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
+    "list_type": "a list",
     "dict_type": "a mapping of keys to values",
     "model_type": "a mapping of keys to values",
     "model_attributes_type": "a mapping of keys to values",
     "finite_number": "a finite number",
+}
+_SIZES = {
+    "too_short": "holds {actual_length} of at least {min_length} values",
+    "too_long": "holds {actual_length} of at most {max_length} values",
 }
 
 
@@ -48,6 +54,8 @@ def kind_of(value: object) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
+    if value is None:
+        return "an empty value"
     return f"the single value {_shown(value)}"
 
 
@@ -56,13 +64,15 @@ def _words(error: ErrorDetails) -> tuple[str, str]:
     if kind == "refused":
         return context["message"], context["hint"]
     if kind == "missing":
-        return "is missing", "every service needs it"
+        return "is missing", "it has no default"
     if kind in _BOUNDS:
         return f"{_shown(value)} {_BOUNDS[kind].format(**context)}", ""
     if kind == "literal_error":
         return f"{_shown(value)} is not one of {context['expected']}", ""
     if kind in _WANTED:
         return f"{_shown(value)} is not {_WANTED[kind]}", ""
+    if kind in _SIZES:
+        return _SIZES[kind].format(**context), ""
     return f"{_shown(value)}: {error['msg']}", ""
 
 
@@ -72,7 +82,7 @@ def _known_keys(root: type[BaseModel], loc: tuple[str, ...]) -> list[str]:
     for part in loc:
         here = _below(here, part)
     if isinstance(here, type) and issubclass(here, BaseModel):
-        return list(here.model_fields)
+        return [info.alias or name for name, info in here.model_fields.items()]
     if get_origin(here) is dict:
         return [str(name) for name in get_args(get_args(here)[0])]
     return []
@@ -80,8 +90,18 @@ def _known_keys(root: type[BaseModel], loc: tuple[str, ...]) -> list[str]:
 
 def _below(here: Any, part: str) -> Any:
     if isinstance(here, type) and issubclass(here, BaseModel):
-        return here.model_fields[part].annotation
+        fields = {info.alias or name: info for name, info in here.model_fields.items()}
+        return _plain(fields[part].annotation) if part in fields else None
+    if get_origin(here) is list:
+        return get_args(here)[0]
     return get_args(here)[1] if get_origin(here) is dict else None
+
+
+def _plain(annotation: Any) -> Any:
+    """The type without its `| None`."""
+    if get_origin(annotation) is UnionType:
+        return next(kind for kind in get_args(annotation) if kind is not NoneType)
+    return annotation
 
 
 def _shown(value: object) -> str:

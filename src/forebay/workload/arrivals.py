@@ -10,7 +10,10 @@ import numpy as np
 from forebay.workload.rates import Floats, RateCurve
 
 _SPARE = 64  # gaps drawn beyond the expected number, so that one more draw is rare
-_WARM_GAPS = 64.0  # a process with memory is watched from this many mean gaps before second 0
+# A process with memory is begun before second 0. A gamma law forgets how it began as
+# exp(-t / cv^2), t in mean gaps (from its Laplace transform's branch point): 1 in 3,000 by 8 cv^2.
+_WARM_GAPS = 64.0
+_WARM_PER_CV2 = 8.0
 
 
 class Law(Protocol):
@@ -55,7 +58,7 @@ class Gamma:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A clock: every gap alike, the first arrival half a gap after the start."""
+    """A clock: every gap alike."""
 
     @property
     def cv(self) -> float:
@@ -71,24 +74,16 @@ def arrivals(curve: RateCurve, law: Law, rng: np.random.Generator) -> Floats:
     """Ascending arrival times, in seconds from the start of the curve.
 
     The gaps are used as drawn: neither they nor their number are fitted to the rate asked for, or
-    the offered load would vary less than the real one does.
+    the offered load would vary less than the real one does. A process with memory is begun long
+    before second 0, at a random place in a gap, so that it is stationary: a clock, too, has its
+    first arrival anywhere within the first gap.
     """
-    total = curve.requests
-    counts = _constant(total) if law.cv == 0.0 else _renewal(total, law, rng)
-    return curve.when(counts)
-
-
-def _constant(total: float) -> Floats:
-    return np.arange(0.5, total, 1.0, dtype=np.float64)
-
-
-def _renewal(total: float, law: Law, rng: np.random.Generator) -> Floats:
-    """Points of a renewal process on [0, total), begun long before 0 so that it is stationary."""
-    at = -_WARM_GAPS
+    warm = max(_WARM_GAPS, _WARM_PER_CV2 * law.cv**2)
+    at, total = -warm - rng.random(), curve.requests
     pieces: list[Floats] = []
     while at < total:
         points = at + np.cumsum(law.gaps(int(max(total - at, 0.0)) + _SPARE, rng))
         pieces.append(points)
         at = float(points[-1])
-    every: Floats = np.concatenate(pieces)
-    return every[(every >= 0.0) & (every < total)]
+    every = np.concatenate(pieces)
+    return curve.when(every[(every >= 0.0) & (every < total)])

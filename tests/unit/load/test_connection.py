@@ -11,13 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mock_endpoint import DONE, ERROR, USAGE, event, plain, stream
 
+from forebay.load.ask import Ask
+from forebay.load.bodies import Spoken
 from forebay.load.client import Pool
 from forebay.load.connection import Connection
 from forebay.load.exchange import Exchange
-from forebay.load.plan import PlannedRequest, Target
+from forebay.load.plan import Message, Target
 from forebay.measure.records import RequestRecord
+from forebay.workload.prompts import Segment
+from forebay.workload.requests import Request, Session
 
-PLANNED = PlannedRequest(at_s=0.0, body=b"{}", max_tokens=5, prompt_tokens=7)
+SESSION = Session(number=3, turns=(Request(segments=(Segment("p", 7),), output_tokens=5),))
 
 
 class Wire(asyncio.Transport):
@@ -53,7 +57,9 @@ class Bench:
         self._seconds = 0.0
 
     def ask(self) -> Exchange:
-        exchange = Exchange(len(self.records), PLANNED, 0.0, 0.0, self._ended)
+        message = Message(b"{}", request_id="r1", keep_text=True)
+        self.asked = Ask(SESSION, 0, message, Spoken(), 0.0)
+        exchange = Exchange(message, 0.0, self._ended, self.asked)
         self.connection.start(exchange)
         return exchange
 
@@ -66,7 +72,8 @@ class Bench:
         return self._seconds
 
     def _ended(self, exchange: Exchange, outcome: Any, reason: str, now: float) -> None:
-        self.records.append(exchange.record(outcome, reason, now, 0.0))
+        exchange.owner.last = (exchange, outcome, reason, now)
+        self.records.append(exchange.owner.record(0.0))
 
 
 async def judged(*pieces: bytes, closed: bool = False) -> RequestRecord:
@@ -84,7 +91,7 @@ def facts(record: RequestRecord) -> tuple[object, ...]:
     """All of a record but its times."""
     return (
         record.outcome, record.status, record.tokens_out, record.prompt_tokens, record.reason,
-        record.retry_after_s, record.error_in_stream, len(record.token_times or ()),
+        record.retry_after_s, record.cached_tokens, len(record.token_times or ()),
     )  # fmt: skip
 
 
@@ -165,7 +172,7 @@ async def test_which_answers_are_sheds(status: int, body: bytes, outcome: str, r
 
 async def test_an_error_inside_a_200_is_a_failure() -> None:
     record = await judged(*RESPONSES["error"])
-    assert (record.outcome, record.error_in_stream) == ("failed", True)
+    assert (record.outcome, record.status) == ("stream_error", 200)
     assert (record.reason, record.tokens_out) == ("Overloaded", 1)
 
 
@@ -179,9 +186,9 @@ async def test_a_connection_closed_half_way_is_cut() -> None:
     assert "half-way" in record.reason
 
 
-async def test_a_connection_closed_before_an_answer_is_cut() -> None:
+async def test_a_connection_closed_before_an_answer_is_dropped() -> None:
     record = await judged(closed=True)
-    assert (record.outcome, record.status) == ("cut", 0)
+    assert (record.outcome, record.status) == ("dropped", 0)
     assert "before any answer" in record.reason
 
 
@@ -200,11 +207,47 @@ async def test_a_continue_announces_the_real_response() -> None:
     assert (record.outcome, record.status) == ("ok", 200)
 
 
-async def test_what_is_not_http_fails_and_closes() -> None:
+async def test_a_connection_closed_within_the_head_is_cut() -> None:
+    assert (await judged(b"HTTP/1.1 200 OK\r\nconte", closed=True)).outcome == "cut"
+
+
+async def test_a_page_instead_of_a_completion_is_malformed() -> None:
+    record = await judged(*plain(200, b"<html>sign in</html>"))
+    assert (record.outcome, record.reason) == (
+        "malformed",
+        "not a completion: <html>sign in</html>",
+    )
+
+
+async def test_cached_tokens_are_read_where_the_server_tells_them() -> None:
+    usage = (
+        b'data: {"choices":[],"usage":{"prompt_tokens":70,"completion_tokens":1,'
+        b'"prompt_tokens_details":{"cached_tokens":64}}}\n\n'
+    )
+    record = await judged(*stream(event("a"), usage, DONE))
+    assert (record.prompt_tokens, record.cached_tokens) == (70, 64)
+
+
+@pytest.mark.parametrize("name", ["usage", "no usage"])
+async def test_the_text_of_an_answer_is_kept_for_the_next_turn(name: str) -> None:
+    bench = Bench()
+    bench.ask()
+    bench.receive(*RESPONSES[name])
+    assert bench.asked.answer() == {"usage": "a b", "no usage": "aéc"}[name]
+
+
+async def test_a_server_may_forbid_another_attempt() -> None:
+    bench = Bench()
+    exchange = bench.ask()
+    bench.receive(*plain(429, b"", "X-Should-Retry: false"))
+    assert exchange.no_retry
+
+
+async def test_what_is_not_http_is_malformed_and_closes() -> None:
     bench = Bench()
     bench.ask()
     bench.receive(b"SSH-2.0-OpenSSH\r\n")
-    assert bench.records[0].outcome == "failed"
+    assert bench.records[0].outcome == "malformed"
     assert bench.wire.gone
 
 
@@ -219,7 +262,7 @@ async def test_a_connection_carries_one_request_after_another() -> None:
     for name in ("error", "refusal", "plain", "usage"):
         bench.ask()
         bench.receive(*RESPONSES[name])
-    assert [r.outcome for r in bench.records] == ["failed", "shed", "ok", "ok"]
+    assert [r.outcome for r in bench.records] == ["stream_error", "shed", "ok", "ok"]
     assert not bench.wire.gone
 
 
@@ -235,7 +278,7 @@ async def test_the_request_is_a_whole_http_request() -> None:
     bench.ask()
     head, body = bench.wire.written.split(b"\r\n\r\n")
     assert head.startswith(b"POST /v1/completions HTTP/1.1\r\nHost: test:80\r\n")
-    assert head.endswith(b"\r\nContent-Length: 2")
+    assert head.endswith(b"\r\nX-Request-Id: r1\r\nContent-Length: 2")
     assert body == b"{}"
 
 

@@ -4,37 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import socket
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import count, pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mock_endpoint import DONE, ERROR, GOOD, USAGE, Endpoint, Reply, endpoint, event, plain, stream
+from sessions import Numbered, conversation, single, singles
 
-from forebay.load.driver import CLIENT_STOPPED, run_closed_loop, run_open_loop
-from forebay.load.plan import PlannedRequest, Target
+from forebay.load.driver import Settings, play_closed_loop, play_open_loop
+from forebay.load.plan import Target
 from forebay.load.progress import Progress
+from forebay.load.retries import RetryPolicy
 from forebay.measure.records import RequestRecord
+from forebay.workload.requests import Session
 
 LONG_S = 30.0
 HANG = Reply((), "hang")
 FAULTS = {
     "ok": GOOD,
     "shed": Reply(plain(429, b'{"error": {"message": "later"}}', "Retry-After: 2")),
-    "failed": Reply(stream(event("a"), ERROR, DONE)),
+    "failed": Reply(plain(500, b"")),
+    "stream_error": Reply(stream(event("a"), ERROR, DONE)),
     "cut": Reply(stream(event("a"), event("b"))[:-1], "close"),
+    "dropped": Reply((), "close"),
+    "malformed": Reply([b"SSH-2.0-OpenSSH\r\n"], "close"),
 }
 
 
-def planned(count: int, gap_s: float = 0.0) -> list[PlannedRequest]:
-    return [PlannedRequest(at_s=i * gap_s, body=b'{"i": %d}' % i) for i in range(count)]
+def settings_of(url: str, **more: Any) -> Settings:
+    return Settings(target=Target.from_url(url), maker=Numbered(), **{"timeout_s": LONG_S, **more})
 
 
-async def open_loop(
-    server: Endpoint, count: int, *, timeout_s: float = LONG_S
-) -> list[RequestRecord]:
-    return await run_open_loop(Target.from_url(server.url), planned(count), timeout_s=timeout_s)
+async def play(server: Endpoint, schedule: Sequence[Session], **more: Any) -> list[RequestRecord]:
+    return (await play_open_loop(settings_of(server.url, **more), schedule)).records
+
+
+async def open_loop(server: Endpoint, count: int, **more: Any) -> list[RequestRecord]:
+    return await play(server, singles(count), **more)
 
 
 async def closed_loop(server: Endpoint, clients: int, most: int) -> list[RequestRecord]:
@@ -42,22 +54,22 @@ async def closed_loop(server: Endpoint, clients: int, most: int) -> list[Request
     task = asyncio.current_task()
     assert task is not None
 
-    def make(index: int) -> PlannedRequest:
-        if index == most:
-            task.cancel()
-        return PlannedRequest(at_s=0.0, body=b"{}")
+    def stream_of() -> Iterator[Session]:
+        for number in count():
+            if number == most:
+                task.cancel()
+            yield single(number)
 
-    return await run_closed_loop(Target.from_url(server.url), make, clients, LONG_S)
+    played = await play_closed_loop(settings_of(server.url), stream_of(), clients, LONG_S)
+    return played.records
 
 
 async def test_each_request_is_sent_and_recorded_in_order() -> None:
     async with endpoint(lambda _: GOOD) as server:
-        records = await run_open_loop(
-            Target.from_url(server.url), planned(5, gap_s=0.01), timeout_s=LONG_S
-        )
-    assert [record.index for record in records] == [0, 1, 2, 3, 4]
+        records = await play(server, singles(5, gap_s=0.01))
+    assert [record.session for record in records] == [0, 1, 2, 3, 4]
     assert [record.intended_s for record in records] == pytest.approx([0, 0.01, 0.02, 0.03, 0.04])
-    assert sorted(server.requests) == [b'{"i": %d}' % i for i in range(5)]
+    assert sorted(server.requests) == [b'["s%d"]' % i for i in range(5)]
     for record in records:
         assert (record.outcome, record.tokens_out, len(record.token_times or ())) == ("ok", 3, 3)
         assert record.client_lag >= 0
@@ -110,15 +122,15 @@ async def test_a_stream_that_stops_times_out_with_what_it_gave() -> None:
 async def test_nobody_listening_is_a_refused_connection() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, not listening: the kernel refuses
-        target = Target("127.0.0.1", unused.getsockname()[1])
-        records = await run_open_loop(target, planned(3), timeout_s=LONG_S)
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        records = (await play_open_loop(settings_of(url), singles(3))).records
     assert [r.outcome for r in records] == ["refused_connection"] * 3
     assert "refused" in records[0].reason.lower()
 
 
 async def test_a_host_without_address_is_a_refused_connection() -> None:
-    target = Target("no-such-host.invalid", 80)
-    (record,) = await run_open_loop(target, planned(1), timeout_s=LONG_S)
+    played = await play_open_loop(settings_of("http://no-such-host.invalid"), singles(1))
+    (record,) = played.records
     assert record.outcome == "refused_connection"
 
 
@@ -127,7 +139,7 @@ async def test_connections_are_used_again() -> None:
         records = await closed_loop(server, clients=1, most=20)
     assert len(server.requests) >= 20
     assert server.connections == 1
-    assert all(record.outcome in ("ok", "cut") for record in records)
+    assert all(record.outcome in ("ok", "stopped") for record in records)
 
 
 async def test_a_closed_loop_keeps_its_clients_busy_and_no_more() -> None:
@@ -135,13 +147,13 @@ async def test_a_closed_loop_keeps_its_clients_busy_and_no_more() -> None:
         records = await closed_loop(server, clients=4, most=40)
     assert server.most_active <= 4
     assert server.connections <= 4
-    assert [record.index for record in records] == list(range(len(records)))
+    assert [record.session for record in records] == list(range(len(records)))
 
 
 async def test_a_closed_loop_ends_with_its_time() -> None:
     async with endpoint(lambda _: GOOD) as server:
-        target = Target.from_url(server.url)
-        records = await run_closed_loop(target, lambda _: planned(1)[0], 2, 0.1)
+        played = await play_closed_loop(settings_of(server.url), map(single, count()), 2, 0.1)
+    records = played.records
     assert records
     assert {record.outcome for record in records} == {"ok"}
 
@@ -154,26 +166,85 @@ async def test_a_closed_loop_goes_on_after_refusals() -> None:
 
 async def test_cancelling_returns_what_was_measured() -> None:
     async with endpoint(lambda n: GOOD if n == 0 else HANG) as server:
-        schedule = [*planned(2), PlannedRequest(at_s=3600.0, body=b"{}")]
-        run = asyncio.create_task(
-            run_open_loop(Target.from_url(server.url), schedule, timeout_s=LONG_S)
-        )
+        schedule = [*singles(2), single(2, at_s=3600.0)]
+        run = asyncio.create_task(play(server, schedule))
         while len(server.requests) < 2:
             server.asked.clear()
             await server.asked.wait()
         run.cancel()
         records = await run
     assert len(records) == 2  # the third was not due
-    assert {(r.outcome, r.reason) for r in records} <= {("ok", ""), ("cut", CLIENT_STOPPED)}
+    assert {r.outcome for r in records} <= {"ok", "stopped"}
+
+
+async def test_a_conversation_is_asked_turn_by_turn_with_its_history() -> None:
+    async with endpoint(lambda _: GOOD) as server:
+        records = await play(server, [conversation(0, turns=3, think_s=0.02)])
+    assert [json.loads(body) for body in server.requests] == [
+        ["s0t0"],
+        ["s0t0", "a b c", "s0t1"],
+        ["s0t0", "a b c", "s0t1", "a b c", "s0t2"],
+    ]
+    assert [(record.turn, record.prompt_tokens) for record in records] == [(0, 7), (1, 19), (2, 31)]
+    for before, after in pairwise(records):
+        assert after.intended_s == pytest.approx(before.ended_s + 0.02)
+        assert after.sent_s >= after.intended_s
+
+
+async def test_a_conversation_ends_where_a_turn_is_not_served() -> None:
+    async with endpoint(lambda n: GOOD if n == 0 else FAULTS["shed"]) as server:
+        records = await play(server, [conversation(0, turns=3)])
+    assert [record.outcome for record in records] == ["ok", "shed"]
+
+
+async def test_no_turn_is_asked_after_the_end() -> None:
+    async with endpoint(lambda _: GOOD) as server:
+        records = await play(server, [conversation(0, turns=3, think_s=3600.0)], until_s=60.0)
+    assert [record.turn for record in records] == [0]
+
+
+async def test_a_client_that_leaves_is_cancelled_and_no_failure() -> None:
+    async with endpoint(lambda _: HANG) as server:
+        (record,) = await play(server, [single(0, cancel_after_s=0.02)])
+    assert (record.outcome, record.failure) == ("cancelled", False)
+
+
+async def test_a_client_that_would_leave_later_is_served() -> None:
+    async with endpoint(lambda _: GOOD) as server:
+        (record,) = await play(server, [single(0, cancel_after_s=LONG_S)])
+    assert record.outcome == "ok"
+
+
+async def test_a_refused_request_is_sent_again_and_counted_once() -> None:
+    refusal = Reply(plain(429, b"", "retry-after-ms: 10"))
+    async with endpoint(lambda n: refusal if n < 2 else GOOD) as server:
+        (record,) = await open_loop(server, 1, retries=RetryPolicy(3))
+    assert (record.outcome, record.attempts) == ("ok", 3)
+    assert record.sent_s < record.ended_s - 0.02
+    counts = [head.lower().count(b"x-stainless-retry-count") for head in server.heads]
+    assert counts == [0, 1, 1]
+    ids = {line for head in server.heads for line in head.split(b"\r\n") if b"X-Request-Id" in line}
+    assert len(ids) == 1
+
+
+async def test_the_last_refusal_stands_when_attempts_are_used_up() -> None:
+    refusal = Reply(plain(429, b"", "retry-after-ms: 1"))
+    async with endpoint(lambda _: refusal) as server:
+        (record,) = await open_loop(server, 1, retries=RetryPolicy(3))
+    assert (record.outcome, record.attempts, len(server.requests)) == ("shed", 3, 3)
+
+
+async def test_an_answer_that_was_begun_is_not_asked_for_again() -> None:
+    async with endpoint(lambda _: FAULTS["cut"]) as server:
+        (record,) = await open_loop(server, 1, retries=RetryPolicy(3))
+    assert (record.outcome, record.attempts) == ("cut", 1)
 
 
 async def test_progress_adds_up() -> None:
     seen: list[Progress] = []
-    schedule = [*planned(3), PlannedRequest(at_s=1.2, body=b"{}")]
+    schedule = [*singles(3), single(3, at_s=1.2)]
     async with endpoint(lambda n: FAULTS["shed"] if n == 0 else GOOD) as server:
-        await run_open_loop(
-            Target.from_url(server.url), schedule, timeout_s=LONG_S, on_tick=seen.append
-        )
+        await play(server, schedule, on_tick=seen.append)
     tick = seen[0]
     assert tick.offered == tick.in_flight + tick.ok + tick.shed + tick.failed
     assert (tick.shed, tick.ok, tick.tokens) == (1, 2, 6)
@@ -196,13 +267,11 @@ async def test_an_empty_schedule_gives_no_record() -> None:
 
 async def test_a_closed_loop_without_clients_is_refused() -> None:
     with pytest.raises(ValueError, match="client"):
-        await run_closed_loop(Target("x", 1), lambda _: planned(1)[0], 0, 1.0)
+        await play_closed_loop(settings_of("http://x:1"), map(single, count()), 0, 1.0)
 
 
 async def test_a_server_that_closes_idle_connections_costs_nothing() -> None:
     closing = Reply(stream(event("a"), DONE), "close")  # keep-alive promised, then closed
     async with endpoint(lambda _: closing) as server:
-        records = await run_open_loop(
-            Target.from_url(server.url), planned(3, gap_s=0.1), timeout_s=LONG_S
-        )
+        records = await play(server, singles(3, gap_s=0.1))
     assert [record.outcome for record in records] == ["ok"] * 3

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from forebay.load.plan import PlannedRequest, Target, WireFormat
+from forebay.load.plan import Message, Target, WireFormat
 from forebay.load.realtime import PRIORITY, realtime_scheduling
 
 
@@ -30,26 +30,27 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 
 def test_the_wire_holds_path_headers_and_body() -> None:
     wire = WireFormat(Target("h", 8, base_path="/api"))
-    request = PlannedRequest(0.0, b'{"a":1}', headers={"X-Request-Id": "r1"})
+    request = Message(b'{"a":1}', headers={"X-Class": "c"}, request_id="r1")
     head, body = wire.encode(request).split(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     assert lines[0] == b"POST /api/v1/completions HTTP/1.1"
     assert b"X-Request-Id: r1" in lines
+    assert b"X-Class: c" in lines
     assert lines[-1] == b"Content-Length: 7"
     assert body == b'{"a":1}'
 
 
 def test_each_path_and_header_set_has_its_own_head() -> None:
     wire = WireFormat(Target("h", 8))
-    first = wire.encode(PlannedRequest(0.0, b"", headers={"A": "1"}))
-    assert b"A: 2" in wire.encode(PlannedRequest(0.0, b"", headers={"A": "2"}))
-    assert wire.encode(PlannedRequest(0.0, b"", headers={"A": "1"})) == first
+    first = wire.encode(Message(b"", headers={"A": "1"}))
+    assert b"A: 2" in wire.encode(Message(b"", headers={"A": "2"}))
+    assert wire.encode(Message(b"", headers={"A": "1"})) == first
 
 
 @pytest.mark.parametrize("headers", [{"A": "1\r\nB: 2"}, {"A\n": "1"}])
 def test_a_header_cannot_smuggle_another(headers: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="line break"):
-        WireFormat(Target("h", 8)).encode(PlannedRequest(0.0, b"", headers=headers))
+        WireFormat(Target("h", 8)).encode(Message(b"", headers=headers))
 
 
 class Scheduler:

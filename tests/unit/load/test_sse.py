@@ -91,3 +91,21 @@ def test_where_the_bytes_are_split_changes_no_count(texts: list[str], cuts: list
     whole, split = read(data), read(*pieces)
     assert whole.events == sum(bool(text) for text in texts)
     assert (split.events, split.done, split.usage()) == (whole.events, True, whole.usage())
+
+
+pieces = st.sampled_from(
+    [
+        event("a"), event(""), event('"text":"x"'), event("long " * 60), chat(content="Hi"),
+        chat(content="a", reasoning_content="b"), chat(content=None), USAGE, ERROR, DONE,
+        b": content:\"text\":\"x\"\n\n", b"id: 1\n", event("a").replace(b"\n", b"\r\n"),
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(pieces, max_size=40))
+def test_a_chunk_of_many_events_counts_as_they_would_one_by_one(events: list[bytes]) -> None:
+    at_once, each = read(b"".join(events)), read(*events)
+    for name in ("events", "done", "error"):
+        assert getattr(at_once, name) == getattr(each, name)
+    assert len(at_once.times or ()) == len(each.times or ())
+    assert at_once.usage() == each.usage()

@@ -1,147 +1,138 @@
-"""The worker as its users start it: a process, JSON in, JSON lines out."""
+"""Worker processes as a run uses them: orders in, records out."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import signal
+import pickle
 import sys
-from asyncio.subprocess import PIPE, Process
-from pathlib import Path
+from asyncio.subprocess import PIPE
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
-from mock_endpoint import GOOD, Endpoint, Reply, endpoint
+from mock_endpoint import GOOD, Endpoint, Reply, endpoint, plain
 
-from forebay.load.spec import RequestFactory, WorkerSpec
-from forebay.measure.records import RequestRecord
-
-
-def plan(**changes: Any) -> dict[str, Any]:
-    values = {"url": "http://h:1", "model": "demo", "stages": [[50, 0.4]], "realtime": False}
-    return values | changes
+from forebay.load.order import Endpoint as Target
+from forebay.load.order import Order
+from forebay.load.runner import LoadPlan, LoadRun, WorkerFailedError, run_load
+from forebay.spec.workload_changes import fixed_workload
 
 
-async def start(values: dict[str, Any]) -> Process:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "forebay.load.worker"), stdin=PIPE, stdout=PIPE, stderr=PIPE
+def plan(url: str, **more: Any) -> LoadPlan:
+    workload = {"stages": [(50.0, 0.4)], **more.pop("workload", {})}
+    return LoadPlan(
+        endpoint=Target(url=url, model="demo"),
+        workload=fixed_workload("w", 9, 4, **workload),
+        **{"realtime": False, **more},
     )
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(values).encode())
-    process.stdin.close()
-    return process
 
 
-async def finish(process: Process) -> list[dict[str, Any]]:
-    output, errors = await process.communicate()
-    assert (process.returncode, errors) == (0, b"")
-    return [json.loads(line) for line in output.splitlines()]
+async def run(server: Endpoint, **more: Any) -> LoadRun:
+    return await asyncio.to_thread(run_load, plan(server.url, **more))
 
 
-def written(folder: Path) -> list[RequestRecord]:
-    lines = (folder / "r.jsonl").read_text("utf-8").splitlines()
-    return [RequestRecord.from_dict(json.loads(line)) for line in lines]
-
-
-def bodies(server: Endpoint) -> list[dict[str, Any]]:
-    return [json.loads(request) for request in server.requests]
-
-
-async def test_an_open_loop_writes_records_and_summary(tmp_path: Path) -> None:
-    files = {"records": str(tmp_path / "r.jsonl"), "summary": str(tmp_path / "s.json")}
+async def test_an_open_loop_is_played_and_merged_in_order() -> None:
     async with endpoint(lambda _: GOOD) as server:
-        lines = await finish(await start(plan(url=server.url, prompt_tokens=9, **files)))
-    result, records = lines[-1], written(tmp_path)
-    assert json.loads((tmp_path / "s.json").read_bytes()) == result
-    assert result["summary"]["offered"] == result["client"]["planned"] == len(records) > 0
-    assert {record.outcome for record in records} == {"ok"}
-    assert result["client"]["realtime_reason"] == "not asked for"
-    for body in bodies(server):
+        found = await run(server)
+    assert found.summary.offered == found.client.planned == len(server.requests) > 0
+    assert found.summary.outcomes == {"ok": found.summary.offered}
+    assert [record.index for record in found.records] == list(range(len(found.records)))
+    intended = [record.intended_s for record in found.records]
+    assert intended == sorted(intended)
+    assert found.client.realtime_reason == "not asked for"
+    for body in (json.loads(request) for request in server.requests):
         assert len(body["prompt"]) == 9
-        assert (body["max_tokens"], body["ignore_eos"], body["stream"]) == (48, True, True)
+        assert (body["max_tokens"], body["ignore_eos"], body["stream"]) == (4, True, True)
 
 
-async def test_a_closed_loop_runs_its_time() -> None:
+async def test_several_workers_play_the_schedule_of_one() -> None:
     async with endpoint(lambda _: GOOD) as server:
-        values = plan(url=server.url, mode="closed", clients=2, duration_s=0.3)
-        result = (await finish(await start(values)))[-1]
-    assert result["client"]["planned"] is None
-    assert result["summary"]["duration_s"] == 0.3
-    assert 0 < result["summary"]["offered"] <= len(server.requests)
+        alone = await run(server, salt="s")
+        bodies = sorted(server.requests)
+        server.requests.clear()
+        shared = await run(server, salt="s", workers=3)
+    assert sorted(server.requests) == bodies
+    assert shared.client.workers == 3
+    assert [r.intended_s for r in shared.records] == pytest.approx(
+        [r.intended_s for r in alone.records], abs=1e-4
+    )
+    assert [r.session for r in shared.records] == [r.session for r in alone.records]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_ends_it_with_what_was_measured(number: signal.Signals) -> None:
+async def test_every_run_has_other_prompts_unless_its_salt_is_given() -> None:
+    async with endpoint(lambda _: GOOD) as server:
+        await run(server)
+        first = set(server.requests)
+        server.requests.clear()
+        await run(server)
+    assert first.isdisjoint(server.requests)
+
+
+async def test_a_closed_loop_runs_its_time_and_its_tail_is_not_counted() -> None:
+    async with endpoint(lambda _: GOOD) as server:
+        found = await run(server, workload={"stages": (), "clients": 2, "seconds": 1.0})
+    assert found.client.planned is None
+    assert found.duration_s == 1.0
+    assert 0 < found.summary.offered <= len(server.requests)
+    assert all(record.ended_s <= 1.0 for record in found.counted)
+
+
+async def test_retries_are_counted_beside_what_was_offered() -> None:
+    refusal = Reply(plain(429, b"", "retry-after-ms: 1"))
+    async with endpoint(lambda n: refusal if n == 0 else GOOD) as server:
+        found = await run(server, attempts=2)
+    assert (found.summary.retried, found.summary.shed) == (1, 0)
+    assert len(server.requests) == found.summary.offered + 1
+
+
+_INTERRUPTED = """
+import os, pickle, signal, sys
+from forebay.load.runner import run_load
+sent = []
+def tick(progress):
+    if not sent:
+        sent.append(progress)
+        os.kill(os.getpid(), signal.SIGINT)
+plan = pickle.load(sys.stdin.buffer)
+pickle.dump(run_load(plan, tick), sys.stdout.buffer)
+"""
+
+
+async def interrupted(order: LoadPlan) -> LoadRun:
+    """The run in the main thread of a process of its own, which gets Ctrl-C after a second."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _INTERRUPTED, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    output, errors = await process.communicate(pickle.dumps(order))
+    assert process.returncode == 0, errors.decode()
+    found: LoadRun = pickle.loads(output)
+    return found
+
+
+async def test_an_interrupt_ends_it_with_what_was_measured() -> None:
     async with endpoint(lambda n: GOOD if n == 0 else Reply((), "hang")) as server:
-        process = await start(plan(url=server.url, stages=[[3, 3600]]))
-        assert process.stdout is not None
-        first = json.loads(await process.stdout.readline())
-        process.send_signal(number)
-        result = (await finish(process))[-1]
-    assert first["offered"] == first["ok"] + first["in_flight"]
-    assert result["client"]["interrupted"] is True
-    assert result["summary"]["offered"] < result["client"]["planned"]
-    assert result["summary"]["duration_s"] < 3600
-    assert result["summary"]["failed"] == 0  # what the client itself gave up is not a failure
-
-
-async def test_a_wrong_plan_is_refused_in_one_line() -> None:
-    process = await start(plan(colour="red"))
-    output, errors = await process.communicate()
-    assert (process.returncode, output) == (2, b"")
-    assert errors.decode() == "forebay.load.worker: unknown key in the plan: colour\n"
-
-
-async def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    async with endpoint(lambda _: GOOD) as server:
-        values = plan(url=server.url, records=str(tmp_path / "no" / "r"), stages=[[50, 0.1]])
-        process = await start(values)
-        _, errors = await process.communicate()
-    assert process.returncode == 3
-    assert b"No such file" in errors
-
-
-@pytest.mark.parametrize(
-    ("changes", "names"),
-    [
-        ({"url": "nowhere"}, "URL"),
-        ({"mode": "ajar"}, "mode"),
-        ({"stages": []}, "stages"),
-        ({"stages": [[1]]}, "plan"),
-        ({"stages": [[-1, 5]]}, "stage"),
-        ({"prompt_tokens": 0}, "prompt_tokens"),
-        ({"timeout_s": -1}, "timeout_s"),
-        ({"clients": "many"}, "plan"),
-    ],
-)
-def test_impossible_plans_are_refused(changes: dict[str, Any], names: str) -> None:
-    with pytest.raises(ValueError, match=names):
-        WorkerSpec.parse(json.dumps(plan(**changes)))
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"url": "http://h"}'])
-def test_what_is_no_plan_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"Expecting|object|model"):
-        WorkerSpec.parse(text)
-
-
-def test_chat_paths_get_messages() -> None:
-    spec = WorkerSpec.parse(json.dumps(plan(path="/v1/chat/completions", ignore_eos=False)))
-    body = json.loads(RequestFactory(spec, np.random.default_rng(0)).request().body)
-    assert body["messages"][0]["role"] == "user"
-    assert "prompt" not in body
-    assert "ignore_eos" not in body
-
-
-def test_a_plan_makes_the_same_schedule_twice() -> None:
-    spec = WorkerSpec.parse(json.dumps(plan(seed=4)))
-    first, second = (RequestFactory(spec, np.random.default_rng(4)).schedule() for _ in range(2))
-    assert first == second
+        found = await interrupted(plan(server.url, workload={"stages": [(5.0, 3600.0)]}))
+    assert found.client.interrupted
+    assert found.summary.offered < (found.client.planned or 0)
+    assert set(found.summary.outcomes) <= {"ok", "stopped"}
+    assert found.summary.failed == 0  # what the client itself gave up is not a failure
+    assert found.duration_s < 3600
 
 
 async def test_cores_that_do_not_exist_are_refused() -> None:
-    process = await start(plan(cores=[100_000]))
-    _, errors = await process.communicate()
-    assert process.returncode == 2
-    assert errors.startswith(b"forebay.load.worker:")
+    async with endpoint(lambda _: GOOD) as server:
+        with pytest.raises(WorkerFailedError):
+            await run(server, cores=[100_000])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"endpoint": {"words": null}}'])
+def test_what_is_no_order_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"Expecting|unusable"):
+        Order.parse(text)
+
+
+def test_an_order_is_the_same_after_its_journey() -> None:
+    (order,) = plan("http://h:1").orders(None)
+    told = replace(order, endpoint=replace(order.endpoint, words=("a", "b"), ids=(1, 2)))
+    assert Order.parse(told.as_json()) == told

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from forebay.measure.records import OUTCOMES, RequestRecord
 
-_STATUS = {"ok": 200, "shed": 429, "failed": 500, "cut": 200, "timeout": 0, "refused_connection": 0}
+_STATUS = {"ok": 200, "shed": 429, "failed": 500, "stream_error": 200, "cut": 200, "malformed": 200}
+_PERHAPS_TOKENS = ("stream_error", "cut", "timeout", "cancelled", "stopped")
 
 
 def sample(**changes: Any) -> RequestRecord:
@@ -34,7 +35,7 @@ def any_record(draw: st.DrawFn) -> RequestRecord:
     outcome = draw(st.sampled_from(OUTCOMES))
     intended = draw(st.floats(0, 50))
     first = intended + draw(st.floats(0.001, 5))
-    has_tokens = outcome == "ok" or (outcome in ("cut", "timeout") and draw(st.booleans()))
+    has_tokens = outcome == "ok" or (outcome in _PERHAPS_TOKENS and draw(st.booleans()))
     tokens = draw(st.integers(1, 100)) if has_tokens else 0
     last = first if tokens < 2 else first + draw(st.floats(0, 5))
     return RequestRecord(
@@ -42,9 +43,16 @@ def any_record(draw: st.DrawFn) -> RequestRecord:
         intended_s=intended,
         sent_s=intended + draw(st.floats(0, 0.1)),
         ended_s=last,
-        status=_STATUS[outcome],
+        status=200 if has_tokens else _STATUS.get(outcome, 0),
         outcome=outcome,
         first_token_s=first if has_tokens else None,
         last_token_s=last if has_tokens else None,
         tokens_out=tokens,
+        prompt_tokens=draw(st.integers(1, 100)),
+        attempts=draw(st.integers(1, 3)),
+        cached_tokens=draw(st.none() | st.integers(0, 50)),
+        kind=draw(st.sampled_from(["", "chat", "batch"])),
+        tenant=draw(st.sampled_from(["", "x"])),
+        session=draw(st.integers(0, 9)),
+        turn=draw(st.integers(0, 3)),
     )

@@ -4,10 +4,10 @@ import json
 from array import array
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from record_samples import any_record, sample
 
-from forebay.measure.records import RequestRecord
+from forebay.measure.records import FAILURES, OUTCOMES, RequestRecord
 
 
 def test_latencies_count_from_the_intended_send() -> None:
@@ -34,16 +34,28 @@ def test_ttft_is_undefined_without_a_token() -> None:
     ("outcome", "status", "admitted"),
     [
         ("ok", 200, True),
-        ("failed", 200, True),  # an error inside a stream already begun
+        ("stream_error", 200, True),
+        ("malformed", 200, True),
+        ("cut", 200, True),
         ("timeout", 0, True),
-        ("cut", 0, True),
+        ("dropped", 0, True),
+        ("cancelled", 0, True),
+        ("stopped", 200, True),
         ("failed", 500, False),
+        ("timeout", 500, False),
         ("shed", 429, False),
+        ("shed", 0, False),
         ("refused_connection", 0, False),
+        ("no_socket", 0, False),
     ],
 )
 def test_admitted_means_taken_up(outcome: str, status: int, admitted: bool) -> None:
     assert sample(outcome=outcome, status=status).admitted is admitted
+
+
+def test_a_failure_is_what_is_neither_served_nor_refused_nor_left() -> None:
+    failing = {outcome for outcome in OUTCOMES if sample(outcome=outcome).failure}
+    assert failing == FAILURES == {*OUTCOMES} - {"ok", "shed", "cancelled", "stopped"}
 
 
 @pytest.mark.parametrize(
@@ -56,6 +68,8 @@ def test_admitted_means_taken_up(outcome: str, status: int, admitted: bool) -> N
         ({"first_token_s": 11.1}, None, False),
         ({"first_token_s": None}, None, False),
         ({"outcome": "cut"}, None, False),
+        ({"outcome": "stream_error"}, None, False),
+        ({"outcome": "cancelled"}, None, False),
     ],
 )
 def test_good_is_finished_within_every_slo(
@@ -64,6 +78,7 @@ def test_good_is_finished_within_every_slo(
     assert sample(**changes).is_good(1.0, slo_tpot) is good
 
 
+@settings(deadline=None)
 @given(any_record())
 def test_a_record_survives_json(record: RequestRecord) -> None:
     assert RequestRecord.from_dict(json.loads(json.dumps(record.as_dict()))) == record

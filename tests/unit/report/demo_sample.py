@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from forebay.load.arrivals import Stage, poisson_arrivals
 from forebay.measure.records import RequestRecord
 from forebay.measure.summary import summarise
 from forebay.measure.windows import windows
 from forebay.report.demo_data import ClientNotes, DemoData, DemoStage, Sample, ServerPoint
+from forebay.workload.arrivals import Poisson, arrivals
+from forebay.workload.rates import Hold, RateCurve
 
 CAPACITY = 40.0
 SLO_S = 1.0
@@ -21,9 +22,9 @@ STAGE_S = 20.0
 def records(seed: int = 0) -> list[RequestRecord]:
     """Requests served one after another at about the capacity, shed beyond 0.75 s of backlog."""
     rng = np.random.default_rng(seed)
-    stages = [Stage(factor * CAPACITY, STAGE_S) for factor in FACTORS]
+    curve = RateCurve(tuple(Hold(factor * CAPACITY, STAGE_S) for factor in FACTORS))
     free_s, made = 0.0, []
-    for index, at in enumerate(poisson_arrivals(stages, rng).tolist()):
+    for index, at in enumerate(arrivals(curve, Poisson(), rng).tolist()):
         common: dict[str, Any] = {"index": index, "intended_s": at, "sent_s": at + 0.0008}
         wait = max(0.0, free_s - at)
         if wait > 0.75:

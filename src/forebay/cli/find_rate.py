@@ -1,0 +1,67 @@
+"""`forebay load --find-rate`: what is shown of the search, and its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from forebay.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from forebay.capacity.search import Trial
+    from forebay.load.find_rate import Goal, RateFound
+    from forebay.load.runner import LoadPlan, LoadRun
+
+
+def search(plan: LoadPlan, goal: Goal, output: Path | None, as_json: bool) -> Exit:
+    """Search, telling each trial; returns the command's exit code."""
+    from forebay.load.find_rate import InvalidTrialError, find_rate
+    from forebay.load.runner import WorkerFailedError
+
+    def tell(trial: Trial, run: LoadRun) -> None:
+        if not as_json:
+            typer.echo(trial_line(trial, run), err=True)
+
+    try:
+        found = find_rate(plan, goal, tell)
+    except (InvalidTrialError, WorkerFailedError) as error:
+        typer.echo(f"forebay: {error}", err=True)
+        return Exit.ENVIRONMENT_FAILED
+    except KeyboardInterrupt:
+        typer.echo("stopped before the rate was found", err=True)
+        return Exit.ENVIRONMENT_FAILED
+    if output is not None:
+        _write(found, plan, output)
+    typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else answer_line(found))
+    return Exit.FINE if found.found.rate > 0 else Exit.CHECK_SAYS_NO
+
+
+def trial_line(trial: Trial, run: LoadRun) -> str:
+    """One trial in a line."""
+    summary = run.summary
+    verdict = "sustained" if trial.sustained else "not sustained"
+    ttft = "-" if summary.ttft_p99 is None else f"{1e3 * summary.ttft_p99:.0f} ms"
+    return (
+        f"{trial.rate:8.2f}/s for {run.duration_s:.0f} s: {verdict} ({trial.reason}); "
+        f"TTFT p99 {ttft}, shed {summary.shed}, failed {summary.failed}"
+    )
+
+
+def answer_line(found: RateFound) -> str:
+    """The answer with its interval and the reason why the search ended."""
+    answer = found.found
+    upper = f" to {answer.high:.2f}" if answer.high is not None else " or more"
+    return f"sustained: {answer.rate:.2f}/s (between {answer.low:.2f}{upper}); {answer.reason}"
+
+
+def _write(found: RateFound, plan: LoadPlan, output: Path) -> None:
+    from forebay.load.measured import judged
+
+    output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(found.as_dict(), indent=2, allow_nan=False)
+    (output / "find-rate.json").write_text(f"{text}\n", "utf-8")
+    if found.run is not None:
+        judged(found.run, plan.endpoint, ()).write(output)

@@ -1,0 +1,385 @@
+"""`forebay load`: a load test against any OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from forebay.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from forebay.load.measured import Measured
+    from forebay.load.order import Endpoint, Order
+    from forebay.load.runner import LoadPlan, Workers
+    from forebay.spec.workload import WorkloadSpec
+
+
+def load(
+    url: Annotated[str, typer.Argument(help="Endpoint, such as http://localhost:8000.")],
+    workload: Annotated[
+        str, typer.Option("--workload", "-w", help="Workload file, or one that is built in.")
+    ] = "chat",
+    rate: Annotated[
+        str | None, typer.Option(help='Sessions/s: "20/s", or stages "10/s,20/s,40/s".')
+    ] = None,
+    ramp: Annotated[str | None, typer.Option(help='Straight ramp, "5/s..80/s".')] = None,
+    clients: Annotated[int | None, typer.Option(min=1, help="Closed loop of N clients.")] = None,
+    duration: Annotated[
+        str | None, typer.Option("--for", help="How long each stage lasts, such as 60s.")
+    ] = None,
+    prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Fixed prompt length.")] = None,
+    output_tokens: Annotated[int | None, typer.Option(min=1, help="Fixed output length.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of times and lengths.")] = None,
+    slo_ttft: Annotated[str | None, typer.Option(help="A good request's first token.")] = None,
+    slo_tpot: Annotated[str | None, typer.Option(help="And its time per token after.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model name; else the only one.")] = None,
+    api: Annotated[str, typer.Option(help="chat, or completions (prompts as token ids).")] = "chat",
+    api_key_env: Annotated[
+        str, typer.Option(help="Variable that holds the API key.")
+    ] = "OPENAI_API_KEY",
+    header: Annotated[
+        list[str] | None, typer.Option(help='Further header, "Name: value"; repeatable.')
+    ] = None,
+    exact_output: Annotated[
+        bool | None,
+        typer.Option(help="Ask for outputs of exactly the length (ignore_eos). Default: if taken."),
+    ] = None,
+    stream: Annotated[bool, typer.Option(help="Ask for streams.")] = True,
+    bytes_per_token: Annotated[
+        float | None, typer.Option(min=2.0, help="Of text; else the endpoint's tokenizer counts.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="tokenizer.json whose ids --api completions sends.")
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(help='Prometheus page of the server; repeatable; "none". Default: looks.'),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: by the machine.")] = 0,
+    ray: Annotated[
+        str | None, typer.Option(help="Run the workers on this Ray cluster (host:port, or auto).")
+    ] = None,
+    realtime: Annotated[bool, typer.Option(help="Ask for SCHED_FIFO.")] = True,
+    cores: Annotated[str | None, typer.Option(help="Cores the client may use, 0,2,3.")] = None,
+    timeout: Annotated[str, typer.Option(help="After which an attempt is given up.")] = "60s",
+    retries: Annotated[
+        int, typer.Option(min=0, help="Further attempts, as OpenAI's client makes them.")
+    ] = 0,
+    token_times: Annotated[bool, typer.Option(help="Keep each token's time.")] = True,
+    salt: Annotated[str | None, typer.Option(help="Same salt, same prompts. Default: new.")] = None,
+    find_rate: Annotated[
+        bool, typer.Option("--find-rate", help="Look for the highest rate that meets the SLO.")
+    ] = False,
+    good: Annotated[
+        float, typer.Option(min=0, max=1, help="--find-rate: share that must be good.")
+    ] = 0.99,
+    check: Annotated[
+        float | None, typer.Option(help="Exit 1 when less than this share (0-1) is good.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME-TIME.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Load an endpoint and say what it did: open loop, timed from the intended send.
+
+    Writes a folder with every request, a summary and a report (report.html). Requests are sent when
+    the workload says, however slow the answers; a client that could not keep up makes the run
+    INVALID. Ctrl-C writes what was measured. `forebay workloads` lists what is built in.
+
+    Exit code 1: --check says no; 2: an input is wrong; 3: nobody answers, or the run is INVALID.
+
+    Example: forebay load http://localhost:8000 --workload chat --rate 5/s,10/s,20/s --for 60s
+    """
+    spec = _workload_or_exit(
+        workload, rate, ramp, clients, duration, prompt_tokens, output_tokens,
+        slo_ttft, slo_tpot, seed,
+    )  # fmt: skip
+    headers = _headers_or_exit(header or [], api_key_env)
+    endpoint = _endpoint_or_exit(
+        url, model, api, exact_output, stream, bytes_per_token, tokenizer, headers
+    )
+    from forebay.cli.find_rate import search
+    from forebay.load.find_rate import Goal
+    from forebay.load.runner import LoadPlan
+
+    plan = LoadPlan(
+        endpoint=endpoint,
+        workload=spec,
+        workers=workers,
+        salt=salt,
+        headers=headers,
+        tenant_headers=_tenant_headers(spec),
+        timeout_s=_seconds_or_exit("--timeout", timeout),
+        attempts=1 + retries,
+        keep_token_times=token_times,
+        realtime=realtime,
+        cores=_cores_or_exit(cores),
+    )
+    if find_rate:
+        rates = _rates_or_exit("--rate", rate, ",")
+        seconds = _optional_seconds("--for", duration) or 30.0
+        goal = Goal(good_share=good, seconds=seconds, start=rates[0] if rates else None)
+        raise typer.Exit(search(plan, goal, output, as_json))
+    measured = _measure_or_exit(plan, _metrics(endpoint.url, metrics or []), as_json, ray)
+    folder = _write_or_exit(measured, output)
+    _tell(measured, folder, as_json)
+    raise typer.Exit(_exit_code(measured, check))
+
+
+def workloads(
+    name: Annotated[str | None, typer.Argument(help="Show this one's file.")] = None,
+) -> None:
+    """List the workloads that are built in, or print one's file to start your own from.
+
+    Example: forebay workloads chat > my-chat.yaml
+    """
+    from forebay.spec.workload_loading import built_in_names, built_in_text, load_workload
+
+    if name is None:
+        for known in built_in_names():
+            typer.echo(f"{known:<14} {load_workload(known).description}")
+        return
+    if name not in built_in_names():
+        _refuse(f"no workload {name} is built in; known: {', '.join(built_in_names())}")
+    typer.echo(built_in_text(name), nl=False)
+
+
+def _workload_or_exit(
+    source: str,
+    rate: str | None,
+    ramp: str | None,
+    clients: int | None,
+    duration: str | None,
+    prompt_tokens: int | None,
+    output_tokens: int | None,
+    slo_ttft: str | None,
+    slo_tpot: str | None,
+    seed: int | None,
+) -> WorkloadSpec:
+    from forebay.spec.problems import SpecError
+    from forebay.spec.workload_changes import changed
+    from forebay.spec.workload_loading import load_workload
+
+    if sum(option is not None for option in (rate, ramp, clients)) > 1:
+        _refuse("--rate, --ramp and --clients say the same thing; keep one")
+    try:
+        return changed(
+            load_workload(source),
+            rates=_rates_or_exit("--rate", rate, ","),
+            ramp=_ramp_or_exit(ramp),
+            clients=clients,
+            seconds=_optional_seconds("--for", duration),
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            slo_ttft=_optional_seconds("--slo-ttft", slo_ttft),
+            slo_tpot=_optional_seconds("--slo-tpot", slo_tpot),
+            seed=seed,
+        )
+    except SpecError as error:
+        _refuse("\n".join(str(problem) for problem in error.problems))
+
+
+def _rates_or_exit(option: str, text: str | None, between: str) -> list[float]:
+    from pydantic_core import PydanticCustomError
+
+    from forebay.spec.rates import parse_rate
+
+    try:
+        return [parse_rate(part) for part in text.split(between)] if text else []
+    except PydanticCustomError as error:
+        _refuse(f"{option}: {error.message()}; {(error.context or {}).get('hint', '')}")
+
+
+def _ramp_or_exit(text: str | None) -> tuple[float, float] | None:
+    rates = _rates_or_exit("--ramp", text, "..")
+    if not rates:
+        return None
+    if len(rates) != 2:
+        _refuse(f"--ramp: {text!r} is not a ramp; write 5/s..80/s")
+    return rates[0], rates[1]
+
+
+def _optional_seconds(option: str, text: str | None) -> float | None:
+    return None if text is None else _seconds_or_exit(option, text)
+
+
+def _seconds_or_exit(option: str, text: str) -> float:
+    from pydantic_core import PydanticCustomError
+
+    from forebay.spec.units import parse_seconds
+
+    try:
+        seconds = parse_seconds(text)
+    except PydanticCustomError as error:
+        _refuse(f"{option}: {error.message()}; {(error.context or {}).get('hint', '')}")
+    if not seconds > 0:
+        _refuse(f"{option}: must be above 0")
+    return seconds
+
+
+def _headers_or_exit(lines: list[str], key_variable: str) -> dict[str, str]:
+    import os
+
+    headers = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            _refuse(f"--header: {line!r} is not a header; write 'Name: value'")
+        headers[name.strip()] = value.strip()
+    key = os.environ.get(key_variable)
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    return headers
+
+
+def _tenant_headers(spec: WorkloadSpec) -> dict[str, dict[str, str]]:
+    import os
+
+    found = {}
+    for tenant in (tenant for kind in spec.requests for tenant in kind.tenants):
+        if tenant.api_key_env is None:
+            continue
+        key = os.environ.get(tenant.api_key_env)
+        if not key:
+            _refuse(f"tenant {tenant.name}: the variable {tenant.api_key_env} holds no key")
+        found[tenant.name] = {"Authorization": f"Bearer {key}"}
+    return found
+
+
+def _endpoint_or_exit(
+    url: str,
+    model: str | None,
+    api: str,
+    exact_output: bool | None,
+    stream: bool,
+    bytes_per_token: float | None,
+    tokenizer: Path | None,
+    headers: dict[str, str],
+) -> Endpoint:
+    from forebay.load.content import plain_ids
+    from forebay.load.probe import Asked, EndpointError, look_at
+
+    if api not in ("chat", "completions"):
+        _refuse(f"--api: {api!r} is neither chat nor completions")
+    try:
+        return look_at(
+            Asked(
+                url=url,
+                model=model,
+                api="chat" if api == "chat" else "completions",
+                exact_output=exact_output,
+                stream=stream,
+                bytes_per_token=bytes_per_token,
+                ids=tuple(plain_ids(tokenizer)) if tokenizer else None,
+                headers=headers,
+            )
+        )
+    except (ValueError, OSError) as error:
+        _refuse(str(error))
+    except EndpointError as error:
+        typer.echo(f"forebay: {error}", err=True)
+        raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
+
+
+def _cores_or_exit(text: str | None) -> list[int] | None:
+    import os
+
+    if text is None:
+        return None
+    try:
+        cores = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        _refuse(f"--cores: {text!r} is not a list of core numbers; write 0,2,3")
+    absent = set(cores) - os.sched_getaffinity(0)
+    if absent:
+        _refuse(f"--cores: this machine has no core {min(absent)} for it")
+    return cores
+
+
+def _metrics(base_url: str, asked: list[str]) -> list[str]:
+    """The pages to read: those named, else the endpoint's own or Forebay's beside it."""
+    from urllib.parse import urlsplit
+
+    from forebay.load.scrape import metrics_of
+    from forebay.spec.server import ServerSpec
+
+    if asked:
+        return [] if asked == ["none"] else asked
+    host = urlsplit(base_url).hostname
+    beside = f"http://{host}:{ServerSpec().metrics_port}/metrics"
+    found = metrics_of(base_url, [beside])
+    return [found] if found else []
+
+
+def _measure_or_exit(
+    plan: LoadPlan, metrics: list[str], as_json: bool, ray: str | None
+) -> Measured:
+    from forebay.cli.load_progress import trace_lines, watching
+    from forebay.load.measured import measure
+    from forebay.load.runner import WorkerFailedError
+
+    try:
+        for line in trace_lines(plan.workload):
+            typer.echo(line, err=True)
+        with watching(plan.workload, quiet=as_json) as tick:
+            return measure(plan, metrics, tick, _ray_workers(ray) if ray else None)
+    except WorkerFailedError as error:
+        typer.echo(f"forebay: {error}", err=True)
+        raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
+    except (ValueError, OSError) as error:  # a file that the workload names
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        typer.echo("\nstopped before anything was sent", err=True)
+        raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
+
+
+def _ray_workers(address: str) -> Callable[[Sequence[Order]], Workers]:
+    from importlib.util import find_spec
+
+    if find_spec("ray") is None:
+        _refuse("--ray needs Ray: pip install 'ray[default]'")
+    from forebay.serving.load_workers import RayCrew
+
+    return lambda orders: RayCrew(orders, address)
+
+
+def _write_or_exit(measured: Measured, output: Path | None) -> Path:
+    from datetime import datetime
+
+    moment = datetime.fromtimestamp(measured.run.started_at)
+    name = measured.run.workload.name.replace("/", "-")
+    folder = output or Path("runs") / f"{name}-{moment:%Y%m%d-%H%M%S}"
+    try:
+        measured.write(folder)
+    except OSError as error:
+        typer.echo(f"forebay: {folder} cannot be written: {error.strerror}", err=True)
+        raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
+    return folder
+
+
+def _tell(measured: Measured, folder: Path, as_json: bool) -> None:
+    import json
+
+    from forebay.cli.load_progress import print_result
+
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), **measured.summary()}, allow_nan=False))
+    else:
+        print_result(measured, folder)
+
+
+def _exit_code(measured: Measured, check: float | None) -> Exit:
+    if not measured.run.validity.valid:
+        return Exit.ENVIRONMENT_FAILED
+    summary = measured.run.summary
+    if check is not None and summary.good < check * summary.offered:
+        return Exit.CHECK_SAYS_NO
+    return Exit.FINE
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"forebay: {message}", err=True)
+    raise typer.Exit(Exit.INPUT_IS_WRONG)

@@ -1,0 +1,148 @@
+"""Worker processes on this machine."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from forebay.load.order import Order
+from forebay.load.part import PartFacts
+from forebay.load.progress import Progress
+from forebay.load.table import read_records
+from forebay.measure.records import RequestRecord
+
+_STOP_S = 30.0  # for workers to write what they measured
+
+
+class WorkerFailedError(RuntimeError):
+    """A load worker ended without a result; the message is its own."""
+
+
+class Crew:
+    """One process a part. An order goes to its process on stdin: it may hold keys."""
+
+    def __init__(self, orders: Sequence[Order]) -> None:
+        self._orders = orders
+        self._said: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
+        self._facts: dict[int, PartFacts] = {}
+        self._processes: list[subprocess.Popen[str]] = []
+        try:
+            for number, order in enumerate(orders):
+                self._processes.append(self._start(number, order))
+        except BaseException:
+            self.close()
+            raise
+
+    def prepare(self) -> list[int | None]:
+        """Waits until every process has made its schedule; the sessions in each.
+
+        Raises:
+            WorkerFailedError: one cannot.
+        """
+        ready: dict[int, int | None] = {}
+        while len(ready) < len(self._processes):
+            number, said = self._next()
+            ready[number] = said.get("ready")
+        return [ready[number] for number in range(len(self._processes))]
+
+    def play(self, start_at: float, on_tick: Callable[[int, Progress], None]) -> None:
+        """Has all of them play, and waits for the last to end.
+
+        Raises:
+            WorkerFailedError: one ended without a result.
+        """
+        self._tell({"start_at": start_at})
+        self._collect(on_tick, None)
+
+    def stop(self) -> None:
+        """Has them end and write what they measured.
+
+        Raises:
+            WorkerFailedError: one did not within 30 s.
+        """
+        self._tell({"stop": True})
+        self._collect(lambda number, progress: None, _STOP_S)
+
+    def results(self) -> list[tuple[list[RequestRecord], PartFacts]]:
+        """What each measured."""
+        return [
+            (read_records(Path(str(order.records))), self._facts[number])
+            for number, order in enumerate(self._orders)
+        ]
+
+    def close(self) -> None:
+        """Ends every process that still runs."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes:
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    with suppress(BrokenPipeError):
+                        stream.close()
+
+    def _start(self, number: int, order: Order) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "forebay.load.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        listener = threading.Thread(target=self._listen, args=(number, process.stdout), daemon=True)
+        listener.start()
+        _say(process, order.as_json())
+        return process
+
+    def _tell(self, what: dict[str, Any]) -> None:
+        for process in self._processes:
+            _say(process, json.dumps(what))
+
+    def _listen(self, number: int, lines: IO[str]) -> None:
+        with suppress(ValueError):  # closed while reading: the run is over
+            for line in lines:
+                self._said.put((number, json.loads(line)))
+        self._said.put((number, None))
+
+    def _next(self, timeout_s: float | None = None) -> tuple[int, dict[str, Any]]:
+        said: dict[str, Any] | None = None
+        number = -1
+        while said is None and (number < 0 or number in self._facts):  # its end, after its facts
+            try:
+                number, said = self._said.get(timeout=timeout_s)
+            except queue.Empty:
+                raise WorkerFailedError("a load worker does not stop") from None
+        if said is None:
+            stderr = self._processes[number].stderr
+            complaint = stderr.read().strip() if stderr is not None else ""
+            raise WorkerFailedError(complaint or "a load worker ended without a result")
+        return number, said
+
+    def _collect(self, on_tick: Callable[[int, Progress], None], timeout_s: float | None) -> None:
+        """Hears them out until each has told its facts."""
+        while len(self._facts) < len(self._processes):
+            number, said = self._next(timeout_s)
+            if "progress" in said:
+                on_tick(number, Progress(**said["progress"]))
+            elif "facts" in said:
+                self._facts[number] = PartFacts(**said["facts"])
+
+
+def _say(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # then it failed, and says why
+        process.stdin.write(line + "\n")
+        process.stdin.flush()

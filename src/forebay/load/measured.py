@@ -1,0 +1,172 @@
+"""A load test from its plan to its folder: run, scrape, judge, report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from forebay import __version__
+from forebay.load.folder import summary_of, without_credentials, write_run
+from forebay.load.order import Endpoint
+from forebay.load.runner import LoadPlan, LoadRun, OnTick, Workers, run_load
+from forebay.load.scrape import Scraper
+from forebay.measure.binding import Binding, binding, gather_evidence
+from forebay.measure.evidence import ServerSample
+from forebay.measure.intervals import run_intervals
+from forebay.measure.metrics import METRICS
+from forebay.measure.samples import sample_run
+from forebay.measure.windows import windows
+from forebay.report.load_data import LoadReport, LoadStage
+from forebay.report.load_page import render_load_page
+
+REPORT = "report.html"
+_SERVER = "server.parquet"
+_FEWEST_FOR_INTERVALS = 30  # requests
+_RESAMPLES = 200  # 100,000 requests take 3 s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A run with the server's own series and what they say together.
+
+    Attributes:
+        run: what the client measured.
+        endpoint: of what.
+        server: the server's series, on the run's time axis; empty where it has none.
+        binding: what bound.
+        intervals: (low, high) of 95 % by headline figure.
+    """
+
+    run: LoadRun
+    endpoint: Endpoint
+    server: Sequence[ServerSample]
+    binding: Binding
+    intervals: dict[str, tuple[float, float]]
+
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` says."""
+        facts = summary_of(self.run, self.endpoint, {"samples": len(self.server)})
+        facts["binding"] = asdict(self.binding)
+        facts["intervals"] = {name: list(pair) for name, pair in self.intervals.items()}
+        return facts
+
+    def report(self) -> LoadReport:
+        """What the page is drawn from."""
+        run, slo = self.run, self.run.workload.slo
+        return LoadReport(
+            title=f"Load test: {run.workload.name}",
+            target=without_credentials(self.endpoint.url),
+            model=self.endpoint.model,
+            workload=run.workload.name,
+            workload_text=run.workload.description,
+            started_at=_moment(run.started_at),
+            duration_s=run.duration_s,
+            slo_ttft_s=slo.ttft,
+            slo_tpot_s=slo.tpot,
+            records=run.counted,
+            binding=self.binding,
+            client=run.client,
+            valid=run.validity.valid,
+            validity_reasons=run.validity.reasons,
+            stages=[
+                LoadStage(stage.label, stage.start_s, stage.end_s, stage.rate)
+                for stage in run.workload.report_stages(run.duration_s)
+            ],
+            windows=windows(run.counted, _window_s(run.duration_s), slo.ttft, slo.tpot),
+            server=self.server,
+            max_num_seqs=_slots(self.server),
+            intervals=self.intervals,
+            footer=f"forebay {__version__}; prompt lengths {self.endpoint.lengths}",
+        )
+
+    def write(self, folder: Path) -> None:
+        """Writes the folder: requests, summary, workload, the server's series, the report.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_run(folder, self.run, self.summary())
+        if self.server:
+            table = pa.Table.from_pylist([asdict(sample) for sample in self.server])
+            pq.write_table(table, folder / _SERVER)
+        (folder / REPORT).write_text(render_load_page(self.report()), "utf-8")
+
+
+def measure(
+    plan: LoadPlan,
+    metrics: Sequence[str] = (),
+    on_tick: OnTick | None = None,
+    workers: Callable[[Any], Workers] | None = None,
+) -> Measured:
+    """Runs the plan, reading the server's metrics from some addresses meanwhile.
+
+    Raises:
+        WorkerFailedError: a worker failed.
+    """
+    scraper = Scraper(metrics)
+    try:
+        run = run_load(plan, on_tick, on_start=scraper.start if metrics else None, workers=workers)
+    finally:
+        samples = scraper.stop()
+    return judged(run, plan.endpoint, [sample for sample in samples if sample.t >= 0])
+
+
+def judged(run: LoadRun, endpoint: Endpoint, server: Sequence[ServerSample]) -> Measured:
+    """The run with its intervals and what bound."""
+    slo, records = run.workload.slo, run.counted
+    evidence = gather_evidence(
+        records,
+        duration_s=run.duration_s,
+        stages=[(s.start_s, s.end_s) for s in run.workload.report_stages(run.duration_s)],
+        slo_ttft_s=slo.ttft,
+        slo_tpot_s=slo.tpot,
+        valid=run.validity.valid,
+        invalid_because="; ".join(run.validity.reasons),
+        server=server,
+        max_num_seqs=_slots(server),
+    )
+    return Measured(
+        run=run,
+        endpoint=endpoint,
+        server=server,
+        binding=binding(evidence),
+        intervals=_intervals(run),
+    )
+
+
+def _slots(server: Sequence[ServerSample]) -> int | None:
+    """Sequences that can run at once, where the server says so; the most, as a fleet grows."""
+    told = [sample.slots for sample in server if sample.slots is not None]
+    return int(max(told)) if told else None
+
+
+def _intervals(run: LoadRun) -> dict[str, tuple[float, float]]:
+    """The noise within the run; what cannot be told has none."""
+    slo, records = run.workload.slo, run.counted
+    if len(records) < _FEWEST_FOR_INTERVALS:
+        return {}
+    sampled = sample_run(records, run.duration_s, slo.ttft, slo.tpot)
+    statistics = [metric.statistic for metric in METRICS]
+    found = run_intervals(sampled, statistics, np.random.default_rng(0), _RESAMPLES)
+    return {
+        metric.name: (interval.low, interval.high)
+        for metric, interval in zip(METRICS, found, strict=True)
+        if math.isfinite(interval.low) and math.isfinite(interval.high)
+    }
+
+
+def _window_s(duration_s: float) -> float:
+    """A second, or what makes some 600 windows of a long run."""
+    return max(1.0, float(np.ceil(duration_s / 600)))
+
+
+def _moment(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,101 @@
+"""Whether a run may be believed: its client must not have been what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Beyond this the client's own lateness is a visible part of a 1 s TTFT, and grows with load.
+MAX_CLIENT_LAG_S = 0.020
+# A loop that stood still for so long stamped whatever came meanwhile late, if only once.
+MAX_STALL_S = 0.250
+# A worker that is busy for so much of a core has no room for the next burst.
+MAX_CPU_SHARE = 0.90
+# Offered so much less than planned, another load was tested than the one asked for.
+MIN_OFFERED_SHARE = 0.99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientFacts:
+    """How a run's client fared.
+
+    Attributes:
+        workers: processes.
+        realtime: whether every worker ran under real-time scheduling.
+        realtime_reason: why not.
+        lag_p50_s, lag_p99_s, lag_max_s: actual minus intended send; None when nothing was sent.
+        stall_max_s: longest time that an event loop was late to wake.
+        cpu_share: CPU seconds over wall seconds of the busiest worker.
+        cpu_s: CPU seconds of all workers.
+        planned: sessions that the schedule holds; None in a closed loop.
+        begun: sessions of which the first turn was asked.
+        no_socket: requests for which this machine gave no connection.
+        interrupted: stopped before its end; then fewer may have been offered than planned.
+    """
+
+    workers: int = 1
+    realtime: bool = False
+    realtime_reason: str = ""
+    lag_p50_s: float | None = None
+    lag_p99_s: float | None = None
+    lag_max_s: float | None = None
+    stall_max_s: float = 0.0
+    cpu_share: float = 0.0
+    cpu_s: float = 0.0
+    planned: int | None = None
+    begun: int = 0
+    no_socket: int = 0
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """The verdict, and each reason against; what was looked at, where there is none."""
+
+    valid: bool
+    reasons: Sequence[str]
+
+    def __str__(self) -> str:
+        return ("valid: " if self.valid else "INVALID: ") + "; ".join(self.reasons)
+
+
+def judge(facts: ClientFacts) -> Validity:
+    """Whether the client's figures are the server's."""
+    if facts.lag_p99_s is None:
+        return Validity(False, ("nothing was sent",))
+    against = [reason for reason in _doubts(facts) if reason]
+    if against:
+        return Validity(False, tuple(against))
+    return Validity(
+        True, (f"client lag p99 {_ms(facts.lag_p99_s)}, at most {_ms(MAX_CLIENT_LAG_S)}",)
+    )
+
+
+def _doubts(facts: ClientFacts) -> list[str]:
+    lag, share = facts.lag_p99_s or 0.0, facts.cpu_share
+    doubts = []
+    if not lag <= MAX_CLIENT_LAG_S:
+        late = f"lag p99 {_ms(lag)}, above {_ms(MAX_CLIENT_LAG_S)}"
+        doubts.append(f"the client was late: {late}{_remedy(facts)}")
+    if facts.stall_max_s > MAX_STALL_S:
+        doubts.append(f"the client stood still for {_ms(facts.stall_max_s)}{_remedy(facts)}")
+    if share > MAX_CPU_SHARE:
+        doubts.append(f"the client was busy: {share:.0%} of a core in one worker; use more workers")
+    if facts.no_socket:
+        doubts.append(
+            f"this machine gave no connection for {facts.no_socket} requests: raise its limit of "
+            "open files (ulimit -n) or its range of ports"
+        )
+    if facts.planned and not facts.interrupted and facts.begun < MIN_OFFERED_SHARE * facts.planned:
+        doubts.append(f"only {facts.begun} of {facts.planned} planned sessions were begun")
+    return doubts
+
+
+def _remedy(facts: ClientFacts) -> str:
+    if facts.realtime:
+        return ""
+    return f" (not scheduled in real time: {facts.realtime_reason or 'not asked for'})"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.1f} ms"

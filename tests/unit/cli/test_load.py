@@ -1,0 +1,121 @@
+"""`forebay load` and `forebay workloads` as their users run them, against the mock."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from forebay.cli.main import app
+from forebay.load.folder import read_run
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A mock in a process of its own: an ordinary client's workers must not share its loop."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "forebay.mock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write('{"ttft": "5ms", "itl": "1ms"}')
+    process.stdin.close()
+    yield str(json.loads(process.stdout.readline())["url"])
+    process.terminate()
+    process.stdout.read()
+    process.wait()
+    process.stdout.close()
+
+
+def load(url: str, *args: str) -> Result:
+    return CliRunner().invoke(app, ["load", url, "--no-realtime", *args], env={"COLUMNS": "200"})
+
+
+def test_a_run_leaves_its_folder_and_says_what_bound(url: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = load(url, "--rate", "20/s,40/s", "--for", "1s", "--prompt-tokens", "9",
+                  "--output-tokens", "4", "--output", str(out))  # fmt: skip
+    assert result.exit_code in (0, 3), result.output  # 3: this machine was too busy
+    assert {file.name for file in out.iterdir()} >= {
+        "requests.parquet", "summary.json", "workload.yaml", "report.html",
+    }  # fmt: skip
+    run = read_run(out)
+    assert len(run.summary["stages"]) == 2
+    assert run.summary["overall"]["offered"] == len(run.records) > 0
+    assert f"{len(run.records)} requests" in result.stdout
+    assert str(out / "report.html") in result.stdout.replace("\n", "")
+
+
+def test_the_workload_of_a_run_can_be_run_again(url: str, tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    load(url, "--rate", "20/s", "--for", "1s", "--output-tokens", "2", "--output", str(first))
+    load(url, "-w", str(first / "workload.yaml"), "--output", str(second))
+    one, other = read_run(first), read_run(second)
+    assert one.summary["fingerprint"] == other.summary["fingerprint"]
+    assert [r.max_tokens for r in one.records] == [r.max_tokens for r in other.records]
+    assert one.summary["salt"] != other.summary["salt"]
+
+
+def test_machines_get_json_alone(url: str, tmp_path: Path) -> None:
+    result = load(url, "--rate", "20/s", "--for", "1s", "--output-tokens", "2",
+                  "--output", str(tmp_path / "r"), "--json")  # fmt: skip
+    said = json.loads(result.stdout)
+    assert said["schema"] == 1
+    assert said["overall"]["offered"] > 0
+    assert said["binding"]["what"]
+
+
+def test_a_closed_loop_and_completions(url: str, tmp_path: Path) -> None:
+    result = load(url, "--clients", "3", "--for", "1s", "--api", "completions",
+                  "--prompt-tokens", "5", "--output-tokens", "2", "--output", str(tmp_path / "r"),
+                  "--json")  # fmt: skip
+    said = json.loads(result.stdout)
+    assert said["endpoint"]["prompt_lengths"].startswith("exact")
+    assert {r.prompt_tokens for r in read_run(tmp_path / "r").records} == {5}
+
+
+def test_check_says_no(url: str, tmp_path: Path) -> None:
+    result = load(url, "--rate", "20/s", "--for", "1s", "--output-tokens", "2", "--slo-ttft", "1us",
+                  "--check", "0.9", "--output", str(tmp_path / "r"))  # fmt: skip
+    assert result.exit_code in (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--rate", "20"), "write 20/s"),
+        (("--rate", "fast"), "--rate: 'fast' is not a rate"),
+        (("--ramp", "5/s"), "write 5/s..80/s"),
+        (("--rate", "5/s", "--clients", "3"), "keep one"),
+        (("--for", "60"), "write 60s"),
+        (("--workload", "chta"), "did you mean chat?"),
+        (("--api", "soap"), "neither chat nor completions"),
+        (("--header", "nonsense"), "write 'Name: value'"),
+        (("--cores", "a"), "--cores"),
+        (("--cores", "9999"), "no core 9999"),
+    ],
+)
+def test_a_wrong_option_is_named_with_a_way_out(url: str, args: tuple[str, ...], said: str) -> None:
+    result = load(url, *args)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_nobody_listening_is_the_environments_fault() -> None:
+    result = load("http://127.0.0.1:1", "--rate", "1/s")
+    assert result.exit_code == 3
+    assert "does not answer" in result.stderr
+
+
+def test_the_workloads_are_listed_and_shown() -> None:
+    listed = CliRunner().invoke(app, ["workloads"])
+    assert "launch-spike" in listed.stdout
+    shown = CliRunner().invoke(app, ["workloads", "chat"])
+    assert shown.stdout.startswith("name: chat")
+    assert CliRunner().invoke(app, ["workloads", "nope"]).exit_code == 2

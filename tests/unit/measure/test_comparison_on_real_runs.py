@@ -1,0 +1,63 @@
+"""What the comparison is for: quiet on runs of the same service, loud on a planted change.
+
+Sets of five are drawn from twenty runs of one service under one load, so every difference between
+them is noise. The sets overlap between draws, which makes the shares below a little less exact
+than so many independent experiments would.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+from stored_runs import as_sample, heavier_tail, slower, stored_records, stored_runs
+
+from forebay.measure.comparison import Comparison, compare
+from forebay.measure.samples import RunSample
+
+RUNS_A_SIDE = 5
+DRAWS = 200
+
+
+def comparisons(
+    a: Sequence[RunSample], b: Sequence[RunSample], *, paired: bool
+) -> Iterator[Comparison]:
+    """Sets of five runs from `a` against sets of five others from `b`."""
+    rng = np.random.default_rng(0)
+    for _ in range(DRAWS):
+        order = rng.permutation(len(a))
+        first, second = order[:RUNS_A_SIDE], order[RUNS_A_SIDE : 2 * RUNS_A_SIDE]
+        yield compare([a[i] for i in first], [b[i] for i in second], rng, paired=paired)
+
+
+def worse_share(b: Sequence[RunSample], name: str, *, paired: bool) -> float:
+    """In which share of comparisons with the stored runs a metric of `b` comes out worse."""
+    found = list(comparisons(stored_runs(), b, paired=paired))
+    return sum(one[name].verdict == "worse" for one in found) / len(found)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_runs_of_the_same_service_differ_once_in_twenty_at_most(paired: bool) -> None:
+    loud: Counter[str] = Counter()
+    for one in comparisons(stored_runs(), stored_runs(), paired=paired):
+        loud.update(m.metric.name for m in one.metrics if m.verdict in ("better", "worse"))
+    assert {name: n for name, n in loud.items() if n > DRAWS / 20} == {}
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_median_ten_percent_higher_is_found(paired: bool) -> None:
+    shifted = [as_sample(slower(records, 1.10)) for records in stored_records()]
+    assert worse_share(shifted, "ttft_p50", paired=paired) >= 0.8
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_p99_a_quarter_higher_is_found(paired: bool) -> None:
+    shifted = [as_sample(heavier_tail(records, 1.25)) for records in stored_records()]
+    assert worse_share(shifted, "ttft_p99", paired=paired) >= 0.8
+
+
+def test_a_heavier_tail_is_not_mistaken_for_a_higher_median() -> None:
+    shifted = [as_sample(heavier_tail(records, 1.25)) for records in stored_records()]
+    assert worse_share(shifted, "ttft_p50", paired=False) <= 0.05

@@ -1,0 +1,98 @@
+"""Records the real runs that the tests of `forebay.measure.comparison` are calibrated on.
+
+Twenty runs of one service under one load, one after the other. Each offers the same arrivals, as
+`forebay load` does when it is repeated, and prompts of its own, so all that differs between them is
+noise of the machine. Start the service first, where nothing else runs:
+
+    .venv/bin/forebay serve examples/demo.yaml
+    .venv/bin/python tools/record_runs.py --rate 48
+
+The rate should be about 0.6 of the capacity that `forebay demo` prints: a queue forms and empties
+again. Each run takes 22 s. Only what the tests read is stored, in single precision: some 300 KB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from forebay.load.probe import Asked, look_at
+from forebay.load.runner import LoadPlan, run_load
+from forebay.measure.records import OUTCOMES, RequestRecord
+from forebay.serving.environment import model_threads
+from forebay.spec.loading import load_service
+from forebay.spec.workload_changes import fixed_workload
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "tests" / "unit" / "measure" / "data" / "runs.npz"
+PROMPT_TOKENS, OUTPUT_TOKENS = 180, 48  # the "short" workload of benchmarks/
+REST_S = 1.0  # between two runs, for the last answers of the one before
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--rate", type=float, required=True, help="requests/s")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--output", type=Path, default=TARGET)
+    options = parser.parse_args()
+    play(options.url, options.rate, options.seconds)  # not stored: caches and allocators fill
+    runs = [play(options.url, options.rate, options.seconds) for _ in range(options.runs)]
+    store(runs, options.seconds, options.output)
+    print(f"wrote {options.output}: {options.output.stat().st_size / 1000:.0f} KB")
+
+
+def play(url: str, rate: float, seconds: float) -> Sequence[RequestRecord]:
+    """One run.
+
+    Raises:
+        SystemExit: it is not valid, so the machine is not idle.
+    """
+    time.sleep(REST_S)
+    workload = fixed_workload("short", PROMPT_TOKENS, OUTPUT_TOKENS, stages=[(rate, seconds)])
+    endpoint = look_at(Asked(url=url, api="completions"))
+    run = run_load(LoadPlan(endpoint=endpoint, workload=workload, cores=spare_cores()))
+    found = run.summary
+    print(f"{found.good} good of {found.offered}; {run.validity}", flush=True)
+    print(f"  TTFT p50 {found.ttft_p50}, p99 {found.ttft_p99}", flush=True)
+    if not run.validity.valid:
+        raise SystemExit("not stored: a run is invalid")
+    return run.records
+
+
+def spare_cores() -> list[int] | None:
+    """The cores that the demo service does not compute on; None when there are none."""
+    threads = model_threads(load_service(ROOT / "examples" / "demo.yaml"))
+    return sorted(os.sched_getaffinity(0))[threads:] or None
+
+
+def store(runs: Sequence[Sequence[RequestRecord]], duration_s: float, path: Path) -> None:
+    """One row a request over all runs; ``requests`` says how many belong to each run."""
+    every = [record for run in runs for record in run]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        path,
+        duration_s=np.float64(duration_s),
+        requests=np.array([len(run) for run in runs]),
+        outcomes=np.array(OUTCOMES),
+        outcome=np.array([OUTCOMES.index(record.outcome) for record in every], np.uint8),
+        intended_s=_column([record.intended_s for record in every]),
+        ttft=_column([record.ttft for record in every]),
+        tpot=_column([record.tpot for record in every]),
+        e2e=_column([record.e2e for record in every]),
+        tokens=np.array([record.tokens_out for record in every], np.uint16),
+    )
+
+
+def _column(values: Sequence[float | None]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    return np.array([np.nan if value is None else value for value in values], np.float32)
+
+
+if __name__ == "__main__":
+    main()
