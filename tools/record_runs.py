@@ -5,10 +5,12 @@ Twenty runs of one service under one load, one after the other. Each offers the 
 noise of the machine. Start the service first, where nothing else runs:
 
     .venv/bin/forebay serve examples/demo.yaml
-    .venv/bin/python tools/record_runs.py --rate 48
+    .venv/bin/python tools/record_runs.py --rate 53 --server-pid PID
 
 The rate should be about 0.6 of the capacity that `forebay demo` prints: a queue forms and empties
-again. Each run takes 22 s. Only what the tests read is stored, in single precision: some 300 KB.
+again. Each run takes 22 s. One whose client was late, or beside which other programs used more than
+5 % of a core, is made again: it is not a run of the same service on the same machine. Only what the
+tests read is stored, in single precision: some 300 KB.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from forebay.load.probe import Asked, look_at
-from forebay.load.runner import LoadPlan, run_load
+from forebay.load.runner import LoadPlan, LoadRun, run_load
 from forebay.measure.records import OUTCOMES, RequestRecord
 from forebay.serving.environment import model_threads
 from forebay.spec.loading import load_service
@@ -32,28 +35,33 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "tests" / "unit" / "measure" / "data" / "runs.npz"
 PROMPT_TOKENS, OUTPUT_TOKENS = 180, 48  # the "short" workload of benchmarks/
 REST_S = 1.0  # between two runs, for the last answers of the one before
+MOST_FOREIGN = 0.05  # of a core
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--rate", type=float, required=True, help="requests/s")
+    parser.add_argument("--server-pid", type=int, required=True, help="of `forebay serve`")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--output", type=Path, default=TARGET)
     options = parser.parse_args()
     play(options.url, options.rate, options.seconds)  # not stored: caches and allocators fill
-    runs = [play(options.url, options.rate, options.seconds) for _ in range(options.runs)]
-    store(runs, options.seconds, options.output)
+    runs: list[Sequence[RequestRecord]] = []
+    while len(runs) < options.runs:
+        before = foreign_cpu_s(options.server_pid), time.monotonic()
+        run = play(options.url, options.rate, options.seconds)
+        used_s, took_s = foreign_cpu_s(options.server_pid) - before[0], time.monotonic() - before[1]
+        print(f"  other programs used {used_s / took_s:.3f} of a core", flush=True)
+        if run.validity.valid and used_s <= MOST_FOREIGN * took_s:
+            runs.append(run.records)
+            store(runs, options.seconds, options.output)
     print(f"wrote {options.output}: {options.output.stat().st_size / 1000:.0f} KB")
 
 
-def play(url: str, rate: float, seconds: float) -> Sequence[RequestRecord]:
-    """One run.
-
-    Raises:
-        SystemExit: it is not valid, so the machine is not idle.
-    """
+def play(url: str, rate: float, seconds: float) -> LoadRun:
+    """One run, after a rest."""
     time.sleep(REST_S)
     workload = fixed_workload("short", PROMPT_TOKENS, OUTPUT_TOKENS, stages=[(rate, seconds)])
     endpoint = look_at(Asked(url=url, api="completions"))
@@ -61,9 +69,18 @@ def play(url: str, rate: float, seconds: float) -> Sequence[RequestRecord]:
     found = run.summary
     print(f"{found.good} good of {found.offered}; {run.validity}", flush=True)
     print(f"  TTFT p50 {found.ttft_p50}, p99 {found.ttft_p99}", flush=True)
-    if not run.validity.valid:
-        raise SystemExit("not stored: a run is invalid")
-    return run.records
+    return run
+
+
+def foreign_cpu_s(server_pid: int) -> float:
+    """CPU seconds that the machine spent so far on what is neither the service nor this program."""
+    spent = psutil.cpu_times()
+    own = sum(os.times()[:4])  # with that of the load worker, which has ended
+    server = psutil.Process(server_pid)
+    for process in (server, *server.children(recursive=True)):
+        times = process.cpu_times()
+        own += times.user + times.system
+    return float(spent.user + spent.nice + spent.system - own)
 
 
 def spare_cores() -> list[int] | None:

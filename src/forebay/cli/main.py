@@ -14,6 +14,7 @@ from forebay.cli.compare import compare
 from forebay.cli.demo import demo
 from forebay.cli.load import load, workloads
 from forebay.cli.mock import mock
+from forebay.cli.record import record
 from forebay.cli.serve import serve
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ app.command()(load)
 app.command()(workloads)
 app.command()(compare)
 app.command()(mock)
+app.add_typer(record, name="record")
 
 
 def main() -> None:

@@ -101,7 +101,7 @@ class Pool:
         try:
             connection = await self._connect(self._address)
         except OSError as error:
-            local = error.errno in _THIS_MACHINE
+            local = error.errno in _THIS_MACHINE and not isinstance(error, ssl.SSLError)
             outcome: Outcome = "no_socket" if local else "refused_connection"
             exchange.end(outcome, _why_refused(error), self.clock())
             return
@@ -147,7 +147,9 @@ class Pool:
 
 
 def _why_refused(error: OSError) -> str:
-    """The system's own words; asyncio's leave out what went wrong."""
+    """The system's own words; asyncio's leave out what went wrong. TLS has errnos of its own."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     return error.strerror or str(error)

@@ -77,7 +77,7 @@ def _name(line: str) -> str:
 class Readings:
     """Turns pages into samples; rates need the page before.
 
-    A server may make its page anew less often than it is read (Ray: every 2 s under Forebay, 10 s
+    A server may make its page anew less often than it is read (Ray: every 5 s under Forebay, 10 s
     by default). A page that says what the one before said is no new sample: a value that stood
     still for want of news is not a plateau.
     """

@@ -62,16 +62,16 @@ def decide(spec: MockSpec, request: Request, number: int, since_s: float, create
         if instead is not None:
             return Decision(instead, fault, ask.prompt_tokens)
     stall_s = fault.value if fault is not None and fault.kind == "stall" else 0.0
-    script = _script(spec, ask, names(spec, ask, number, created), fault, rng)
+    script = _script(spec, ask, _names(spec, ask, number, created), fault, rng)
     return Decision(script, fault, ask.prompt_tokens, takes_slot=True, stall_s=stall_s)
 
 
 def queue_full(spec: MockSpec) -> Script:
     """The refusal where `max_queued` requests wait already."""
-    return refusal(f"{spec.max_queued} requests wait already", spec.retry_after_s)
+    return _refusal(f"{spec.max_queued} requests wait already", spec.retry_after_s)
 
 
-def refusal(message: str, retry_after_s: float) -> Script:
+def _refusal(message: str, retry_after_s: float) -> Script:
     """A 429 that says when to come again: in whole seconds as HTTP has it, and exactly."""
     headers = [
         ("retry-after", str(math.ceil(retry_after_s))),
@@ -80,7 +80,7 @@ def refusal(message: str, retry_after_s: float) -> Script:
     return at_once(error_response(429, message, headers), 429)
 
 
-def names(spec: MockSpec, ask: Ask, number: int, created: int) -> dict[str, object]:
+def _names(spec: MockSpec, ask: Ask, number: int, created: int) -> dict[str, object]:
     """What every object of an answer begins with. Its id holds the number, as the log does."""
     prefix, kind = ("chatcmpl", "chat.completion") if ask.chat else ("cmpl", "text_completion")
     if ask.chat and ask.stream:
@@ -118,7 +118,7 @@ def _in_place_of_an_answer(fault: Fault) -> Script | None:
     if fault.kind == "malformed":
         return at_once(NOT_HTTP, 0, closes=True)
     if fault.kind == "429":
-        return refusal(ENGINE_ERROR, fault.value)
+        return _refusal(ENGINE_ERROR, fault.value)
     if fault.kind == "500":
         return at_once(error_response(500, ENGINE_ERROR), 500)
     if fault.kind == "503":

@@ -41,13 +41,13 @@ def page(request: Request, spec: MockSpec, pulse: Pulse) -> bytes:
     if request.path == "/health":
         return response(200, b"")
     if request.path == "/metrics":
-        return response(200, metrics(spec, pulse).encode(), _METRICS_TYPE)
+        return response(200, _metrics(spec, pulse).encode(), _METRICS_TYPE)
     if request.path == "/v1/models":
-        return json_response(models(spec))
+        return json_response(_models(spec))
     return _tokenize(request, spec)
 
 
-def models(spec: MockSpec) -> dict[str, object]:
+def _models(spec: MockSpec) -> dict[str, object]:
     """OpenAI's list, with vLLM's own field for the context's length."""
     model = {
         "id": spec.model,
@@ -61,7 +61,7 @@ def models(spec: MockSpec) -> dict[str, object]:
     return {"object": "list", "data": [model]}
 
 
-def metrics(spec: MockSpec, pulse: Pulse) -> str:
+def _metrics(spec: MockSpec, pulse: Pulse) -> str:
     """Prometheus text under vLLM's names. The share of slots in use stands for the KV cache's."""
     share = pulse.running / spec.slots if spec.slots else 0.0
     rows = (

@@ -58,7 +58,7 @@ _QUIET = {
     "RAY_worker_niceness": "0",
     # A load test reads the metrics beside its own figures; Ray's 10 s leave it three points in a
     # stage of half a minute.
-    "RAY_metrics_report_interval_ms": "2000",
+    "RAY_metrics_report_interval_ms": "5000",
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",

@@ -1,0 +1,218 @@
+"""How fast one process of `forebay load` is on one core, and how punctual beside a busy server.
+
+Three parts, each on two cores:
+
+- fast: 64 connections in a closed loop against nginx, which answers each request with a finished
+  stream of 64 tokens; ours from one core, then other load generators, free to use every core.
+- paced: streams whose tokens arrive one by one, from the mock on the other core, at rising rates.
+- beside: 60 requests/s x 48 tokens to vLLM's own server on the same two cores, which it keeps
+  busy; beside it an ordinary asyncio client with the same task, its lag measured the same way.
+
+Run as: python benchmarks/load_speed.py [--parts fast,paced,beside] [--peers "AIPerf,GuideLLM"]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import load_peers
+import systems
+from client import LONG_PROMPTS, SHORT, Workload, completion_rate, lag_p99_ms, load, settle
+from finished_stream import nginx
+from forebay.load.runner import LoadRun
+from forebay.measure.percentiles import percentiles
+from forebay.spec.workload_changes import fixed_workload
+from mock_peer import MockPeer, play, running_mock, two_cores
+from tables import Bar, print_bars, print_table, write
+
+CONNECTIONS, TOKENS, PROMPT = 64, 64, 100
+FAST_S, FAST_RUNS = 8.0, 3
+FAST_PER_S = 4000.0
+
+STREAM_TOKENS, STREAM_TTFT, STREAM_ITL = 100, "100ms", "10ms"
+STREAM_RATES = (300.0, 400.0, 450.0, 500.0, 550.0, 600.0, 700.0)  # requests/s
+STREAM_S, STREAM_SETTLED_S = 10.0, 2.0
+PACED_PER_S, PACED_LAG_MS = 50_000.0, 2.0
+
+BESIDE_PER_S, BESIDE_S, BESIDE_LAG_MS = 60.0, 10.0, 5.0
+PORT = 8000
+
+Part = tuple[dict[str, Any], list[Bar]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", default="fast,paced,beside")
+    parser.add_argument("--peers", default=",".join(load_peers.PEERS), help="may be empty")
+    options = parser.parse_args()
+    found: dict[str, Any] = {}
+    bars: list[Bar] = []
+    peers = [name for name in options.peers.split(",") if name]
+    parts = {"fast": lambda: fast(peers), "paced": paced, "beside": beside}
+    for part in options.parts.split(","):
+        figures, asked = parts[part]()
+        found[part] = figures
+        bars += asked
+    print_bars(bars)
+    write("load_speed", {**found, "bars": [bar.as_dict() for bar in bars]})
+
+
+# Finished streams
+
+
+def fast(peers: list[str]) -> Part:
+    """Requests/s of a closed loop on finished streams, ours and others'."""
+    server_core, client_core = two_cores()
+    try:
+        with nginx(TOKENS, server_core) as url:
+            ours = [fast_run(url, seed) for seed in range(FAST_RUNS)]
+            others = {name: load_peers.measure(name, url) for name in peers}
+    except FileNotFoundError as error:
+        print(f"fast: {error}")
+        return {}, [Bar("finished streams, requests/s", None, FAST_PER_S, at_least=True)]
+    mine = statistics.median(run["requests_per_s"] for run in ours)
+    print(f"\nnginx on core {server_core}, the client on core {client_core}; {CONNECTIONS} "
+          f"connections, {PROMPT} tokens in, a finished stream of {TOKENS}")  # fmt: skip
+    note = f"median of {sorted(run['requests_per_s'] for run in ours)}"
+    rows: list[tuple[object, ...]] = [("forebay load", mine, 1.0, note)]
+    rows += [
+        (name, peer.requests_per_s, ratio(mine, peer.requests_per_s), peer.note)
+        for name, peer in others.items()
+    ]
+    print_table(("client", "requests/s", "ours is x times", ""), rows)
+    bar = Bar("finished streams, requests/s on one core", mine, FAST_PER_S, at_least=True)
+    return {"ours": ours, "peers": {name: vars(peer) for name, peer in others.items()}}, [bar]
+
+
+def ratio(mine: float, other: float | None) -> float | None:
+    return mine / other if other else None
+
+
+def fast_run(url: str, seed: int) -> dict[str, Any]:
+    spec = fixed_workload("fast", PROMPT, TOKENS, clients=CONNECTIONS, seconds=FAST_S, seed=seed)
+    run = play(url, spec, model="demo")
+    wrong = sum(record.outcome != "ok" or record.tokens_out != TOKENS for record in run.records)
+    return {
+        "requests_per_s": round(completion_rate(run, CONNECTIONS)),
+        "wrong": wrong,
+        "cpu_us_per_request": 1e6 * run.client.cpu_s / max(1, len(run.records)),
+        "cpu_share": run.client.cpu_share,
+    }
+
+
+# Paced streams
+
+
+def paced() -> Part:
+    """Tokens/s at rising rates; the highest at which the client was on time and lost nothing."""
+    rows = [paced_run(rate) for rate in STREAM_RATES]
+    print(f"\nstreams of {STREAM_TOKENS} tokens, one every {STREAM_ITL}, from the mock on a core "
+          "of its own")  # fmt: skip
+    print_table(list(rows[0]), [tuple(row.values()) for row in rows])
+    on_time = [r for r in rows if r["client lag p99 ms"] <= PACED_LAG_MS and not r["wrong"]]
+    best = max((row["tokens/s"] for row in on_time), default=None)
+    name = f"paced streams, tokens/s with client lag p99 <= {PACED_LAG_MS:g} ms"
+    return {"runs": rows}, [Bar(name, best, PACED_PER_S, at_least=True)]
+
+
+def paced_run(rate: float) -> dict[str, Any]:
+    spec = fixed_workload("paced", PROMPT, STREAM_TOKENS, stages=[(rate, STREAM_S)], seed=3)
+    with running_mock("paced", ttft=STREAM_TTFT, itl=STREAM_ITL, log=None) as mock:
+        run = play(mock.url, spec)
+    return {"requests/s": rate, "tokens/s": settled_tokens_per_s(run), **both_ends(run, mock)}
+
+
+def settled_tokens_per_s(run: LoadRun) -> float:
+    """Tokens that arrived per second between the ramp's end and the last send."""
+    arrived = sum(
+        STREAM_SETTLED_S <= at < STREAM_S
+        for record in run.records
+        for at in record.token_times or ()
+    )
+    return arrived / (STREAM_S - STREAM_SETTLED_S)
+
+
+def both_ends(run: LoadRun, mock: MockPeer) -> dict[str, Any]:
+    """How client and mock fared; wrong is any record without every token."""
+    tokens = sum(record.tokens_out for record in run.records)
+    return {
+        "client lag p99 ms": round(lag_p99_ms(run), 3),
+        "client busy": f"{run.client.cpu_share:.0%}",
+        "client us/token": round(1e6 * run.client.cpu_s / max(1, tokens), 2),
+        "mock late p99 ms": round(1e3 * float(mock.summary["late_p99_s"] or 0.0), 3),
+        "mock busy": f"{mock.cpu_share:.0%}",
+        "wrong": sum(len(r.token_times or ()) != STREAM_TOKENS for r in run.records),
+        "valid": run.validity.valid,
+    }
+
+
+# Beside a server that is busy
+
+
+def beside() -> Part:
+    """Lag of ours and of an ordinary client, with vLLM on the same cores."""
+    rows = []
+    with systems.running("beside", systems.raw_vllm(PORT), PORT) as server:
+        for workload in (SHORT, LONG_PROMPTS):
+            settle(server.url)
+            rows.append(beside_ours(server.url, workload))
+            settle(server.url)
+            rows.append(beside_ordinary(server.url, workload))
+    print(f"\n{BESIDE_PER_S:g} requests/s x {SHORT.output_tokens} tokens for {BESIDE_S:g} s, vLLM "
+          "on the same cores; busy: share of all cores in those seconds")  # fmt: skip
+    print_table(list(rows[0]), [tuple(row.values()) for row in rows])
+    bars = [
+        Bar(f"beside vLLM, {row['workload']}: lag p99", row["lag p99 ms"], BESIDE_LAG_MS, "ms")
+        for row in rows
+        if row["client"] == "forebay load"
+    ]
+    return {"runs": rows}, bars
+
+
+def beside_ours(url: str, workload: Workload) -> dict[str, Any]:
+    psutil.cpu_percent()
+    run = load(url, workload, stages=[(BESIDE_PER_S, BESIDE_S)], seed=4, timeout_s=120)
+    lags = [record.client_lag for record in run.records]
+    ttfts = [record.ttft for record in run.records if record.ttft is not None]
+    return beside_row("forebay load", workload, lags, ttfts, psutil.cpu_percent())
+
+
+def beside_ordinary(url: str, workload: Workload) -> dict[str, Any]:
+    psutil.cpu_percent()
+    numbers = (BESIDE_PER_S, BESIDE_S, workload.prompt_tokens, workload.output_tokens)
+    command = [sys.executable, str(Path(__file__).with_name("ordinary_client.py")), url]
+    done = subprocess.run(
+        [*command, *map(str, numbers)], check=True, stdout=subprocess.PIPE
+    )  # the default scheduling and all cores, as anybody would start it
+    asked = json.loads(done.stdout)
+    lags, ttfts = ([a[key] for a in asked if a[key] is not None] for key in ("lag", "ttft"))
+    return beside_row("ordinary asyncio", workload, lags, ttfts, psutil.cpu_percent())
+
+
+def beside_row(
+    client: str, workload: Workload, lags: list[float], ttfts: list[float], busy: float
+) -> dict[str, Any]:
+    p50, p99, most = (None if s is None else 1e3 * s for s in percentiles(lags, (50, 99, 100)))
+    first = (None if s is None else round(s, 3) for s in percentiles(ttfts, (50, 99)))
+    return {
+        "client": client,
+        "workload": f"{workload.name}, {workload.prompt_tokens} in",
+        "requests": len(lags),
+        "lag p50 ms": p50,
+        "lag p99 ms": p99,
+        "lag max ms": most,
+        **dict(zip(("TTFT p50 s", "TTFT p99 s"), first, strict=True)),
+        "busy %": busy,
+    }
+
+
+if __name__ == "__main__":
+    main()
