@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import ssl
 import time
@@ -33,6 +34,7 @@ class Pool:
         self.clock = clock
         self.breathing = target.breath_s <= 0  # then it is never begun
         self.wire = WireFormat(target)
+        self.next_due_s: Callable[[], float] = lambda: math.inf  # when something is to be sent
         self._loop = asyncio.get_running_loop()
         self._tls = ssl.create_default_context() if target.tls else None
         self._address = (target.host, target.port)
@@ -116,16 +118,17 @@ class Pool:
         """Pauses for the target's `breath_s` once the bytes at hand are read.
 
         A server writes the tokens of one engine step to many sockets in a row, and a real-time
-        client that wakes for each of them preempts it as often. After a pause of 1 ms the rest
-        is there at once: against a saturated vLLM at 60 requests/s x 48 tokens, 1.1 instead of
-        1.9 ms of CPU a request and a fifth of the switches. The first bytes after a silence are
-        stamped as they come, others up to one pause late.
+        client that wakes for each of them preempts it as often. After a short pause the rest
+        is there at once: against a saturated vLLM at 60 requests/s x 48 tokens, a pause of 1 ms
+        makes it 1.1 instead of 1.9 ms of CPU a request and a fifth of the switches. The first
+        bytes after a silence are stamped as they come, others up to one pause late. No send waits
+        for it.
         """
         self.breathing = True
         self._loop.call_soon(self._breathe)
 
     def _breathe(self) -> None:
-        time.sleep(self.target.breath_s)
+        time.sleep(max(0.0, min(self.target.breath_s, self.next_due_s() - self.clock())))
         self.breathing = False
 
     def opened(self, connection: Connection) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
+from forebay.load.alarm import Alarm
 from forebay.load.ask import Ask
 from forebay.load.bodies import BodyMaker, Spoken
 from forebay.load.client import Pool
@@ -93,15 +94,23 @@ async def play_open_loop(settings: Settings, schedule: Sequence[Session]) -> Pla
         ask.intended_s = run.origin_s + due[index]
         run.ask(ask)
 
-    pacer = Pacer(due, send, run.clock, run.call_later)
+    def wake_at(at_s: float | None) -> None:
+        alarm.set(at_s)
+
+    pacer = Pacer(due, send, run.clock, wake_at)
+    alarm = Alarm(asyncio.get_running_loop(), pacer.pump)
     stock.fill()
 
     def start() -> None:
         pacer.start(run.origin_s)
         stock.refill(run.call_later)
 
+    run.pool.next_due_s = lambda: pacer.next_due_s
     run.more_to_send = lambda: not pacer.finished
-    return await run.execute(start=start, stop=pacer.stop)
+    try:
+        return await run.execute(start=start, stop=pacer.stop)
+    finally:
+        alarm.close()
 
 
 async def play_closed_loop(
@@ -157,7 +166,7 @@ class _Run:
         self.more_to_send: Callable[[], bool] = lambda: False
         self.on_session_end: Callable[[bool], None] | None = None
         self._settings = settings
-        self._pool = Pool(settings.target, self.clock)
+        self.pool = Pool(settings.target, self.clock)
         self._meter = ProgressMeter()
         self._next_tick_s = _TICK_S
         self._stall_s = 0.0
@@ -174,7 +183,7 @@ class _Run:
     async def execute(self, start: Callable[[], None], stop: Callable[[], None]) -> Played:
         """Starts the loop and waits for its end, or for a cancellation."""
         try:
-            await self._pool.prepare(self._settings.timeout_s)
+            await self.pool.prepare(self._settings.timeout_s)
             with _garbage_frozen():
                 planned = self._settings.origin_s
                 self.origin_s = self.clock() if planned is None else planned
@@ -230,7 +239,7 @@ class _Run:
         ask.attempts += 1
         exchange = Exchange(ask.message, now, self._ended, ask)
         self._in_flight[id(exchange)] = exchange
-        self._pool.submit(exchange)
+        self.pool.submit(exchange)
         leaves = ask.request.cancel_after_s
         if leaves is not None:
             self.call_later(leaves, lambda: self._cancel(exchange))
@@ -323,7 +332,7 @@ class _Run:
             if ask.last is not None:
                 self._record(ask)
         self._pausing.clear()
-        await self._pool.close()
+        await self.pool.close()
 
 
 @contextmanager

@@ -10,18 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Protocol
-
-# uvloop's timers count whole milliseconds and turn less than half of one into "at once", which
-# would spin a real-time process until the send is due.
-_TIMER_STEP_S = 0.001
-
-
-class Timer(Protocol):
-    """What `call_later` returns."""
-
-    def cancel(self) -> object:
-        """Forgets the call."""
 
 
 class Pacer:
@@ -32,9 +20,15 @@ class Pacer:
         due_s: Sequence[float],
         send: Callable[[int], None],
         clock: Callable[[], float],
-        call_later: Callable[[float, Callable[[], None]], Timer],
+        wake_at: Callable[[float | None], None],
     ) -> None:
         """Takes due times in seconds from the origin, ascending.
+
+        Args:
+            due_s: the schedule.
+            send: sends what is due.
+            clock: seconds.
+            wake_at: has `pump` called at a time of the clock; not any more, for None.
 
         Raises:
             ValueError: when they are not ascending.
@@ -44,35 +38,36 @@ class Pacer:
         self._due_s = due_s
         self._send = send
         self._clock = clock
-        self._call_later = call_later
+        self._wake_at = wake_at
         self._next = 0
         self._origin_s = 0.0
-        self._timer: Timer | None = None
 
     @property
     def finished(self) -> bool:
         """Whether everything was sent."""
         return self._next == len(self._due_s)
 
+    @property
+    def next_due_s(self) -> float:
+        """When the next is due, on the clock; infinity when everything was sent."""
+        return math.inf if self.finished else self._origin_s + self._due_s[self._next]
+
     def start(self, origin_s: float) -> None:
         """Begins, with ``origin_s`` on the pacer's clock as second 0 of the schedule."""
         self._origin_s = origin_s
-        self._pump()
+        self.pump()
 
     def stop(self) -> None:
         """Sends nothing more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._wake_at(None)
 
-    def _pump(self) -> None:
-        """Sends all that is due, then sleeps until the next."""
-        self._timer = None
-        while self._next < len(self._due_s):
-            wait = self._due_s[self._next] - (self._clock() - self._origin_s)
-            if wait > 0:
-                steps = math.ceil(wait / _TIMER_STEP_S)
-                self._timer = self._call_later(steps * _TIMER_STEP_S, self._pump)
+    def pump(self) -> None:
+        """Sends all that is due, then has itself called when the next is."""
+        while not self.finished:
+            due_s = self.next_due_s
+            if due_s > self._clock():
+                self._wake_at(due_s)
                 return
             self._next += 1
             self._send(self._next - 1)
+        self._wake_at(None)

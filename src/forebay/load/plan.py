@@ -49,7 +49,7 @@ class Target:
     base_path: str = ""
     keepalive_s: float = 2.0
     keep_token_times: bool = True
-    breath_s: float = 0.001
+    breath_s: float = 0.0007
 
     @classmethod
     def from_url(cls, url: str, *, keep_token_times: bool = True) -> Target:

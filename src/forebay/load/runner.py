@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -85,7 +86,7 @@ def sized() -> int:
     return max(1, len(os.sched_getaffinity(0)) // 4)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadRun:
     """What was measured.
 
@@ -109,12 +110,13 @@ class LoadRun:
     salt: str
     origin_s: float = 0.0
 
-    @property
+    @cached_property
     def summary(self) -> Summary:
         """The whole run summed up, by the workload's own SLO."""
-        return self.summarised(self.counted)
+        slo = self.workload.slo
+        return summarise(self.counted, slo.ttft, slo.tpot, self.duration_s)
 
-    @property
+    @cached_property
     def counted(self) -> list[RequestRecord]:
         """The requests of the load asked for: not the tail of a closed loop, in which fewer and
         fewer clients are left.
@@ -125,6 +127,9 @@ class LoadRun:
 
     def summarised(self, records: Sequence[RequestRecord], seconds: float | None = None) -> Summary:
         """Some of the requests summed up."""
+        whole = len(records) == len(self.counted) and seconds in (None, self.duration_s)
+        if whole:
+            return self.summary
         slo = self.workload.slo
         return summarise(records, slo.ttft, slo.tpot, seconds or self.duration_s)
 

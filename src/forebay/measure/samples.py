@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebay.measure.itl import token_gaps
+from forebay.measure.itl import owned_token_gaps
 from forebay.measure.records import RequestRecord
 
 Floats = NDArray[np.float64]
@@ -177,10 +177,7 @@ def _adjusted_ttft(record: RequestRecord) -> float | None:
 
 
 def _token_gaps(records: Sequence[RequestRecord]) -> Series:
-    found = [token_gaps((record,)) for record in records]
-    gaps = np.concatenate([np.empty(0), *(gaps for gaps, _ in found)])
-    weights = np.concatenate([np.empty(0), *(weights for _, weights in found)])
-    owners = np.repeat(np.arange(len(records)), [len(gaps) for gaps, _ in found])
+    gaps, weights, owners = owned_token_gaps(records)
     return Series.of(gaps, owners, None if np.all(weights == 1.0) else weights)
 
 

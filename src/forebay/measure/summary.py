@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from forebay.measure.itl import token_gaps, weighted_percentile
+from forebay.measure.itl import token_gaps, weighted_percentiles
 from forebay.measure.percentiles import adjusted_percentile, percentiles
 from forebay.measure.records import OUTCOMES, RequestRecord
 
@@ -139,8 +139,7 @@ def _latencies(records: Sequence[RequestRecord]) -> dict[str, float | None]:
     }
     found["client_lag_max"] = found.pop("client_lag_p100")
     found["ttft_adjusted_p99"] = _adjusted_p99(records)
-    found["itl_p50"] = weighted_percentile(gaps, weights, 50)
-    found["itl_p99"] = weighted_percentile(gaps, weights, 99)
+    found["itl_p50"], found["itl_p99"] = weighted_percentiles(gaps, weights, (50, 99))
     return found
 
 

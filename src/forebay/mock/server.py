@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from forebay.mock.alarm import Alarm
+from forebay.load.alarm import Alarm
 from forebay.mock.answers import Answer
 from forebay.mock.bodies import Request
 from forebay.mock.connection import MockConnection

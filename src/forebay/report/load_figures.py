@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forebay.measure.itl import token_gaps, weighted_percentile
+from forebay.measure.itl import token_gaps, weighted_percentiles
 from forebay.measure.percentiles import adjusted_percentile
 from forebay.measure.records import RequestRecord
 from forebay.report.load_columns import Columns, quantiles
@@ -108,5 +108,5 @@ def _itl(records: Sequence[RequestRecord]) -> Latency:
     events = sum(len(r.token_times) for r in records if r.token_times is not None)
     every = 1 + events // _MOST_GAPS
     gaps, weights = token_gaps(records[::every])
-    p50, p95, p99 = (weighted_percentile(gaps, weights, q) for q in (50, 95, 99))
+    p50, p95, p99 = weighted_percentiles(gaps, weights, (50, 95, 99))
     return Latency("itl", len(gaps), p50, p95, p99, every=every)

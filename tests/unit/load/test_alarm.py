@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from forebay.mock.alarm import Alarm
+from forebay.load.alarm import Alarm
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 
