@@ -90,7 +90,7 @@ class Comparison:
     notes: tuple[str, ...]
 
     def __getitem__(self, name: str) -> MetricComparison:
-        return next(one for one in self.metrics if one.metric.name == name)
+        return {one.metric.name: one for one in self.metrics}[name]
 
     def with_verdict(self, verdict: Verdict) -> list[MetricComparison]:
         """The metrics that came out so."""

@@ -72,7 +72,7 @@ def _grounds(result: RuleResult) -> str:
 
 def _interval(metric: Metric, interval: Interval) -> str:
     if _unknown(metric, interval):
-        return "too few to tell"
+        return "unknown"
     return f"{change(metric, interval.low)} to {change(metric, interval.high)}"
 
 

@@ -43,7 +43,7 @@ SLOWER = found("p99 TTFT", 0.2, 0.25, 1.25, Interval(1.18, 1.33))
         ),
         (
             found("p99 TTFT", math.inf, math.inf, math.nan, Interval(0, math.inf), "undecided"),
-            ("p99 TTFT", "∞", "∞", "–", "too few to tell", "undecided"),
+            ("p99 TTFT", "∞", "∞", "–", "unknown", "undecided"),
         ),
         (
             found("p99 TTFT", math.nan, 0.1, math.nan, Interval(0, math.inf), "undecided", "none"),
