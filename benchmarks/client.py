@@ -65,10 +65,12 @@ def load(
     seconds: float = 20.0,
     seed: int = 0,
     timeout_s: float = 60.0,
+    anywhere: bool = False,
 ) -> LoadRun:
     """Offer Poisson arrivals in stages of (requests/s, seconds), or keep some clients busy.
 
-    Prompts are token ids that no run repeats. The client is kept off the model's cores.
+    Prompts are token ids that no run repeats. The client is kept off the model's cores, unless it
+    may run `anywhere`.
 
     Raises:
         WorkerFailedError: the worker failed.
@@ -83,7 +85,7 @@ def load(
         seed=seed,
     )
     endpoint = Endpoint(url=url, model="demo")
-    cores = spare_cores()
+    cores = None if anywhere else spare_cores()
     return run_load(LoadPlan(endpoint=endpoint, workload=spec, cores=cores, timeout_s=timeout_s))
 
 

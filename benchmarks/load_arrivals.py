@@ -6,6 +6,12 @@ same test of the schedule, which tells the sender's fault from the generator's. 
 such test: its law is a step, from which any jitter at all is infinitely far by that measure; there
 the gaps' own deviation counts.
 
+One law cannot be sent exactly by anyone: of gamma gaps with CV 2 a quarter are shorter than 1 % of
+the mean (50 us here), one in seven shorter than 0.1 %, and a send takes longer than that. The
+distance over all gaps is printed; what is judged there is the distance at gaps from 0.5 ms up
+(a tenth of the mean, where 44 % of that law's gaps still lie beneath). A gamma law of CV 0.5 has
+next to no such gaps and is judged whole.
+
 For Poisson also the variance of counts over their mean. That ratio is itself uncertain: over n
 windows of a true Poisson process its standard error is sqrt(2 / (n - 1)), so 60 windows of a
 second would miss 1 +- 0.1 more often than not (0.18). Windows of 25 ms make the bar 3.5 standard
@@ -19,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +40,13 @@ from forebay.workload.schedule import OpenLoop
 from mock_peer import play, running_mock
 from tables import Bar, print_bars, print_table, write
 
-CV = 2.0
+CVS = {"gamma cv 0.5": 0.5, "gamma cv 2": 2.0}
 LAWS: dict[str, Any] = {
     "poisson": "poisson",
-    f"gamma cv {CV:g}": {"gamma": {"cv": CV}},
+    **{name: {"gamma": {"cv": cv}} for name, cv in CVS.items()},
     "constant": "constant",
 }
+RESOLVED_S = {"gamma cv 2": 0.5e-3}  # shorter gaps than a sender can keep are not judged
 CRITICAL = 1.6276  # of sqrt(n) D at 1 %, Kolmogorov's limit law; exact to 1 % above n = 1,000
 WINDOW_S, RATIO_OFF = 0.025, 0.1
 FEWEST = 10_000  # arrivals
@@ -97,6 +105,7 @@ class GapTest:
     law: str
     gaps: int
     sent: float
+    judged: float
     scheduled: float
 
     @property
@@ -108,15 +117,24 @@ class GapTest:
 def gap_test(name: str, run: LoadRun, rate: float) -> GapTest:
     """The distances of what was sent and of what was due."""
     sent, due = np.diff(sent_times(run)), np.diff(scheduled_times(run.workload))
-    return GapTest(name, len(sent), distance(sent, name, rate), distance(due, name, rate))
+    judged = distance(sent, name, rate, RESOLVED_S.get(name, 0.0))
+    return GapTest(name, len(sent), distance(sent, name, rate), judged, distance(due, name, rate))
 
 
-def distance(gaps: Floats, name: str, rate: float) -> float:
-    """The largest difference between the gaps' distribution and the law's."""
-    ordered = np.sort(gaps) * rate
-    law = -np.expm1(-ordered) if name == "poisson" else gamma_cdf(ordered, CV)
+def distance(gaps: Floats, name: str, rate: float, least_s: float = 0.0) -> float:
+    """The largest difference between the gaps' distribution and the law's, from `least_s` up."""
+    ordered = np.sort(gaps)
+    law = law_of(name)(ordered * rate)
     steps = np.arange(len(ordered) + 1) / len(ordered)
-    return float(max(np.max(steps[1:] - law), np.max(law - steps[:-1])))
+    off = np.maximum(np.abs(steps[1:] - law), np.abs(law - steps[:-1]))
+    return float(off[ordered >= least_s].max())
+
+
+def law_of(name: str) -> Callable[[Floats], Floats]:
+    """Distribution of gaps with mean 1."""
+    if name == "poisson":
+        return lambda gaps: -np.expm1(-gaps)
+    return lambda gaps: gamma_cdf(gaps, CVS[name])
 
 
 def gamma_cdf(gaps: Floats, cv: float) -> Floats:
@@ -129,6 +147,11 @@ def gamma_cdf(gaps: Floats, cv: float) -> Floats:
         total += term
     cdf: Floats = total * x**shape * np.exp(-x) / math.gamma(shape)
     return cdf
+
+
+def judged_name(law: str) -> str:
+    least = RESOLVED_S.get(law)
+    return f"KS distance, {law}" + (f", gaps from {1e3 * least:g} ms up" if least else "")
 
 
 def clock_deviations_ms(run: LoadRun, rate: float) -> tuple[float, float, float]:
@@ -160,8 +183,8 @@ def report(
 ) -> None:
     lags = {name: lag_p99_ms(run) for name, run in runs.items()}
     print_table(
-        ("law", "gaps", "KS of sends", "of schedule", "critical at 1 %", "client lag p99, ms"),
-        [(t.law, t.gaps, t.sent, t.scheduled, t.critical, lags[t.law]) for t in tests],
+        ("law", "gaps", "KS of sends", "judged", "of schedule", "critical", "client lag p99, ms"),
+        [(t.law, t.gaps, t.sent, t.judged, t.scheduled, t.critical, lags[t.law]) for t in tests],
     )
     print(f"\nconstant: gaps off by p50 {clock[0]:.3f} ms, p99 {clock[1]:.3f} ms, "
           f"at most {clock[2]:.3f} ms; client lag p99 {lags['constant']:.2f} ms")  # fmt: skip
@@ -169,7 +192,7 @@ def report(
         ("Poisson counts of", "arrivals", "window, s", "windows", "variance / mean", "+-"),
         [tuple(row.values()) for row in counts],
     )
-    bars = [Bar(f"KS distance, {t.law}", t.sent, t.critical) for t in tests]
+    bars = [Bar(judged_name(t.law), t.judged, t.critical) for t in tests]
     bars.append(Bar("constant: gap off by, p99", clock[1], CONSTANT_P99_MS, "ms"))
     for row in (counts[0], counts[2]):  # not the second: 60 windows tell nothing
         name = f"|variance / mean - 1|, {row['of']}, windows of {row['window_s']:g} s"

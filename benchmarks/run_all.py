@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other; needs a quiet machine and about two hours.
+"""Every benchmark, one after the other; needs a quiet machine and about three hours.
 
 Run as: make bench
 """
@@ -20,6 +20,9 @@ def run(name: str, *arguments: str) -> None:
 
 def main() -> None:
     run("startup.py")
+    for name in ("load_speed", "load_truth", "load_arrivals", "load_report", "load_find_rate"):
+        run(f"{name}.py")
+    run("load_replay.py", "--vllm")
     run("overhead.py", "--stock")
     run("overload.py")
     found = json.loads((HERE.parent / "runs" / "overload.json").read_text())

@@ -128,8 +128,17 @@ def stock_ray(port: int) -> list[str]:
 
 
 @contextmanager
-def running(name: str, command: list[str], port: int) -> Iterator[Server]:
+def running(
+    name: str, command: list[str], port: int, *, model_cores: int | None = None
+) -> Iterator[Server]:
     """Start a server, wait until it answers, stop it and everything it started.
+
+    Args:
+        name: names its log.
+        command: starts it.
+        port: where it will answer.
+        model_cores: threads of the model, which then goes wherever the system puts it, as when
+            anybody starts it. Without: as in the demo, on cores of its own.
 
     Raises:
         RuntimeError: it ended or was not ready in time; its log is named.
@@ -138,7 +147,7 @@ def running(name: str, command: list[str], port: int) -> Iterator[Server]:
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
     env = {**os.environ, "RAY_worker_niceness": "0"}  # as vLLM's own server: nice 0
-    env["OMP_NUM_THREADS"] = str(model_threads(spec()))
+    env["OMP_NUM_THREADS"] = str(model_cores or model_threads(spec()))
     env |= {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     started = time.monotonic()
     with log.open("wb") as output:
@@ -149,7 +158,8 @@ def running(name: str, command: list[str], port: int) -> Iterator[Server]:
         _wait_until_ready(server, log)
         server.notes["ready_s"] = round(time.monotonic() - started, 1)
         family = server.processes()
-        cores.separate(family, model_threads(spec()))
+        if model_cores is None:
+            cores.separate(family, model_threads(spec()))
         yield server
     finally:
         family = list({p.pid: p for p in [*family, *server.processes()]}.values())
