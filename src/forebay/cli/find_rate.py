@@ -30,6 +30,9 @@ def search(plan: LoadPlan, goal: Goal, output: Path | None, as_json: bool) -> Ex
     except (InvalidTrialError, WorkerFailedError) as error:
         typer.echo(f"forebay: {error}", err=True)
         return Exit.ENVIRONMENT_FAILED
+    except ValueError as error:  # a file that the workload names
+        typer.echo(f"forebay: {error}", err=True)
+        return Exit.INPUT_IS_WRONG
     except KeyboardInterrupt:
         typer.echo("stopped before the rate was found", err=True)
         return Exit.ENVIRONMENT_FAILED

@@ -119,6 +119,11 @@ def load(
         cores=_cores_or_exit(cores),
     )
     if find_rate:
+        if spec.trace is not None:
+            _refuse(
+                "--find-rate: a trace has its own rate; search with a workload fitted to it: "
+                "forebay record fit"
+            )
         rates = _rates_or_exit("--rate", rate, ",")
         seconds = _optional_seconds("--for", duration) or 30.0
         goal = Goal(good_share=good, seconds=seconds, start=rates[0] if rates else None)

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
-from forebay.load.order import Order
+from forebay.load.order import ORDER_IS_WRONG, Order
 from forebay.load.part import PartFacts
 from forebay.load.progress import Progress
 from forebay.load.table import read_records
@@ -44,7 +44,8 @@ class Crew:
         """Waits until every process has made its schedule; the sessions in each.
 
         Raises:
-            WorkerFailedError: one cannot.
+            ValueError: the workload cannot be played: a file that it names is broken.
+            WorkerFailedError: one cannot for another reason.
         """
         ready: dict[int, int | None] = {}
         while len(ready) < len(self._processes):
@@ -126,10 +127,14 @@ class Crew:
             except queue.Empty:
                 raise WorkerFailedError("a load worker does not stop") from None
         if said is None:
-            stderr = self._processes[number].stderr
-            complaint = stderr.read().strip() if stderr is not None else ""
-            raise WorkerFailedError(complaint or "a load worker ended without a result")
+            self._complain(self._processes[number])
         return number, said
+
+    def _complain(self, process: subprocess.Popen[str]) -> NoReturn:
+        complaint = process.stderr.read().strip() if process.stderr is not None else ""
+        if process.wait() == ORDER_IS_WRONG:
+            raise ValueError(complaint)
+        raise WorkerFailedError(complaint or "a load worker ended without a result")
 
     def _collect(self, on_tick: Callable[[int, Progress], None], timeout_s: float | None) -> None:
         """Hears them out until each has told its facts."""

@@ -18,6 +18,7 @@ from forebay.load.content import (
 from forebay.load.plan import Target
 
 CLASS_HEADER = "X-Forebay-Class"
+ORDER_IS_WRONG = 2  # a worker's exit code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,6 +171,7 @@ def run_load(
         workers: makes those who play; processes on this machine, when None.
 
     Raises:
+        ValueError: a file that the workload names is broken.
         WorkerFailedError: a worker failed; the message is its own.
     """
     with tempfile.TemporaryDirectory(prefix="forebay-load-") as folder:

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from forebay.load.order import Order
+from forebay.load.order import ORDER_IS_WRONG, Order
 from forebay.load.part import Part
 from forebay.load.progress import Progress
 from forebay.load.table import write_records
@@ -33,7 +33,7 @@ def main() -> int:
         part = Part(order)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return ORDER_IS_WRONG
     _print({"ready": part.planned})
     begin = lines.next()
     if not begin:

@@ -107,6 +107,31 @@ def test_a_wrong_option_is_named_with_a_way_out(url: str, args: tuple[str, ...],
     assert said in result.stderr
 
 
+@pytest.fixture
+def broken_trace(tmp_path: Path) -> str:
+    """A workload of a trace whose third line is no request."""
+    trace = tmp_path / "trace.csv"
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6,5,5\nx,y,z\n")
+    workload = tmp_path / "trace.yaml"
+    workload.write_text("name: t\ntrace: {file: trace.csv, format: azure}\n")
+    return str(workload)
+
+
+@pytest.mark.parametrize("how", [(), ("--workers", "2")])
+def test_a_broken_trace_is_the_inputs_fault(
+    url: str, broken_trace: str, how: tuple[str, ...]
+) -> None:
+    result = load(url, "--workload", broken_trace, *how)
+    assert result.exit_code == 2
+    assert "line 3" in result.stderr
+
+
+def test_a_trace_has_no_rate_to_be_found(url: str, broken_trace: str) -> None:
+    result = load(url, "--workload", broken_trace, "--find-rate")
+    assert result.exit_code == 2
+    assert "forebay record fit" in result.stderr
+
+
 def test_nobody_listening_is_the_environments_fault() -> None:
     result = load("http://127.0.0.1:1", "--rate", "1/s")
     assert result.exit_code == 3
