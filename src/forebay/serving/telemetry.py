@@ -116,3 +116,10 @@ class RayBackend:
         tags = dict(zip(metric.labels, labels, strict=True))
         for value in values:
             self._metrics[metric].observe(value, tags=tags)
+
+
+def replica_tags(service: str) -> dict[str, str]:
+    """The labels that tell this process's replica from the others; only within one."""
+    from ray import serve
+
+    return {"service": service, "replica": str(serve.get_replica_context().replica_id.unique_id)}

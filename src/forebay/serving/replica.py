@@ -1,0 +1,140 @@
+"""What Forebay puts around one engine, whichever it is: gate, tap, admission and their counts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from forebay.observability import catalogue
+from forebay.policies.admission import (
+    INTERACTIVE,
+    AdmissionConfig,
+    AdmissionController,
+    ClassPolicy,
+)
+from forebay.policies.cost import CostModel, RequestShape
+from forebay.serving.asgi import App
+from forebay.serving.bodies import InputLimits
+from forebay.serving.gate import Gate
+from forebay.serving.tap import EngineTap
+from forebay.serving.telemetry import Backend, Telemetry
+from forebay.spec.service import ServiceSpec
+
+_FLUSH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """What the engine says of itself.
+
+    Attributes:
+        slots: sequences it runs at once.
+        kv_tokens: tokens that its KV blocks hold.
+        step_tokens: most tokens it computes in one step.
+        context_tokens: most tokens of prompt and answer together.
+        longest_token: most bytes of text that one token stands for.
+        stop_reason: its finish reason for an answer that ended by itself.
+    """
+
+    slots: int
+    kv_tokens: int
+    step_tokens: int
+    context_tokens: int
+    longest_token: int
+    stop_reason: object
+
+
+class Replica:
+    """The front door of one replica."""
+
+    def __init__(
+        self, spec: ServiceSpec, engine: EngineLimits, clock: Callable[[], float], seed: int
+    ) -> None:
+        """Nothing admitted yet; `clock` in seconds, `seed` of the jitter of Retry-After."""
+        self.spec = spec
+        self.clock = clock
+        self._engine = engine
+        self.telemetry = Telemetry(clock)
+        limits = AdmissionConfig(
+            classes=class_policies(spec),
+            slots=engine.slots,
+            kv_tokens=engine.kv_tokens,
+            step_tokens=engine.step_tokens,
+            margin=spec.admission.margin,
+            max_queued_tokens=spec.admission.max_queued_tokens,
+        )
+        costs = CostModel(engine.context_tokens, spec.admission.default_output_tokens)
+        self.admission = AdmissionController(limits, costs, random.Random(seed).random)
+        self.tap = EngineTap(self.admission, self.telemetry, clock, engine.stop_reason)
+        self._published = 0
+        self._flusher: asyncio.Task[None] | None = None
+
+    def gate(self, app: App) -> Gate:
+        """The engine's HTTP app behind the gate."""
+        limits = InputLimits(
+            max_body=self.spec.server.max_body,
+            max_depth=self.spec.server.max_json_depth,
+            max_samples=self.spec.admission.max_n,
+            context_tokens=self._engine.context_tokens,
+            max_output_tokens=self.spec.admission.max_output_tokens,
+            longest_token=self._engine.longest_token,
+        )
+        return Gate(app, self.admission, self.tap, limits, self.telemetry, self.clock)
+
+    def flush_to(self, backend: Backend) -> None:
+        """Report counts every second from now on; call it from a running event loop."""
+        self._flusher = asyncio.get_running_loop().create_task(self._flush_forever(backend))
+
+    async def _flush_forever(self, backend: Backend) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_S)
+            self.telemetry.flush(backend, self._gauges())
+
+    def _gauges(self) -> dict[catalogue.Metric, float]:
+        ledger = self.admission.ledger
+        return {
+            catalogue.QUEUED: ledger.queued_sequences,
+            catalogue.QUEUED_TOKENS: ledger.queued_prefill,
+            catalogue.RUNNING: len(ledger.running),
+            catalogue.SLOTS: self.admission.config.slots,
+            catalogue.KV_USAGE: ledger.kv_held / self.admission.config.kv_tokens,
+            catalogue.PREFILL_RATE: self.admission.prefill_rate.rate,
+        }
+
+    def begin_drain(self) -> None:
+        """Refuse what is new and finish what is running."""
+        self.admission.draining = True
+
+    def publish(self) -> dict[str, Any]:
+        """What routers and the live line read: waits, rates and running totals."""
+        self._published += 1
+        now = self.clock()
+        nothing = self.admission.costs.price(RequestShape(0, 1, max_tokens=1))
+        prediction = self.admission.predict(nothing, INTERACTIVE, now)
+        return {
+            "sequence": self._published,
+            "wait_s": prediction.total_s,
+            "prefill_rate": self.admission.prefill_rate.rate,
+            "overhead_s": self.admission.overhead.at(now),
+            "seconds_per_token": self.admission.seconds_per_token,
+            "draining": self.admission.draining,
+            "bytes_per_token": self.admission.costs.bytes_per_token,
+            **{metric.name: value for metric, value in self._gauges().items()},
+            **{
+                metric.name: self.telemetry.total(metric)
+                for metric in catalogue.CATALOGUE
+                if metric.kind == "counter"
+            },
+            **self.telemetry.recent_ttft(),
+        }
+
+
+def class_policies(spec: ServiceSpec) -> dict[str, ClassPolicy]:
+    """The promises of a spec's classes, with what it leaves open filled in."""
+    return {
+        name: ClassPolicy(spec.ttft_budget(name), spec.deadline(name), entry.weight)
+        for name, entry in spec.admission.classes.items()
+    }

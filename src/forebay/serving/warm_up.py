@@ -1,0 +1,66 @@
+"""An engine's first prompts, run before anybody else's so that its first rates are measured ones."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from forebay.policies.admission import INTERACTIVE, AdmissionController, Admitted
+from forebay.policies.cost import RequestShape
+from forebay.serving.tap import CURRENT_TICKET, EngineTap
+
+OUTPUT_TOKENS = 16
+_PROMPTS = 8
+_TOKENS = 512
+_SHORT_PROMPT = 16
+
+RunPrompt = Callable[[list[int]], Awaitable[None]]
+
+
+async def warm_up(
+    admission: AdmissionController,
+    tap: EngineTap,
+    vocabulary: int,
+    clock: Callable[[], float],
+    run: RunPrompt,
+) -> None:
+    """Run some prompts of random tokens.
+
+    The first round compiles, the second measures how prompts drain, the third how fast tokens come
+    when every slot is taken.
+
+    Args:
+        admission: learns from them.
+        tap: forgets them.
+        vocabulary: token ids below it exist.
+        clock: seconds.
+        run: puts one prompt to the engine, to be answered with `OUTPUT_TOKENS`, and awaits its end.
+    """
+    size = min(_TOKENS, max(admission.costs.context_tokens // 2, 1))
+    rng = random.Random(0)
+
+    async def one(prompt: list[int]) -> None:
+        shape = RequestShape(prompt_bytes=0, prompt_ids=len(prompt), max_tokens=OUTPUT_TOKENS)
+        decision = admission.decide(admission.costs.price(shape), INTERACTIVE, clock())
+        if not isinstance(decision, Admitted):
+            return
+        CURRENT_TICKET.set(decision.ticket)
+        try:
+            await run(prompt)
+        finally:
+            admission.close(decision.ticket)
+            tap.forget(decision.ticket)
+
+    for prompts, tokens in (
+        (_PROMPTS, size),
+        (_PROMPTS, size),
+        (admission.config.slots, _SHORT_PROMPT),
+    ):
+        if tokens == size:
+            admission.prefill_rate.seed(0.0, 0.0)
+        made = [
+            [rng.randrange(vocabulary // 2, vocabulary) for _ in range(tokens)]
+            for _ in range(prompts)
+        ]
+        await asyncio.gather(*(one(prompt) for prompt in made))
