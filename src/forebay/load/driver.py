@@ -74,8 +74,29 @@ class Played:
     stall_max_s: float
 
 
-async def play_open_loop(settings: Settings, schedule: Sequence[Session]) -> Played:
+def stocked(settings: Settings, schedule: Sequence[Session]) -> Stock[Ask]:
+    """First turns of the schedule, made as far ahead as memory allows.
+
+    Do it before second 0 is fixed: long prompts take seconds.
+    """
+    stock = Stock(
+        len(schedule),
+        lambda index: _ask_of(settings, schedule[index], 0, Spoken()),
+        lambda ask: len(ask.message.body),
+    )
+    stock.fill()
+    return stock
+
+
+async def play_open_loop(
+    settings: Settings, schedule: Sequence[Session], stock: Stock[Ask] | None = None
+) -> Played:
     """Asks each session's first turn at its ``at_s``, whatever became of the others.
+
+    Args:
+        settings: how.
+        schedule: who and when.
+        stock: what `stocked` made of the two, unless it shall be made now.
 
     Raises:
         ValueError: when the schedule is not in order, or has a session without a time.
@@ -85,12 +106,10 @@ async def play_open_loop(settings: Settings, schedule: Sequence[Session]) -> Pla
     if len(due) != len(times):
         raise ValueError("an open loop needs a time for every session")
     run = _Run(settings)
-    stock = Stock(
-        len(schedule), lambda i: run.first_ask(schedule[i]), lambda a: len(a.message.body)
-    )
+    asks = stocked(settings, schedule) if stock is None else stock
 
     def send(index: int) -> None:
-        ask = stock.take()
+        ask = asks.take()
         ask.intended_s = run.origin_s + due[index]
         run.ask(ask)
 
@@ -99,11 +118,10 @@ async def play_open_loop(settings: Settings, schedule: Sequence[Session]) -> Pla
 
     pacer = Pacer(due, send, run.clock, wake_at)
     alarm = Alarm(asyncio.get_running_loop(), pacer.pump)
-    stock.fill()
 
     def start() -> None:
         pacer.start(run.origin_s)
-        stock.refill(run.call_later)
+        asks.refill(run.call_later)
 
     run.pool.next_due_s = lambda: pacer.next_due_s
     run.more_to_send = lambda: not pacer.finished
@@ -201,7 +219,7 @@ class _Run:
 
     def first_ask(self, session: Session) -> Ask:
         """A session's first turn, ready to be asked."""
-        return self._ask_of(session, 0, Spoken())
+        return _ask_of(self._settings, session, 0, Spoken())
 
     def ask(self, ask: Ask) -> None:
         """Asks for the first time, meant for its ``intended_s``."""
@@ -214,26 +232,6 @@ class _Run:
         due = self.clock() + _SWEEP_S
         await asyncio.sleep(_SWEEP_S)
         self._stall_s = max(self._stall_s, self.clock() - due)
-
-    def _ask_of(self, session: Session, turn: int, spoken: Spoken) -> Ask:
-        settings = self._settings
-        body = settings.maker.ask(session.turns[turn], spoken)
-        message = Message(
-            body,
-            settings.maker.path,
-            self._headers(session),
-            keep_text=turn + 1 < len(session.turns),
-            request_id=f"{settings.run_id}-{session.number}-{turn}",
-        )
-        return Ask(session, turn, message, spoken, 0.0)
-
-    def _headers(self, session: Session) -> Mapping[str, str]:
-        settings = self._settings
-        of_class = settings.class_headers.get(session.class_name)
-        of_tenant = settings.tenant_headers.get(session.tenant)
-        if of_class or of_tenant:
-            return {**settings.headers, **(of_class or {}), **(of_tenant or {})}
-        return settings.headers
 
     def _send(self, ask: Ask, now: float) -> None:
         ask.attempts += 1
@@ -295,7 +293,7 @@ class _Run:
                 self.on_session_end(served)
             return
         self._settings.maker.answered(ask.request, ask.spoken, ask.answer())
-        following = self._ask_of(ask.session, ask.turn + 1, ask.spoken)
+        following = _ask_of(self._settings, ask.session, ask.turn + 1, ask.spoken)
         following.intended_s = now + think_s
         self._pausing[id(following)] = following
         self.call_later(think_s, lambda: self._next_turn(following))
@@ -333,6 +331,27 @@ class _Run:
                 self._record(ask)
         self._pausing.clear()
         await self.pool.close()
+
+
+def _ask_of(settings: Settings, session: Session, turn: int, spoken: Spoken) -> Ask:
+    """A session's turn, ready to be asked."""
+    body = settings.maker.ask(session.turns[turn], spoken)
+    message = Message(
+        body,
+        settings.maker.path,
+        _headers(settings, session),
+        keep_text=turn + 1 < len(session.turns),
+        request_id=f"{settings.run_id}-{session.number}-{turn}",
+    )
+    return Ask(session, turn, message, spoken, 0.0)
+
+
+def _headers(settings: Settings, session: Session) -> Mapping[str, str]:
+    of_class = settings.class_headers.get(session.class_name)
+    of_tenant = settings.tenant_headers.get(session.tenant)
+    if of_class or of_tenant:
+        return {**settings.headers, **(of_class or {}), **(of_tenant or {})}
+    return settings.headers
 
 
 @contextmanager

@@ -8,15 +8,24 @@ import resource
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import uvloop
 
-from forebay.load.driver import OnTick, Played, Settings, play_closed_loop, play_open_loop
+from forebay.load.ask import Ask
+from forebay.load.driver import (
+    OnTick,
+    Played,
+    Settings,
+    play_closed_loop,
+    play_open_loop,
+    stocked,
+)
 from forebay.load.order import CLASS_HEADER, Order
 from forebay.load.realtime import Grant, realtime_scheduling
 from forebay.load.retries import RetryPolicy
+from forebay.load.stock import Stock
 from forebay.measure.records import RequestRecord
 from forebay.spec.workload import WorkloadSpec
 from forebay.workload.requests import Session
@@ -53,7 +62,7 @@ class Part:
     """Made from its order, then played once."""
 
     def __init__(self, order: Order) -> None:
-        """Makes the schedule, so that playing begins at once.
+        """Makes the schedule and its first bodies, so that playing begins at once.
 
         Raises:
             ValueError: the order or its workload cannot be.
@@ -62,11 +71,22 @@ class Part:
         self._order = order
         spec = WorkloadSpec.model_validate(order.workload)
         self._workload = spec.make()
-        self._maker = order.maker(spec.temperature)
-        self._target = order.target()
+        self._settings = Settings(
+            target=order.target(),
+            maker=order.maker(spec.temperature),
+            run_id=order.salt or "run",
+            timeout_s=order.timeout_s,
+            retries=RetryPolicy(order.attempts),
+            headers=order.headers,
+            class_headers=_class_headers(order),
+            tenant_headers=order.tenant_headers,
+            until_s=self._workload.seconds,
+        )
         self._sessions: list[Session] = []
+        self._stock: Stock[Ask] | None = None
         if not isinstance(self._workload, ClosedLoop):
             self._sessions = share_of(self._workload.schedule(), order.worker, order.workers)
+            self._stock = stocked(self._settings, self._sessions)
         self._cancel: Callable[[], object] = lambda: None
         if order.cores:
             os.sched_setaffinity(0, order.cores)
@@ -115,25 +135,13 @@ class Part:
 
         self._cancel = lambda: loop.call_soon_threadsafe(stop)
         workload, order = self._workload, self._order
-        settings = Settings(
-            target=self._target,
-            maker=self._maker,
-            run_id=order.salt or "run",
-            timeout_s=order.timeout_s,
-            retries=RetryPolicy(order.attempts),
-            headers=order.headers,
-            class_headers=_class_headers(order),
-            tenant_headers=order.tenant_headers,
-            origin_s=origin_s,
-            until_s=workload.seconds,
-            on_tick=on_tick,
-        )
+        settings = replace(self._settings, origin_s=origin_s, on_tick=on_tick)
         if isinstance(workload, ClosedLoop):
             mine = islice(workload.stream(), order.worker, None, order.workers)
             clients = len(range(order.worker, workload.clients, order.workers))
             played = await play_closed_loop(settings, mine, clients, workload.seconds)
         else:
-            played = await play_open_loop(settings, self._sessions)
+            played = await play_open_loop(settings, self._sessions, self._stock)
         self._cancel = lambda: None
         return played, bool(stops)
 

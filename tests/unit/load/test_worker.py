@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from mock_endpoint import GOOD, Endpoint, Reply, endpoint, plain
 
+from forebay.load.bodies import CompletionsBodies
 from forebay.load.order import Endpoint as Target
 from forebay.load.order import Order
-from forebay.load.runner import LoadPlan, LoadRun, WorkerFailedError, run_load
+from forebay.load.part import Part
+from forebay.load.runner import LoadPlan, LoadRun, run_load
 from forebay.spec.workload_changes import fixed_workload
 
 
@@ -122,8 +124,22 @@ async def test_an_interrupt_ends_it_with_what_was_measured() -> None:
 
 async def test_cores_that_do_not_exist_are_refused() -> None:
     async with endpoint(lambda _: GOOD) as server:
-        with pytest.raises(WorkerFailedError):
+        with pytest.raises(ValueError, match="Invalid argument"):
             await run(server, cores=[100_000])
+
+
+def test_second_0_waits_until_the_first_bodies_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long prompts take seconds to make: a burst at second 0 would leave that much too late."""
+    made = []
+    ask = CompletionsBodies.ask
+
+    def counted(self: CompletionsBodies, *args: Any) -> bytes:
+        made.append(1)
+        return ask(self, *args)
+
+    monkeypatch.setattr(CompletionsBodies, "ask", counted)
+    part = Part(plan("http://127.0.0.1:1").orders(None)[0])
+    assert len(made) == part.planned
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"endpoint": {"words": null}}'])
