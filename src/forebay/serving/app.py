@@ -12,15 +12,14 @@ INGRESS_DEPLOYMENT = "ForebayIngress"
 _HEALTH_PERIOD_S = 2.0
 # A saturated replica answers late, and a restart would only add to the load (ray#54070).
 _HEALTH_TIMEOUT_S = 60.0
+_EMULATED_CPUS = 0.01  # a replica waits for its steps to pass
 _UNBOUNDED = 10**9  # the gate bounds, in tokens; Serve must not queue in front of it
 
 
 def llm_config(spec: ServiceSpec) -> Any:
     """Ray Serve LLM's configuration for this spec."""
-    from ray.serve.config import RequestRouterConfig
     from ray.serve.llm import LLMConfig
 
-    from forebay.serving.router import ForebayRequestRouter
     from forebay.serving.server import SPEC_KEY, ForebayServer
 
     source = spec.model.source_path
@@ -40,22 +39,33 @@ def llm_config(spec: ServiceSpec) -> Any:
         server_cls=ForebayServer,
         experimental_configs={SPEC_KEY: spec},
         deployment_config={
-            "name": spec.name,
+            **deployment_options(spec),
             "ray_actor_options": {"num_cpus": 0},  # the engine's bundles hold the cores
-            "max_ongoing_requests": _UNBOUNDED,
-            "health_check_period_s": _HEALTH_PERIOD_S,
-            "health_check_timeout_s": _HEALTH_TIMEOUT_S,
-            "graceful_shutdown_timeout_s": spec.server.drain,
-            "graceful_shutdown_wait_loop_s": 0.5,
-            "request_router_config": RequestRouterConfig(
-                request_router_class=ForebayRequestRouter,
-                request_routing_stats_period_s=environment.STATS_PERIOD_S,
-            ),
-            **_replicas(spec),
         },
         log_engine_metrics=False,
         **hardware,
     )
+
+
+def deployment_options(spec: ServiceSpec) -> dict[str, Any]:
+    """What Serve is told of the replicas, whatever their engine."""
+    from ray.serve.config import RequestRouterConfig
+
+    from forebay.serving.router import ForebayRequestRouter
+
+    return {
+        "name": spec.name,
+        "max_ongoing_requests": _UNBOUNDED,
+        "health_check_period_s": _HEALTH_PERIOD_S,
+        "health_check_timeout_s": _HEALTH_TIMEOUT_S,
+        "graceful_shutdown_timeout_s": spec.server.drain,
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "request_router_config": RequestRouterConfig(
+            request_router_class=ForebayRequestRouter,
+            request_routing_stats_period_s=environment.STATS_PERIOD_S,
+        ),
+        **_replicas(spec),
+    }
 
 
 def engine_kwargs(spec: ServiceSpec) -> dict[str, Any]:
@@ -89,13 +99,10 @@ def build(spec: ServiceSpec) -> Any:
     Decision record 0003 says why the ingress is attached by the hook that Ray uses itself.
     """
     from ray import serve
-    from ray.llm._internal.serve.core.ingress.builder import (
-        _build_direct_streaming_llm_deployment,
-    )
 
     from forebay.serving.ingress import ForebayIngress
 
-    replicas = _build_direct_streaming_llm_deployment(llm_config(spec), name_prefix="")
+    replicas = _emulated(spec) if spec.model.is_emulated else _vllm(spec)
     ingress = serve.deployment(
         serve.ingress()(ForebayIngress),
         name=INGRESS_DEPLOYMENT,
@@ -106,3 +113,26 @@ def build(spec: ServiceSpec) -> Any:
         },
     ).bind(server=replicas)
     return replicas._with_ingress_request_router(ingress)
+
+
+def _vllm(spec: ServiceSpec) -> Any:
+    from ray.llm._internal.serve.core.ingress.builder import (
+        _build_direct_streaming_llm_deployment,
+    )
+
+    return _build_direct_streaming_llm_deployment(llm_config(spec), name_prefix="")
+
+
+def _emulated(spec: ServiceSpec) -> Any:
+    """Replicas that take hardly any of the CPU and memory that their engines would."""
+    from ray import serve
+
+    from forebay.serving.emulated.server import EmulatedServer
+
+    env = {"env_vars": environment.replica_variables(spec)}
+    deployment = serve.deployment(
+        serve.ingress()(EmulatedServer),
+        ray_actor_options={"num_cpus": _EMULATED_CPUS, "runtime_env": env},
+        **deployment_options(spec),
+    )
+    return deployment.bind(spec=spec)

@@ -1,4 +1,4 @@
-"""An engine's first prompts, run before anybody else's so that its first rates are measured ones."""
+"""An engine's first prompts, run before anybody else's so that its first rates are measured."""
 
 from __future__ import annotations
 

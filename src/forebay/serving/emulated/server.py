@@ -1,0 +1,69 @@
+"""The replica of an emulated engine: a Ray Serve deployment without Ray Serve LLM."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from typing import Any
+
+from forebay.engine_model.profiles import profile
+from forebay.serving.emulated.api import EmulatedApi
+from forebay.serving.emulated.engine import STOP, EmulatedEngine
+from forebay.serving.emulated.text import LONGEST_BYTES, VOCABULARY
+from forebay.serving.gate import Gate
+from forebay.serving.progress import report
+from forebay.serving.replica import EngineLimits, Replica
+from forebay.serving.telemetry import RayBackend, replica_tags
+from forebay.serving.warm_up import OUTPUT_TOKENS, warm_up
+from forebay.spec.service import ServiceSpec
+
+
+class EmulatedServer:
+    """One replica of a service whose engine is emulated."""
+
+    def __init__(self, spec: ServiceSpec) -> None:
+        self._spec = spec
+        self._numbers = itertools.count()
+        report(spec.name, "engine")
+
+    async def __serve_build_asgi_app__(self) -> Gate:
+        """The emulated engine's app behind the gate, warmed up and measured once."""
+        engine = profile(self._spec.model.source).slowed(self._spec.model.slowed)
+        self._engine = EmulatedEngine(engine, time.perf_counter)
+        limits = EngineLimits(
+            slots=engine.max_num_seqs,
+            kv_tokens=engine.kv_tokens,
+            step_tokens=engine.max_num_batched_tokens,
+            context_tokens=engine.max_model_len,
+            longest_token=LONGEST_BYTES,
+            stop_reason=STOP,
+        )
+        # On Linux time.perf_counter and time.monotonic are one clock.
+        self._replica = Replica(self._spec, limits, time.monotonic, seed=os.getpid())
+        self._engine.attach(self._replica.tap)
+        report(self._spec.name, "warm-up")
+        await self._warm_up()
+        self._replica.flush_to(RayBackend(replica_tags(self._spec.name)))
+        report(self._spec.name, "ready")
+        return self._replica.gate(EmulatedApi(self._engine, self._spec.model.id))
+
+    async def _warm_up(self) -> None:
+        replica = self._replica
+        vocabulary = max(VOCABULARY)
+        await warm_up(replica.admission, replica.tap, vocabulary, replica.clock, self._run_prompt)
+        self._engine.reset_prefix_cache()
+
+    async def _run_prompt(self, prompt: list[int]) -> None:
+        name = f"warm-up-{next(self._numbers)}"
+        answer = self._engine.generate(name, prompt, OUTPUT_TOKENS, OUTPUT_TOKENS + 1)
+        async for _ in answer:
+            pass
+
+    async def begin_drain(self) -> None:
+        """Refuse what is new and finish what is running."""
+        self._replica.begin_drain()
+
+    async def record_routing_stats(self) -> dict[str, Any]:
+        """What routers and the live line read, and how late the emulation runs."""
+        return {**self._replica.publish(), "emulation_late_p99": self._engine.lateness.p99}
