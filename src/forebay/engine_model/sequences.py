@@ -66,6 +66,7 @@ class LiveSequence:
         computed: tokens whose KV is in the cache, or will be when the current step ends.
         prefill_end: `length` when it was last admitted: what lies below is prompt to compute.
         blocks: its KV blocks in the order of its tokens.
+        capacity: tokens for which it has blocks.
         named: how many of them are full and entered under their names.
         cached: prompt tokens found in the prefix cache when first admitted.
         usual: the output of an ordinary step, made once.
@@ -83,6 +84,7 @@ class LiveSequence:
     computed: int = 0
     prefill_end: int = 0
     blocks: list[int] = field(default_factory=list)
+    capacity: int = 0
     named: int = 0
     cached: int | None = None
     told_cached: bool = False
@@ -113,11 +115,6 @@ class LiveSequence:
         return self.request.priority, self.arrived_at, self.request.request_id
 
     @property
-    def capacity(self) -> int:
-        """Tokens for which it has blocks."""
-        return len(self.blocks) * self.block_size
-
-    @property
     def produced(self) -> int:
         """Tokens of the answer so far."""
         return self.length - len(self.request.prompt)
@@ -127,6 +124,24 @@ class LiveSequence:
         """Why its answer ends when `length` reaches `goal`."""
         natural = len(self.request.prompt) + self.request.stop_after
         return "stop" if natural <= self.goal else "length"
+
+    def start(self, hit: list[int]) -> None:
+        """Begin to run, or run again, with the cached blocks `hit`, held by now."""
+        self.blocks, self.named = hit, len(hit)
+        self.computed = self.capacity = len(hit) * self.block_size
+        self.prefill_end = self.length
+        if self.cached is None:
+            self.cached = self.computed
+        self.state = "running"
+
+    def tell(self, tokens: int) -> Output:
+        """What the client hears of the last `tokens` tokens of the answer."""
+        if self.told_cached and tokens == 1 and self.length < self.goal:
+            return self.usual
+        cached = None if self.told_cached else self.cached
+        self.told_cached = True
+        finish = self.finish if self.length == self.goal else None
+        return Output(self.request.request_id, tokens, cached, finish)
 
     def name_blocks(self, count: int) -> None:
         """Extend `names` to the first `count` blocks, all full by now."""

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from forebay.engine_model.model import EngineModel, Step
+from forebay.engine_model.model import EngineModel
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.sequences import EngineRequest, Output
 from forebay.engine_model.step_time import StepTime
+from forebay.engine_model.steps import Step
 from forebay.engine_model.tokens import answer_tokens, first_parent
 
 BLOCK = 4
