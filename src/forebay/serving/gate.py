@@ -29,9 +29,11 @@ from forebay.serving.asgi import (
     header,
     read_body,
     replay,
+    send_response,
 )
 from forebay.serving.bodies import CLASS_HEADER, InputLimits, ParsedRequest, parse_request
 from forebay.serving.errors import RequestRefusedError, send_error, shaped
+from forebay.serving.fleet import STATUS_PATH, FleetStatus
 from forebay.serving.routes import COSTED, Access, access
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 from forebay.serving.telemetry import Telemetry
@@ -66,6 +68,7 @@ class Gate:
         self._limits = limits
         self._telemetry = telemetry
         self._clock = clock
+        self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
         routes: list[Any] = list(getattr(app, "routes", []))
         self._routes = sorted(routes, key=lambda route: getattr(route, "path", "") not in COSTED)
 
@@ -90,6 +93,9 @@ class Gate:
         path = scope["path"]
         kind = access(path)
         try:
+            if path == STATUS_PATH and self.fleet is not None and scope["method"] == "GET":
+                await send_response(send, 200, await self.fleet.body())
+                return
             if kind is Access.CLOSED:
                 raise RequestRefusedError(
                     404, f"No such path: {scope['method']} {path}.", "unknown_path"

@@ -8,11 +8,11 @@ from pathlib import Path
 import psutil
 
 from forebay.spec.service import ServiceSpec
-from forebay.spec.units import format_bytes
+from forebay.spec.units import GIB, MIB, format_bytes
 
-GIB = 2**30
 # Measured with the demo model: a vLLM replica on CPU beside its KV cache, and Ray's own processes.
 _REPLICA_BYTES = 3 * GIB
+_EMULATED_BYTES = 300 * MIB
 _RAY_BYTES = int(1.5 * GIB)
 _CLUSTER_S = 5.0  # to connect to a cluster, across a network at worst
 
@@ -34,14 +34,15 @@ def check(spec: ServiceSpec) -> None:
         return  # the cluster's nodes carry the rest
     check_port("0.0.0.0", spec.server.metrics_port, "server.metrics_port")
     _check_memory(spec)
-    if not spec.hardware.is_cpu:
+    if not spec.hardware.is_cpu and not spec.model.is_emulated:
         _check_gpu(spec)
 
 
 def _check_serving_installed(spec: ServiceSpec) -> None:
     from importlib.util import find_spec
 
-    if find_spec("ray") is None or find_spec("vllm") is None:
+    wanted = ("ray",) if spec.model.is_emulated else ("ray", "vllm")
+    if any(find_spec(name) is None for name in wanted):
         how = "make setup" if spec.hardware.is_cpu else "pip install 'forebay[gpu]'"
         raise EnvironmentFailedError(f"Ray and vLLM are not installed here; run: {how}")
 
@@ -92,11 +93,9 @@ def _holder(port: int) -> str:
 
 
 def _check_memory(spec: ServiceSpec) -> None:
-    if not spec.hardware.is_cpu:
+    if not spec.hardware.is_cpu and not spec.model.is_emulated:
         return
-    per_replica = spec.hardware.memory_per_replica or (
-        _REPLICA_BYTES + (spec.hardware.kv_cache or 0) + _weights(spec.model.source_path)
-    )
+    per_replica = spec.hardware.memory_per_replica or _replica_bytes(spec)
     needed = spec.scaling.min * per_replica + _RAY_BYTES
     free = psutil.virtual_memory().available
     if needed > free:
@@ -105,6 +104,12 @@ def _check_memory(spec: ServiceSpec) -> None:
             f"({format_bytes(per_replica)} each and {format_bytes(_RAY_BYTES)} for Ray) and "
             f"{format_bytes(free)} are free; lower scaling.min or hardware.kv_cache"
         )
+
+
+def _replica_bytes(spec: ServiceSpec) -> int:
+    if spec.model.is_emulated:
+        return _EMULATED_BYTES
+    return _REPLICA_BYTES + (spec.hardware.kv_cache or 0) + _weights(spec.model.source_path)
 
 
 def _weights(folder: Path | None) -> int:

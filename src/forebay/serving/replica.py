@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forebay.observability import catalogue
+from forebay.observability.status import ClassStatus, ReplicaStatus
 from forebay.policies.admission import (
     INTERACTIVE,
     AdmissionConfig,
@@ -18,6 +19,7 @@ from forebay.policies.admission import (
 from forebay.policies.cost import CostModel, RequestShape
 from forebay.serving.asgi import App
 from forebay.serving.bodies import InputLimits
+from forebay.serving.fleet import AskRouters, FleetStatus
 from forebay.serving.gate import Gate
 from forebay.serving.tap import EngineTap
 from forebay.serving.telemetry import Backend, Telemetry
@@ -51,11 +53,29 @@ class Replica:
     """The front door of one replica."""
 
     def __init__(
-        self, spec: ServiceSpec, engine: EngineLimits, clock: Callable[[], float], seed: int
+        self,
+        spec: ServiceSpec,
+        engine: EngineLimits,
+        clock: Callable[[], float],
+        *,
+        name: str,
+        seed: int,
+        late_p99: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """Nothing admitted yet; `clock` in seconds, `seed` of the jitter of Retry-After."""
+        """Nothing is admitted yet.
+
+        Args:
+            spec: the service.
+            engine: what is behind.
+            clock: seconds.
+            name: of this replica in what it publishes.
+            seed: of the jitter of Retry-After.
+            late_p99: how late an emulated engine is, in steps.
+        """
         self.spec = spec
+        self.name = name
         self.clock = clock
+        self._late_p99 = late_p99
         self._engine = engine
         self.telemetry = Telemetry(clock)
         limits = AdmissionConfig(
@@ -72,8 +92,8 @@ class Replica:
         self._published = 0
         self._flusher: asyncio.Task[None] | None = None
 
-    def gate(self, app: App) -> Gate:
-        """The engine's HTTP app behind the gate."""
+    def gate(self, app: App, ask_routers: AskRouters) -> Gate:
+        """The engine's HTTP app behind the gate; `ask_routers` knows the fleet."""
         limits = InputLimits(
             max_body=self.spec.server.max_body,
             max_depth=self.spec.server.max_json_depth,
@@ -82,7 +102,9 @@ class Replica:
             max_output_tokens=self.spec.admission.max_output_tokens,
             longest_token=self._engine.longest_token,
         )
-        return Gate(app, self.admission, self.tap, limits, self.telemetry, self.clock)
+        gate = Gate(app, self.admission, self.tap, limits, self.telemetry, self.clock)
+        gate.fleet = FleetStatus(self.spec.name, ask_routers, self.clock)
+        return gate
 
     def flush_to(self, backend: Backend) -> None:
         """Report counts every second from now on; call it from a running event loop."""
@@ -129,6 +151,46 @@ class Replica:
                 if metric.kind == "counter"
             },
             **self.telemetry.recent_ttft(),
+            "status": self.status(),
+        }
+
+    def status(self) -> ReplicaStatus:
+        """This replica's part of `/forebay/status`."""
+        admission, telemetry = self.admission, self.telemetry
+        recent = telemetry.recent_ttft()
+        return {
+            "replica": self.name,
+            "draining": admission.draining,
+            "classes": {name: self._class_status(name) for name in admission.config.classes},
+            "tenants": {},
+            "prefill_rate": admission.prefill_rate.rate,
+            "seconds_per_token": admission.seconds_per_token,
+            "slots": admission.config.slots,
+            "kv_tokens": admission.config.kv_tokens,
+            "kv_usage": admission.ledger.kv_held / admission.config.kv_tokens,
+            "prompt_tokens": telemetry.total(catalogue.PROMPT_TOKENS),
+            "cached_tokens": telemetry.total(catalogue.CACHED_TOKENS),
+            "output_tokens": telemetry.total(catalogue.OUTPUT_TOKENS),
+            "ttft_p50_s": recent["ttft_p50"],
+            "ttft_p99_s": recent["ttft_p99"],
+            "late_p99": self._late_p99(),
+        }
+
+    def _class_status(self, name: str) -> ClassStatus:
+        admission, telemetry = self.admission, self.telemetry
+        small = admission.costs.price(RequestShape(0, 1, max_tokens=1))
+        queued = admission.ledger.queued[name]
+        return {
+            "offered": telemetry.total_of(catalogue.OFFERED, name),
+            "retried": telemetry.total_of(catalogue.RETRIED, name),
+            "admitted": telemetry.total_of(catalogue.ADMITTED, name),
+            "finished": telemetry.total_of(catalogue.FINISHED, name),
+            "shed": telemetry.by_second_label(catalogue.SHED, name),
+            "queued": queued.sequences,
+            "running": admission.ledger.in_flight(name) - queued.sequences,
+            "queued_tokens": queued.prefill,
+            "predicted_ttft_s": admission.predict(small, name, self.clock()).total_s,
+            "budget_s": admission.config.classes[name].ttft_s,
         }
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
 
+from forebay.serving.fleet import ask_routers
 from forebay.serving.gate import Gate
 from forebay.serving.progress import report
 from forebay.serving.replica import EngineLimits, Replica
-from forebay.serving.telemetry import RayBackend, replica_tags
+from forebay.serving.telemetry import RayBackend, replica_name
 from forebay.serving.warm_up import OUTPUT_TOKENS, warm_up
 from forebay.spec.service import ServiceSpec
 
@@ -38,12 +39,15 @@ class ForebayServer(LLMServer):
         """VLLM's app behind the gate, warmed up and measured once."""
         app = await super().__serve_build_asgi_app__()
         _drop_http_metrics(app)
-        self._replica = Replica(self._spec, self._limits(), time.monotonic, seed=os.getpid())
+        self._replica = Replica(
+            self._spec, self._limits(), time.monotonic, name=replica_name(), seed=os.getpid()
+        )
         self.engine.client.attach(self._replica.tap)
         await self._warm_up()
-        self._replica.flush_to(RayBackend(replica_tags(self._spec.name)))
+        name = self._replica.name
+        self._replica.flush_to(RayBackend({"service": self._spec.name, "replica": name}))
         report(self._spec.name, "ready")
-        return self._replica.gate(app)
+        return self._replica.gate(app, ask_routers(self._spec.name))
 
     def _limits(self) -> EngineLimits:
         from forebay.serving.engine import STOP

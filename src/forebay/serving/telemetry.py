@@ -56,6 +56,22 @@ class Telemetry:
         """A counter's total over all labels."""
         return sum(value for (key, _), value in self.totals.items() if key is metric)
 
+    def total_of(self, metric: Metric, first: str) -> float:
+        """A counter's total over the labels that begin with `first`."""
+        return sum(
+            value
+            for (key, labels), value in self.totals.items()
+            if key is metric and labels[0] == first
+        )
+
+    def by_second_label(self, metric: Metric, first: str) -> dict[str, float]:
+        """A counter of two labels under one value of the first, by the second."""
+        return {
+            labels[1]: value
+            for (key, labels), value in self.totals.items()
+            if key is metric and labels[0] == first
+        }
+
     def recent_ttft(self) -> dict[str, float | None]:
         """TTFT p50 and p99 in seconds over the last ten seconds; None without first tokens."""
         since = self._clock() - _RECENT_S
@@ -118,8 +134,8 @@ class RayBackend:
             self._metrics[metric].observe(value, tags=tags)
 
 
-def replica_tags(service: str) -> dict[str, str]:
-    """The labels that tell this process's replica from the others; only within one."""
+def replica_name() -> str:
+    """What Serve calls this process's replica; only within one."""
     from ray import serve
 
-    return {"service": service, "replica": str(serve.get_replica_context().replica_id.unique_id)}
+    return str(serve.get_replica_context().replica_id.unique_id)

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from forebay.engine_model.profiles import PROFILES
 from forebay.spec import engine_args
-from forebay.spec.problems import as_validation_error, refusal
+from forebay.spec.problems import as_validation_error, did_you_mean, refusal
 from forebay.spec.strict import Strict
 
 DEMO_MODEL = Path(__file__).parent.parent / "demo_model"
@@ -26,6 +27,13 @@ def _expanded(source: str) -> Path:
         return Path(source)
 
 
+def _known_profile(name: str) -> str:
+    if name in PROFILES:
+        return name
+    hint = did_you_mean(name, PROFILES) or f"write one of {', '.join(PROFILES)}"
+    raise refusal(f"there is no profile {name} of an emulated engine", hint)
+
+
 def _is_there(folder: Path) -> bool:
     try:
         return folder.exists()
@@ -41,15 +49,26 @@ class ModelSpec(Strict):
         examples=["demo"],
         description="Name that clients put into the `model` field of their requests.",
     )
+    engine: Literal["vllm", "emulated"] = Field(
+        default="vllm",
+        description="Inference engine: `vllm`, or `emulated`: no model at all, but the times that "
+        "one would take, for rehearsing routing, admission and scaling without GPUs. Default "
+        "vllm: it serves.",
+    )
     source: str = Field(
         min_length=1,
         examples=["demo"],
         description="Where the weights are: `demo` (the small model that Forebay brings along), a "
         "folder (starts with `.`, `/` or `~`, or exists; relative to this file), or a Hugging "
-        "Face id such as `Qwen/Qwen3-0.6B`.",
+        "Face id such as `Qwen/Qwen3-0.6B`. For the emulated engine the name of a profile: "
+        f"{', '.join(f'`{name}`' for name in PROFILES)}.",
     )
-    engine: Literal["vllm"] = Field(
-        default="vllm", description="Inference engine. vLLM is the only one that Forebay drives."
+    slowed: float = Field(
+        default=1.0,
+        ge=1,
+        description="Factor by which an emulated engine is slower than its profile, and the SLO "
+        "with it, so that a small machine can carry a large fleet's tokens; divide the rates that "
+        "you offer by it. Default 1: at its own speed.",
     )
     engine_args: dict[str, Any] = Field(
         default_factory=dict,
@@ -61,6 +80,8 @@ class ModelSpec(Strict):
     @field_validator("source")
     @classmethod
     def _source_is_known_kind(cls, source: str, info: ValidationInfo) -> str:
+        if info.data.get("engine") == "emulated":
+            return _known_profile(source)
         base = (info.context or {}).get("folder", Path())
         folder = base / _expanded(source)
         if source == "demo":
@@ -74,6 +95,22 @@ class ModelSpec(Strict):
             "write demo, ./folder or org/name",
         )
 
+    @field_validator("slowed")
+    @classmethod
+    def _only_an_emulated_engine_is_slowed(cls, factor: float, info: ValidationInfo) -> float:
+        if factor != 1 and info.data.get("engine") == "vllm":
+            raise refusal("is for engine: emulated only", "remove it")
+        return factor
+
+    @field_validator("engine_args")
+    @classmethod
+    def _an_emulated_engine_has_its_profile(
+        cls, args: dict[str, Any], info: ValidationInfo
+    ) -> dict[str, Any]:
+        if args and info.data.get("engine") == "emulated":
+            raise refusal("are vLLM's; an emulated engine is set by its profile", "remove them")
+        return args
+
     @field_validator("engine_args")
     @classmethod
     def _engine_args_are_vllms(cls, args: dict[str, Any]) -> dict[str, Any]:
@@ -83,8 +120,15 @@ class ModelSpec(Strict):
         return args
 
     @property
+    def is_emulated(self) -> bool:
+        """Whether no model is run."""
+        return self.engine == "emulated"
+
+    @property
     def source_path(self) -> Path | None:
-        """Folder of the model; None when the source is a Hugging Face id."""
+        """Folder of the model; None for a Hugging Face id and for an emulated engine."""
+        if self.is_emulated:
+            return None
         if self.source == "demo":
             return DEMO_MODEL
         return Path(self.source) if _looks_like_path(self.source) else None

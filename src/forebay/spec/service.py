@@ -72,9 +72,9 @@ class ServiceSpec(Strict):
     def ttft_budget(self, class_name: str) -> float:
         """Seconds within which a request of this class should see its first token."""
         own = self.admission.classes[class_name].ttft  # type: ignore[index]
-        return self.slo.ttft_p99 if own is None else own
+        return self.model.slowed * (self.slo.ttft_p99 if own is None else own)
 
     def deadline(self, class_name: str) -> float:
         """Seconds after which a request of this class without a first token is aborted."""
         own = self.admission.deadline
-        return 2 * self.ttft_budget(class_name) if own is None else own
+        return 2 * self.ttft_budget(class_name) if own is None else self.model.slowed * own

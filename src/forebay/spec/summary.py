@@ -24,7 +24,8 @@ def summarize(spec: ServiceSpec) -> dict[str, str]:
         "hardware": _hardware(spec),
         "memory": _memory(spec, folder),
         "slo": f"first token within {format_seconds(spec.slo.ttft_p99)}, then "
-        f"{format_seconds(spec.slo.tpot_p99)} per token, for 99 of 100 requests",
+        f"{format_seconds(spec.slo.tpot_p99)} per token, for 99 of 100 requests"
+        f"{_slower(spec)}",
         "admission": _admission(spec),
         "scaling": _scaling(spec),
         "placement": _placement(placement_bundles(spec)),
@@ -40,7 +41,15 @@ def as_json(spec: ServiceSpec) -> dict[str, Any]:
     }
 
 
+def _slower(spec: ServiceSpec) -> str:
+    factor = spec.model.slowed
+    return f"; both times {factor:g}, as the engine is slowed" if factor != 1 else ""
+
+
 def _model(spec: ServiceSpec, folder: ModelFolder | None) -> str:
+    if spec.model.is_emulated:
+        slower = f", {spec.model.slowed:g} x slowed" if spec.model.slowed != 1 else ""
+        return f"{spec.model.id}, emulated by the profile {spec.model.source}{slower}"
     parts = [f"{spec.model.id}, from {spec.model.source}", spec.model.engine]
     if folder is not None:
         parts.append(f"weights {show_bytes(weight_bytes(spec.model.engine_args, folder))}")
@@ -60,6 +69,8 @@ def _hardware(spec: ServiceSpec) -> str:
 
 
 def _memory(spec: ServiceSpec, folder: ModelFolder | None) -> str:
+    if spec.model.is_emulated:
+        return "none for weights and KV cache: no model is run"
     unknown = why_unknown(spec, folder)
     if unknown is not None or folder is None:
         return f"not checked: {unknown}"

@@ -11,10 +11,11 @@ from forebay.engine_model.profiles import profile
 from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.engine import STOP, EmulatedEngine
 from forebay.serving.emulated.text import LONGEST_BYTES, VOCABULARY
+from forebay.serving.fleet import ask_routers
 from forebay.serving.gate import Gate
 from forebay.serving.progress import report
 from forebay.serving.replica import EngineLimits, Replica
-from forebay.serving.telemetry import RayBackend, replica_tags
+from forebay.serving.telemetry import RayBackend, replica_name
 from forebay.serving.warm_up import OUTPUT_TOKENS, warm_up
 from forebay.spec.service import ServiceSpec
 
@@ -40,13 +41,22 @@ class EmulatedServer:
             stop_reason=STOP,
         )
         # On Linux time.perf_counter and time.monotonic are one clock.
-        self._replica = Replica(self._spec, limits, time.monotonic, seed=os.getpid())
+        self._replica = Replica(
+            self._spec,
+            limits,
+            time.monotonic,
+            name=replica_name(),
+            seed=os.getpid(),
+            late_p99=lambda: self._engine.lateness.p99,
+        )
         self._engine.attach(self._replica.tap)
         report(self._spec.name, "warm-up")
         await self._warm_up()
-        self._replica.flush_to(RayBackend(replica_tags(self._spec.name)))
+        name = self._replica.name
+        self._replica.flush_to(RayBackend({"service": self._spec.name, "replica": name}))
         report(self._spec.name, "ready")
-        return self._replica.gate(EmulatedApi(self._engine, self._spec.model.id))
+        api = EmulatedApi(self._engine, self._spec.model.id)
+        return self._replica.gate(api, ask_routers(self._spec.name))
 
     async def _warm_up(self) -> None:
         replica = self._replica
@@ -65,5 +75,5 @@ class EmulatedServer:
         self._replica.begin_drain()
 
     async def record_routing_stats(self) -> dict[str, Any]:
-        """What routers and the live line read, and how late the emulation runs."""
-        return {**self._replica.publish(), "emulation_late_p99": self._engine.lateness.p99}
+        """What routers and the live line read: waits, rates and running totals."""
+        return self._replica.publish()

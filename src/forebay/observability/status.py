@@ -1,0 +1,116 @@
+"""The state of a fleet as `/forebay/status` tells it and `forebay top` shows it.
+
+A replica publishes its own state (`ReplicaStatus`) to the routers twice a second; whoever asks for
+the fleet's gets the last of each, and what can be added up, added up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+SCHEMA = 1
+
+
+class ClassStatus(TypedDict):
+    """One class on one replica. Counts are since the replica's start.
+
+    Attributes:
+        offered, retried, admitted, finished: requests.
+        shed: refused requests by reason.
+        queued, running: sequences now.
+        queued_tokens: prompt tokens now waiting.
+        predicted_ttft_s: of a small request arriving now.
+        budget_s: what is promised.
+    """
+
+    offered: float
+    retried: float
+    admitted: float
+    finished: float
+    shed: dict[str, float]
+    queued: int
+    running: int
+    queued_tokens: int
+    predicted_ttft_s: float
+    budget_s: float
+
+
+class ReplicaStatus(TypedDict):
+    """One replica.
+
+    Attributes:
+        replica: its id.
+        draining: whether it takes nothing new.
+        classes: by name.
+        tenants: tokens by tenant since the replica's start, prompt and answer together.
+        prefill_rate: prompt tokens/s that it drains while they bind; 0 while unknown.
+        seconds_per_token: of one running sequence now.
+        slots, kv_tokens: its limits.
+        kv_usage: share of KV tokens held, 0 to 1.
+        prompt_tokens, cached_tokens, output_tokens: since its start.
+        ttft_p50_s, ttft_p99_s: of the last 10 s; None without first tokens.
+        late_p99: of an emulated engine: how late its steps are, in steps; None for a real one.
+    """
+
+    replica: str
+    draining: bool
+    classes: dict[str, ClassStatus]
+    tenants: dict[str, float]
+    prefill_rate: float
+    seconds_per_token: float
+    slots: int
+    kv_tokens: int
+    kv_usage: float
+    prompt_tokens: float
+    cached_tokens: float
+    output_tokens: float
+    ttft_p50_s: float | None
+    ttft_p99_s: float | None
+    late_p99: float | None
+
+
+_ADDED = ("offered", "retried", "admitted", "finished", "queued", "running", "queued_tokens")
+
+
+def fleet_status(service: str, replicas: Sequence[ReplicaStatus]) -> dict[str, Any]:
+    """What `/forebay/status` answers."""
+    names = sorted({name for replica in replicas for name in replica["classes"]})
+    tenants: Counter[str] = Counter()
+    for replica in replicas:
+        tenants.update(replica["tenants"])
+    return {
+        "schema": SCHEMA,
+        "service": service,
+        "classes": {name: _class_total(_of_class(replicas, name)) for name in names},
+        "tenants": shares(tenants),
+        "replicas": list(replicas),
+    }
+
+
+def shares(tokens: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Each tenant's tokens and its share of all."""
+    total = sum(tokens.values())
+    return {
+        name: {"tokens": count, "share": count / total if total else 0.0}
+        for name, count in sorted(tokens.items())
+    }
+
+
+def _of_class(replicas: Sequence[ReplicaStatus], name: str) -> list[ClassStatus]:
+    return [replica["classes"][name] for replica in replicas if name in replica["classes"]]
+
+
+def _class_total(parts: Sequence[ClassStatus]) -> dict[str, Any]:
+    """Counts added up; the least and the largest prediction, since they cannot be."""
+    shed: Counter[str] = Counter()
+    for part in parts:
+        shed.update(part["shed"])
+    predicted = [part["predicted_ttft_s"] for part in parts]
+    return {
+        **{key: sum(part[key] for part in parts) for key in _ADDED},  # type: ignore[literal-required]
+        "shed": dict(sorted(shed.items())),
+        "predicted_ttft_s": {"least": min(predicted), "most": max(predicted)},
+        "budget_s": max(part["budget_s"] for part in parts),
+    }

@@ -1,0 +1,52 @@
+"""`GET /forebay/status`, answered by whichever replica HAProxy hands it to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from forebay.observability.status import fleet_status
+
+STATUS_PATH = "/forebay/status"
+_FRESH_S = 0.25  # replicas publish twice a second; asking the routers more often tells nothing new
+
+AskRouters = Callable[[], Awaitable[list[dict[str, Any]]]]
+
+
+class FleetStatus:
+    """The fleet's state as JSON, asked of a router at most four times a second."""
+
+    def __init__(self, service: str, ask: AskRouters, clock: Callable[[], float]) -> None:
+        """`ask` gets what every replica published last; `clock` counts seconds."""
+        self._service = service
+        self._ask = ask
+        self._clock = clock
+        self._asking = asyncio.Lock()
+        self._answer = b""
+        self._answered_at = float("-inf")
+
+    async def body(self) -> bytes:
+        """The answer's body."""
+        async with self._asking:
+            if self._clock() - self._answered_at >= _FRESH_S:
+                published = await self._ask()
+                states = [replica["status"] for replica in published if "status" in replica]
+                self._answer = json.dumps(fleet_status(self._service, states)).encode()
+                self._answered_at = self._clock()
+            return self._answer
+
+
+def ask_routers(service: str) -> AskRouters:
+    """Asks the service's ingress; only within a replica."""
+
+    async def ask() -> list[dict[str, Any]]:
+        from ray import serve
+
+        from forebay.serving.app import INGRESS_DEPLOYMENT
+
+        handle = serve.get_deployment_handle(INGRESS_DEPLOYMENT, service)
+        return list(await handle.fleet.remote())
+
+    return ask
