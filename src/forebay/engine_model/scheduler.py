@@ -109,8 +109,9 @@ class Scheduler:
         events = [
             (step, index, sequence)
             for index, sequence in enumerate(batch.tokens)
-            for step in range(2, count + 1)
-            if (sequence.computed + step) % size < 2 or size == 1
+            for filled in range(-sequence.computed % size, count + 1, size)
+            for step in (filled, filled + 1)
+            if 1 < step <= count
         ]
         events.sort(key=lambda event: event[:2])
         for step, _, sequence in events:
