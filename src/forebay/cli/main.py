@@ -16,6 +16,7 @@ from forebay.cli.load import load, workloads
 from forebay.cli.mock import mock
 from forebay.cli.record import record
 from forebay.cli.serve import serve
+from forebay.cli.top import top
 
 app = typer.Typer(
     name="forebay",
@@ -47,6 +48,7 @@ def forebay(
 app.command()(check)
 app.command()(init)
 app.command()(serve)
+app.command()(top)
 app.command()(demo)
 app.command()(load)
 app.command()(workloads)

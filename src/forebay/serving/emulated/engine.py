@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from forebay.engine_model.model import EngineModel, Step
+from forebay.engine_model.model import EngineModel
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.sequences import EngineRequest, Finish, Output
+from forebay.engine_model.steps import Step
 from forebay.engine_model.tokens import answer_tokens
 from forebay.load.alarm import Alarm
 from forebay.measure.lateness import StepLateness
@@ -43,7 +44,7 @@ class Told:
     """What a step did for one request, with the fields that the tap reads."""
 
     request_id: str
-    new_token_ids: Sequence[int]
+    new_token_ids: list[int]
     finish_reason: Finish | None
     prefill_stats: SimpleNamespace | None
 
@@ -52,7 +53,7 @@ class Told:
 class Delta:
     """New tokens of an answer; `finish` with the last of them."""
 
-    tokens: Sequence[int]
+    tokens: list[int]
     finish: Finish | None
     cached_tokens: int | None
 
@@ -60,7 +61,7 @@ class Delta:
 class _Listener:
     """Deltas that one request's task has not taken yet."""
 
-    def __init__(self, answer: Sequence[int]) -> None:
+    def __init__(self, answer: list[int]) -> None:
         self.answer = answer
         self.told = 0
         self.deltas: list[Delta] = []

@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from forebay.engine_model.profiles import profile
+from forebay.engine_model.profiles import PROFILES
 from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.engine import STOP, EmulatedEngine
 from forebay.serving.emulated.text import LONGEST_BYTES, VOCABULARY
@@ -30,7 +30,9 @@ class EmulatedServer:
 
     async def __serve_build_asgi_app__(self) -> Gate:
         """The emulated engine's app behind the gate, warmed up and measured once."""
-        engine = profile(self._spec.model.source).slowed(self._spec.model.slowed)
+        engine = PROFILES[self._spec.model.source]
+        if self._spec.model.slowed != 1:
+            engine = engine.slowed(self._spec.model.slowed)
         self._engine = EmulatedEngine(engine, time.perf_counter)
         limits = EngineLimits(
             slots=engine.max_num_seqs,

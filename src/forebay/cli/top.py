@@ -1,0 +1,106 @@
+"""`forebay top`: a running service, live in the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forebay.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_TIMEOUT_S = 5.0
+_PATH = "/forebay/status"
+
+
+def top(
+    url: Annotated[str, typer.Argument(help="Address of the service.")] = "http://127.0.0.1:8000",
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one look and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
+    api_key_env: Annotated[
+        str, typer.Option(help="Variable that holds the API key.")
+    ] = "OPENAI_API_KEY",
+) -> None:
+    """Show a running service live: classes, replicas, tenants; Ctrl-C ends it.
+
+    Exit code 3: the service does not answer.
+
+    Example: forebay top http://127.0.0.1:8000
+    """
+    address = url.rstrip("/").removesuffix("/v1") + _PATH
+    key = os.environ.get(api_key_env)
+    try:
+        first = _status(address, key)
+        if as_json:
+            typer.echo(json.dumps(first, indent=2))
+        elif once:
+            _print_once(first)
+        else:
+            _watch(address, key, first, every)
+    except (OSError, ValueError) as error:
+        typer.echo(f"forebay: {address} does not answer as Forebay does: {error}", err=True)
+        raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
+    except KeyboardInterrupt:
+        pass
+
+
+def _status(address: str, key: str | None) -> dict[str, Any]:
+    """The service's status.
+
+    Raises:
+        OSError: it does not answer.
+        ValueError: with something else.
+    """
+    import urllib.request
+
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    request = urllib.request.Request(address, headers=headers)
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+        found = json.load(response)
+    if not isinstance(found, dict) or "replicas" not in found:
+        raise ValueError("no status of a fleet")
+    return found
+
+
+def _print_once(status: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    Console().print(_picture(status, None, 0.0))
+
+
+def _watch(address: str, key: str | None, first: dict[str, Any], every: float) -> None:
+    from rich.live import Live
+
+    before, seen_at = first, time.monotonic()
+    with Live(_picture(first, None, 0.0), auto_refresh=False, screen=True) as live:
+        while True:
+            time.sleep(every)
+            status, now = _status(address, key), time.monotonic()
+            live.update(_picture(status, before, now - seen_at), refresh=True)
+            before, seen_at = status, now
+
+
+def _picture(
+    status: dict[str, Any], before: dict[str, Any] | None, elapsed_s: float
+) -> RenderableType:
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+
+    from forebay.observability.top import tables
+
+    made: list[RenderableType] = [f"{status['service']}: {len(status['replicas'])} replicas"]
+    for table in tables(status, before, elapsed_s):
+        shown = Table(title=table.title, box=box.SIMPLE_HEAD, title_justify="left")
+        for number, column in enumerate(table.columns):
+            shown.add_column(column, justify="left" if number == 0 else "right")
+        for row in table.rows:
+            shown.add_row(*row)
+        made.append(shown)
+    return Group(*made)

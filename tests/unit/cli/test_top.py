@@ -1,0 +1,88 @@
+"""`forebay top` against a service that answers what a real one does."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from forebay.cli.main import app
+from forebay.observability.status import ClassStatus, ReplicaStatus, fleet_status
+from forebay.observability.top import tables
+
+
+def of_class(offered: float, shed: dict[str, float]) -> ClassStatus:
+    return {
+        "offered": offered, "retried": 0, "admitted": offered - sum(shed.values()), "finished": 0,
+        "shed": shed, "queued": 1, "running": 2, "queued_tokens": 300, "predicted_ttft_s": 0.25,
+        "budget_s": 1.0,
+    }  # fmt: skip
+
+
+def replica(name: str, offered: float, tokens: float) -> ReplicaStatus:
+    shed = {"ttft_budget": 3.0}
+    return {
+        "replica": name, "draining": name == "b",
+        "classes": {"interactive": of_class(offered, shed)}, "tenants": {"acme": tokens},
+        "prefill_rate": 9000.0, "seconds_per_token": 0.01, "slots": 64, "kv_tokens": 1000,
+        "kv_usage": 0.5, "prompt_tokens": 100, "cached_tokens": 25,
+        "output_tokens": tokens, "ttft_p50_s": 0.1, "ttft_p99_s": None, "late_p99": None,
+    }  # fmt: skip
+
+
+def status(offered: float, tokens: float) -> dict[str, Any]:
+    return fleet_status("chat", [replica("a", offered, tokens), replica("b", offered, tokens)])
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = self.path == "/forebay/status"
+            self.send_response(200 if found else 404)
+            self.end_headers()
+            if found:
+                self.wfile.write(json.dumps(status(10, 40)).encode())
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def run(*args: str) -> Any:
+    return CliRunner().invoke(app, ["top", *args], env={"COLUMNS": "200"})
+
+
+def test_one_look_names_replicas_classes_and_tenants(url: str) -> None:
+    shown = run(f"{url}/v1", "--once")
+    assert shown.exit_code == 0, shown.output
+    for word in ("chat: 2 replicas", "interactive", "ttft_budget 6", "acme", "draining", "250 ms"):
+        assert word in shown.stdout
+
+
+def test_programs_get_json(url: str) -> None:
+    assert json.loads(run(url, "--json").stdout)["classes"]["interactive"]["offered"] == 20
+
+
+def test_nobody_there_is_the_environments_fault() -> None:
+    shown = run("http://127.0.0.1:1", "--once")
+    assert shown.exit_code == 3
+    assert "does not answer" in shown.stderr
+
+
+def test_rates_are_growth_over_time_and_never_negative() -> None:
+    classes, replicas, _ = tables(status(14, 20), status(10, 40), 2.0)
+    assert classes.rows[0][1] == "4.0"  # two replicas, 4 more each, in 2 s
+    assert [row[6] for row in replicas.rows] == ["0.0", "0.0"]  # restarted: its counts began anew
