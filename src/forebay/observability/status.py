@@ -51,6 +51,8 @@ class ReplicaStatus(TypedDict):
         kv_usage: share of KV tokens held, 0 to 1.
         prompt_tokens, cached_tokens, output_tokens: since its start.
         ttft_p50_s, ttft_p99_s: of the last 10 s; None without first tokens.
+        prediction_error, prediction_bias: of the last predicted TTFTs: median relative error, and
+            mean prediction over mean truth less 1; None before the first.
         late_p99: of an emulated engine: how late its steps are, in steps; None for a real one.
     """
 
@@ -68,6 +70,8 @@ class ReplicaStatus(TypedDict):
     output_tokens: float
     ttft_p50_s: float | None
     ttft_p99_s: float | None
+    prediction_error: float | None
+    prediction_bias: float | None
     late_p99: float | None
 
 

@@ -38,7 +38,7 @@ def tables(
     yield Table(
         "Replicas",
         ("replica", "running", "slots", "queued tokens", "KV", "prefill/s", "tokens/s", "cached",
-         "TTFT p50", "p99", ""),
+         "TTFT p50", "p99", "predicted off by", ""),
         tuple(_replica_row(one, rates) for one in status["replicas"]),
     )  # fmt: skip
     if status["tenants"]:
@@ -107,6 +107,7 @@ def _replica_row(one: dict[str, Any], rates: _Rates) -> tuple[str, ...]:
         f"{one['cached_tokens'] / prompts:.0%}" if prompts else _NOTHING,
         _seconds(one["ttft_p50_s"]),
         _seconds(one["ttft_p99_s"]),
+        _NOTHING if one["prediction_error"] is None else f"{one['prediction_error']:.0%}",
         _remarks(one),
     )
 

@@ -173,7 +173,7 @@ class Gate:
             raise
         finally:
             CURRENT_TICKET.reset(reset)
-            self._finish(ticket, outcome)
+            self._finish(admitted, outcome)
 
     async def _run(
         self, scope: Scope, receive: Receive, shaper: ErrorShaper, ticket: Ticket
@@ -200,7 +200,8 @@ class Gate:
             return "disconnected" if ticket.first_token_at or not shaper.started else "rejected"
         return "ok"
 
-    def _finish(self, ticket: Ticket, outcome: str) -> None:
+    def _finish(self, admitted: Admitted, outcome: str) -> None:
+        ticket = admitted.ticket
         self.admission.close(ticket)
         self._tap.forget(ticket)
         self._telemetry.count(catalogue.FINISHED, ticket.class_name, outcome)
@@ -208,6 +209,7 @@ class Gate:
             return
         ttft = ticket.first_token_at - ticket.admitted_at
         self._telemetry.sample(catalogue.TTFT, ticket.class_name, ttft)
+        self._telemetry.prediction.add(admitted.predicted_s, ttft)
         tokens = sum(sequence.produced for sequence in ticket.sequences)
         later = tokens / len(ticket.sequences) - 1
         if outcome == "ok" and later > 0 and ticket.last_token_at is not None:

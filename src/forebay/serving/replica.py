@@ -173,6 +173,8 @@ class Replica:
             "output_tokens": telemetry.total(catalogue.OUTPUT_TOKENS),
             "ttft_p50_s": recent["ttft_p50"],
             "ttft_p99_s": recent["ttft_p99"],
+            "prediction_error": telemetry.prediction.error,
+            "prediction_bias": telemetry.prediction.bias,
             "late_p99": self._late_p99(),
         }
 

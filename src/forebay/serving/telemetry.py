@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from forebay.measure.percentiles import percentile
+from forebay.measure.prediction import PredictionQuality
 from forebay.observability import catalogue
 from forebay.observability.catalogue import Metric
 
@@ -41,6 +42,7 @@ class Telemetry:
         self._flushed: defaultdict[tuple[Metric, Labels], float] = defaultdict(float)
         self._samples: dict[tuple[Metric, Labels], list[float]] = {}
         self._recent_ttft: deque[tuple[float, float]] = deque(maxlen=_RECENT)
+        self.prediction = PredictionQuality()
 
     def count(self, metric: Metric, *labels: str, amount: float = 1) -> None:
         """Raise a counter."""

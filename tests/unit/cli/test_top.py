@@ -32,6 +32,7 @@ def replica(name: str, offered: float, tokens: float) -> ReplicaStatus:
         "prefill_rate": 9000.0, "seconds_per_token": 0.01, "slots": 64, "kv_tokens": 1000,
         "kv_usage": 0.5, "prompt_tokens": 100, "cached_tokens": 25,
         "output_tokens": tokens, "ttft_p50_s": 0.1, "ttft_p99_s": None, "late_p99": None,
+        "prediction_error": 0.1, "prediction_bias": None,
     }  # fmt: skip
 
 
