@@ -5,8 +5,8 @@ Three parts, each on two cores:
 - fast: 64 connections in a closed loop against nginx, which answers each request with a finished
   stream of 64 tokens; ours from one core, then other load generators, free to use every core.
 - paced: streams whose tokens arrive one by one, from the mock on the other core, at rising rates.
-- beside: 60 requests/s x 48 tokens to vLLM's own server, whose model computes on all cores and is
-  bound to none, with prompts longer than it can keep up with: nothing is left to any client. Beside
+- beside: 60 requests/s x 48 tokens to vLLM's own server as anybody starts it: its engine core and
+  its worker spin on a core each, and with long prompts it is far past what it sustains. Beside
   ours an ordinary asyncio client with the same task, its lag measured the same way.
 
 Run as: python benchmarks/load_speed.py [--parts fast,paced,beside] [--peers "AIPerf,GuideLLM"]
@@ -163,7 +163,7 @@ def beside() -> Part:
     """Lag of ours and of an ordinary client, with vLLM on the same cores."""
     rows = []
     all_cores = len(os.sched_getaffinity(0))
-    command = systems.raw_vllm(PORT)
+    command = systems.raw_vllm(PORT, own_process=True)
     with systems.running("beside", command, PORT, model_cores=all_cores) as server:
         for workload in (SHORT, LONG_PROMPTS):
             settle(server.url)

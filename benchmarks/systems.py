@@ -95,13 +95,16 @@ def spec() -> ServiceSpec:
     return load_service(DEMO)
 
 
-def forebay(port: int = 8000) -> list[str]:
-    """`forebay serve` on the demo file, unchanged."""
-    return [str(Path(sys.executable).parent / "forebay"), "serve", str(DEMO), "--port", str(port)]
+def forebay(port: int = 8000, file: Path = DEMO) -> list[str]:
+    """`forebay serve` on a file, unchanged."""
+    return [str(Path(sys.executable).parent / "forebay"), "serve", str(file), "--port", str(port)]
 
 
-def raw_vllm(port: int, *extra: str) -> list[str]:
-    """VLLM's own server with the demo file's engine arguments."""
+def raw_vllm(port: int, *extra: str, own_process: bool = False) -> list[str]:
+    """VLLM's own server with the demo file's engine arguments.
+
+    The model runs inside the engine core, or as by default in a process of its own.
+    """
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(spec().model.source_path), "--served-model-name", MODEL]
     command += ["--port", str(port), "--disable-uvicorn-access-log"]
@@ -109,10 +112,12 @@ def raw_vllm(port: int, *extra: str) -> list[str]:
         **spec().model.engine_args,
         "kv_cache_memory_bytes": spec().hardware.kv_cache,
         "disable_log_stats": True,  # as Forebay sets it
-        "distributed_executor_backend": _IN_ENGINE_CORE,
+        "distributed_executor_backend": None if own_process else _IN_ENGINE_CORE,
     }
     for name, value in arguments.items():
         flag = "--" + name.replace("_", "-")
+        if value is None:
+            continue
         if value is True:
             command.append(flag)
         elif value is False:

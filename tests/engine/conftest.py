@@ -10,13 +10,13 @@ pytest.importorskip("ray")
 pytest.importorskip("vllm")
 
 import openai
-from serving_process import ServingProcess
+from serving_process import ENGINE_SERVICE, ServingProcess
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
     """A `forebay serve` that is ready."""
-    serving = ServingProcess(tmp_path_factory.mktemp("service"))
+    serving = ServingProcess(ENGINE_SERVICE, tmp_path_factory.mktemp("service"))
     try:
         serving.wait_for("Ctrl-C drains")
         yield serving

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from serving_process import ServingProcess, free_port, port_is_free
+from serving_process import ENGINE_SERVICE, ServingProcess, free_port, port_is_free
 
 RAY = str(Path(sys.executable).parent / "ray")
 START_S = 60.0
@@ -77,7 +77,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def test_a_running_cluster_is_used_and_left_as_it_was(cluster: Cluster, tmp_path: Path) -> None:
-    serving = ServingProcess(tmp_path, ray_address=f"127.0.0.1:{cluster.port}")
+    serving = ServingProcess(ENGINE_SERVICE, tmp_path, ray_address=f"127.0.0.1:{cluster.port}")
     try:
         serving.wait_for("Ctrl-C drains")
         assert cluster.names_of("VLLM::EngineCore"), "the engine does not run in the cluster"
@@ -100,7 +100,7 @@ def test_a_running_cluster_is_used_and_left_as_it_was(cluster: Cluster, tmp_path
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
-    serving = ServingProcess(tmp_path, ray_address=address)
+    serving = ServingProcess(ENGINE_SERVICE, tmp_path, ray_address=address)
     try:
         serving.wait_for(f"server.ray_address.*{address}", timeout_s=30)
         assert serving.process.wait(timeout=30) == 3

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving_process import ServingProcess, port_is_free
+from serving_process import ENGINE_SERVICE, ServingProcess, port_is_free
 
 
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[ServingProcess]:
-    made = ServingProcess(tmp_path, drain="60s")
+    made = ServingProcess(ENGINE_SERVICE, tmp_path, drain="60s")
     try:
         yield made
     finally:
@@ -73,7 +73,7 @@ def test_interrupted_under_load(serving: ServingProcess) -> None:
 
 
 def test_a_taken_port_is_refused_at_once(service: ServingProcess, tmp_path: Path) -> None:
-    second = ServingProcess(tmp_path, port=service.port)
+    second = ServingProcess(ENGINE_SERVICE, tmp_path, port=service.port)
     try:
         second.wait_for("server.port.*cannot be used")
         assert second.process.wait(timeout=30) == 3

@@ -18,7 +18,7 @@ import psutil
 import yaml
 
 FOREBAY = str(Path(sys.executable).parent / "forebay")
-SERVICE = Path(__file__).parent / "service.yaml"
+ENGINE_SERVICE = Path(__file__).parent.parent / "engine" / "service.yaml"
 START_S = 240.0
 
 
@@ -42,13 +42,18 @@ def port_is_free(port: int) -> bool:
 class ServingProcess:
     """One `forebay serve`."""
 
-    def __init__(self, folder: Path, **server: Any) -> None:
-        """Start it on free ports; `server` overrides keys of the file's `server` section."""
+    def __init__(self, service: Path, folder: Path, **server: Any) -> None:
+        """Start it on free ports.
+
+        `service` is the file, copied to `folder`; `server` overrides keys of that section.
+        """
         # A Ray started here makes a token that later ones ask for; tests need no guard.
         env = {**os.environ, "RAY_AUTH_MODE": "disabled"} if "ray_address" in server else None
         self.port, self.metrics_port = free_port(), free_port()
-        spec = yaml.safe_load(SERVICE.read_text())
-        spec["server"] |= {"port": self.port, "metrics_port": self.metrics_port, **server}
+        spec = yaml.safe_load(service.read_text())
+        spec.setdefault("server", {}).update(
+            {"port": self.port, "metrics_port": self.metrics_port, **server}
+        )
         file = folder / "service.yaml"
         file.write_text(yaml.safe_dump(spec))
         self.lines: list[str] = []

@@ -1,0 +1,83 @@
+"""Emulated replicas behind real Ray Serve and HAProxy."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import openai
+import psutil
+from serving_process import ServingProcess
+
+SETTLE_S = 20.0
+MOST_BYTES = 300 * 10**6
+
+
+def status(service: ServingProcess) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{service.url}/forebay/status", timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether it comes to hold: what replicas publish arrives half a second later."""
+    give_up = time.monotonic() + SETTLE_S
+    while not condition():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def ask(client: openai.OpenAI, text: str, tokens: int) -> Any:
+    return client.chat.completions.create(
+        model="demo",
+        messages=[{"role": "user", "content": text}],
+        max_tokens=tokens,
+        extra_body={"ignore_eos": True},
+    )
+
+
+def test_openais_client_gets_its_tokens(client: openai.OpenAI) -> None:
+    answer = ask(client, "hello there", 12)
+    assert answer.usage.completion_tokens == 12
+    stream = client.chat.completions.create(
+        model="demo",
+        messages=[{"role": "user", "content": "hello"}],
+        max_tokens=7,
+        stream=True,
+        extra_body={"ignore_eos": True},
+    )
+    assert sum(bool(event.choices[0].delta.content) for event in stream) == 7
+
+
+def test_every_replica_is_used_and_the_fleet_adds_up(
+    client: openai.OpenAI, emulated: ServingProcess
+) -> None:
+    def served() -> float:
+        return float(sum(one["finished"] for one in status(emulated)["classes"].values()))
+
+    assert eventually(lambda: len(status(emulated)["replicas"]) == 3)
+    before = served()
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda n: ask(client, f"number {n}", 20), range(36)))
+    assert eventually(lambda: served() == before + 36)
+    assert all(one["output_tokens"] > 0 for one in status(emulated)["replicas"])
+
+
+def test_a_replica_is_small_and_has_no_engine_in_it(emulated: ServingProcess) -> None:
+    replicas = [
+        process
+        for process in psutil.Process(emulated.process.pid).children(recursive=True)
+        if "EmulatedServer" in " ".join(process.cmdline()) or "emulated" in process.name()
+    ]
+    replicas = [p for p in replicas if "replica" in " ".join(p.cmdline()).lower()]
+    assert len(replicas) == 3
+    for process in replicas:
+        assert process.memory_info().rss < MOST_BYTES
+        loaded = {one.path for one in process.memory_maps()}
+        assert not any("libtorch" in path or "/vllm/" in path for path in loaded)
