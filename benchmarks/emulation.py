@@ -57,9 +57,12 @@ def main() -> None:
         (one["replica"], one["output_tokens"], round(share, 2), one["prediction_error"])
         for one, share in zip(status["replicas"], late, strict=True)
     ]
-    print(f"\nready in {ready_s} s with Ray; {run.summary.offered} requests of {PROMPT} + {OUTPUT} "
-          f"tokens, {run.summary.shed} shed, {run.summary.failed} failed; TTFT p99 "
-          f"{run.summary.ttft_p99}; client lag p99 {lag_p99_ms(run):.2f} ms; {idle:.0f} % idle")  # fmt: skip
+    found = run.summary
+    print(
+        f"\nready in {ready_s} s with Ray; {found.offered} requests of {PROMPT} + {OUTPUT} tokens, "
+        f"{found.shed} shed, {found.failed} failed; TTFT p99 {found.ttft_p99}; client lag p99 "
+        f"{lag_p99_ms(run):.2f} ms; {idle:.0f} % idle"
+    )
     print_table(("replica", "tokens", "late p99, % of a step", "prediction off by"), rows)
     bars = [
         Bar("memory of a replica, at most", max(memory), REPLICA_MB, "MB"),
