@@ -91,6 +91,10 @@ def _introduce(platform: Platform) -> None:
         f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", '
         f'"content": "Hello"}}]}}\'\n\nCtrl-C drains and stops.\n'
     )
+    if platform.spec.tenants is None:
+        from forebay.spec.summary import tenants_line
+
+        typer.echo(f"tenants: {tenants_line(platform.spec)}\n")
 
 
 def _watch(platform: Platform) -> None:

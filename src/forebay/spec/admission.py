@@ -102,6 +102,14 @@ class AdmissionSpec(Strict):
         "the length of a chat answer; the gate replaces it by what it learns.",
     )
 
+    cache_isolation: Literal["shared", "tenant"] | None = Field(
+        default=None,
+        examples=["tenant"],
+        description="Who shares prefixes in the cache: everybody, or each tenant (or its "
+        "`cache_group`) with itself. Default: `tenant` where there are tenants, since a hit is "
+        "faster and so tells one what another has sent; `shared` where there are none.",
+    )
+
     @field_validator("classes", mode="before")
     @classmethod
     def _fill_classes(cls, given: object) -> object:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 
 from forebay.spec.fit import fit, why_unknown
 from forebay.spec.model_folder import ModelFolder, ModelFolderError, read_model_folder
-from forebay.spec.problems import Fault
+from forebay.spec.problems import Fault, SpecError
 from forebay.spec.service import ServiceSpec
+from forebay.spec.tenants_loading import load_tenants
 
 Loc = tuple[str, ...]
 
@@ -88,6 +89,23 @@ def _memory(spec: ServiceSpec, folder: ModelFolder | None) -> Iterator[Fault]:
         yield Fault(("hardware", key), outcome.arithmetic, outcome.advice)
 
 
+def _tenants(spec: ServiceSpec, _: ModelFolder | None) -> Iterator[Fault]:
+    """The faults of the tenants file, each with its own file and line."""
+    if spec.tenants is None:
+        return
+    try:
+        load_tenants(spec.tenants)
+    except SpecError as error:
+        for problem in error.problems:
+            yield Fault(("tenants",), str(problem))
+
+
+def _isolation(spec: ServiceSpec, _: ModelFolder | None) -> Iterator[Fault]:
+    if spec.tenants is None and spec.admission.cache_isolation == "tenant":
+        message = "tenant needs tenants, and this service is open"
+        yield Fault(("admission", "cache_isolation"), message, "write tenants: tenants.yaml")
+
+
 _Check = Callable[[ServiceSpec, ModelFolder | None], Iterator[Fault]]
 
 # Each check with the fields that it reads.
@@ -97,4 +115,6 @@ _CHECKS: tuple[tuple[_Check, tuple[Loc, ...]], ...] = (
     (_context, (_SOURCE, (*_ARGS, "max_model_len"), (*_ARGS, "hf_overrides"))),
     (_heads, (_SOURCE, (*_ARGS, "tensor_parallel_size"))),
     (_memory, (_SOURCE, _ARGS, _HARDWARE)),
+    (_tenants, (("tenants",),)),
+    (_isolation, (("tenants",), ("admission", "cache_isolation"))),
 )

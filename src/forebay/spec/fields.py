@@ -78,7 +78,8 @@ def _kind(info: FieldInfo) -> str:
     for mark, kind in _WITH_UNITS.items():
         if mark in marks:
             return kind
-    if get_origin(info.annotation) is Literal:
-        return " or ".join(f"`{part}`" for part in parts)
+    choice = next((part for part in (info.annotation, *parts) if get_origin(part) is Literal), None)
+    if choice is not None and get_origin(info.annotation) is not dict:
+        return " or ".join(f"`{value}`" for value in get_args(choice))
     plain = next((part for part in (info.annotation, *parts) if part in _KINDS), None)
     return "mapping" if get_origin(info.annotation) is dict or plain is None else _KINDS[plain]

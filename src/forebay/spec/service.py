@@ -5,8 +5,10 @@ folder's content, or several sections at once, is in `checks.py`.
 """
 
 import re
+from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from forebay.spec.admission import AdmissionSpec, ClassName, ClassSpec, SloSpec
 from forebay.spec.hardware import HardwareSpec
@@ -58,6 +60,13 @@ class ServiceSpec(Strict):
         default_factory=ServerSpec,
         description="The HTTP server. Default: this machine only, port 8000.",
     )
+    tenants: str | None = Field(
+        default=None,
+        min_length=1,
+        examples=["tenants.yaml"],
+        description="File of the tenants and their keys, relative to this file; `forebay keys` "
+        "writes it. Default: open, anyone who reaches the server may use it.",
+    )
 
     @field_validator("name")
     @classmethod
@@ -68,6 +77,21 @@ class ServiceSpec(Strict):
             f"{name!r} cannot name a service",
             "write at most 63 lower-case letters, digits and -, a letter or digit at both ends",
         )
+
+    @field_validator("tenants")
+    @classmethod
+    def _tenants_count_from_the_files_folder(
+        cls, file: str | None, info: ValidationInfo
+    ) -> str | None:
+        if file is None:
+            return None
+        return str(((info.context or {}).get("folder", Path()) / file).absolute())
+
+    @property
+    def cache_isolation(self) -> Literal["shared", "tenant"]:
+        """Who shares prefixes in the cache: as written, or by whether there are tenants."""
+        by_tenants: Literal["shared", "tenant"] = "shared" if self.tenants is None else "tenant"
+        return self.admission.cache_isolation or by_tenants
 
     def ttft_budget(self, class_name: str) -> float:
         """Seconds within which a request of this class should see its first token."""

@@ -8,6 +8,8 @@ from forebay.spec.memory import context_tokens, weight_bytes
 from forebay.spec.model_folder import ModelFolder
 from forebay.spec.placement import placement_bundles
 from forebay.spec.service import ServiceSpec
+from forebay.spec.tenants import Tenants
+from forebay.spec.tenants_loading import load_tenants
 from forebay.spec.units import format_bytes, format_seconds, show_bytes
 
 
@@ -16,6 +18,7 @@ def summarize(spec: ServiceSpec) -> dict[str, str]:
 
     Raises:
         ModelFolderError: the model folder has gone since the service was loaded.
+        SpecError: the tenants file has.
     """
     folder = local_model(spec)
     return {
@@ -27,6 +30,7 @@ def summarize(spec: ServiceSpec) -> dict[str, str]:
         f"{format_seconds(spec.slo.tpot_p99)} per token, for 99 of 100 requests"
         f"{_slower(spec)}",
         "admission": _admission(spec),
+        "tenants": tenants_line(spec),
         "scaling": _scaling(spec),
         "placement": _placement(placement_bundles(spec)),
     }
@@ -85,6 +89,23 @@ def _admission(spec: ServiceSpec) -> str:
         for name, one in spec.admission.classes.items()
     ]
     return "; ".join([*classes, f"{spec.admission.margin:.0%} of each budget kept as margin"])
+
+
+def tenants_line(spec: ServiceSpec) -> str:
+    """Who may use the service, or that it is open.
+
+    Raises:
+        SpecError: the tenants file cannot be read, or says something impossible.
+    """
+    if spec.tenants is None:
+        return "open: no key is asked for, anyone who reaches the server may use it"
+    known = Tenants(load_tenants(spec.tenants))
+    count, keys = len(known.all), known.keys
+    cache = "one for all" if spec.cache_isolation == "shared" else "apart for each tenant or group"
+    return (
+        f"{count} {'tenant' if count == 1 else 'tenants'} with {keys} "
+        f"{'key' if keys == 1 else 'keys'}, from {spec.tenants}; prefix cache {cache}"
+    )
 
 
 def _scaling(spec: ServiceSpec) -> str:

@@ -1,0 +1,185 @@
+"""Fairness: a tag for each request, so that tenants and classes share tokens by weight.
+
+Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): a request's tag is the virtual time
+at which its flow is due, `max(now in virtual time, end of the flow's request before)`, and the
+engine serves the smallest tag first. Virtual time is the tag last taken into service, so it needs
+no knowledge of how fast the engine is, and a flow that was idle begins at the present: it has saved
+up nothing.
+
+There are two levels, classes and in each class its tenants, and one order, since vLLM's queue takes
+one number on arrival and never asks again. A flow's weight is the class's weight times the tenant's
+share of its class; `price_list.py` says how a share is fixed while tenants come and go. What is
+guaranteed (decision 0010):
+
+- two tenants of a class that both wait get tokens by weight, to within one request of each, at all
+  times, whoever else comes or goes;
+- so do two classes, to within one request of each of their tenants, except among requests that were
+  queued before the set of waiting tenants changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil
+
+from forebay.policies.price_list import PriceList
+
+# Units of virtual time per token of the lightest class: a tag resolves 1/16,384 of a token. A
+# replica that serves nothing but that class at a million tokens/s, far beyond any of today's, fills
+# the 63 bits of vLLM's priority after 17 years.
+UNITS = 2**14
+_FORGET_AFTER_S = 600.0  # longer than any deadline: nothing of the flow is queued any more
+
+
+@dataclass(slots=True)
+class _Flow:
+    """One tenant in one class, in units of service.
+
+    Attributes:
+        latest: start of the request that was tagged last.
+        finish: where its next request starts, unless the present is past that.
+        weight: its weight when it was tagged last.
+        touched_at: seconds on the caller's clock.
+    """
+
+    latest: int
+    finish: int
+    weight: float
+    touched_at: float
+
+
+@dataclass(slots=True)
+class _Class:
+    """One class: its weight over that of the lightest, its prices, and flows not yet passed."""
+
+    weight: float
+    prices: PriceList = field(default_factory=PriceList)
+    flows: dict[str, _Flow] = field(default_factory=dict)
+
+    def drop_passed(self, present: int, now: float) -> None:
+        """Flows that virtual time has passed, and those long idle, carry no information."""
+        gone = [
+            tenant
+            for tenant, flow in self.flows.items()
+            if flow.finish <= present or now - flow.touched_at > _FORGET_AFTER_S
+        ]
+        for tenant in gone:
+            del self.flows[tenant]
+
+    def price(self, weight: float) -> float:
+        """Virtual time per unit of service while flows of this weight together are active."""
+        return weight / self.weight
+
+
+class FairQueue:
+    """Tags requests of one replica. Deterministic; tags are ints that grow and never wrap."""
+
+    def __init__(
+        self, class_weights: Mapping[str, float], tenant_weights: Mapping[str, float] | None = None
+    ) -> None:
+        """Share by these weights, all above 0; a tenant that is not named weighs 1."""
+        lightest = min(class_weights.values())
+        self._classes = {name: _Class(w / lightest) for name, w in class_weights.items()}
+        self._weights = dict(tenant_weights or {})
+        self.virtual_time = 0
+
+    def set_weights(self, tenant_weights: Mapping[str, float]) -> None:
+        """Use other weights of tenants from the next tag on."""
+        self._weights = dict(tenant_weights)
+
+    def tag(self, tenant: str, class_name: str, cost_tokens: int, now: float) -> int:
+        """The tag of a request that arrived at `now` (s) and should cost `cost_tokens` in all.
+
+        Smaller tags go first, equal ones by arrival. Fits vLLM's `priority`.
+        """
+        one = self._classes[class_name]
+        flow = self._flow(one, tenant, now)
+        flow.latest = max(flow.finish, one.prices.service_at(self.virtual_time))
+        self._sell_gap(one, flow)
+        flow.finish = flow.latest + ceil(max(cost_tokens, 1) * UNITS / flow.weight)
+        one.prices.sell_to(flow.finish, one.price(sum(f.weight for f in one.flows.values())))
+        return one.prices.time_at(flow.latest)
+
+    def started(self, tag: int) -> None:
+        """The engine has taken the request with this tag into service."""
+        self.virtual_time = max(self.virtual_time, tag)
+
+    def nothing_waits(self) -> None:
+        """The queue is empty: nobody is kept waiting by anybody, so nobody owes anything.
+
+        This is the end of Goyal's busy period, where virtual time goes to the largest finish tag.
+        An engine runs many requests at once, so it comes when none waits, not when none runs.
+        """
+        for one in self._classes.values():
+            self.virtual_time = max(self.virtual_time, one.prices.time_at(one.prices.end))
+            one.flows.clear()
+
+    def correct(self, tenant: str, class_name: str, tokens: float, now: float) -> None:
+        """Charge a flow `tokens` more (or fewer, below 0) than its requests were tagged for.
+
+        What is given back never reaches behind the present or behind a tag already given, so no
+        flow collects credit and none overtakes itself.
+        """
+        one = self._classes[class_name]
+        if tokens > 0 or tenant in one.flows:
+            flow = self._flow(one, tenant, now)
+            present = one.prices.service_at(self.virtual_time)
+            due = flow.finish + ceil(tokens * UNITS / flow.weight)
+            flow.finish = max(due, flow.latest, present)
+
+    def served_elsewhere(
+        self, class_name: str, tokens: Mapping[str, float], most_tokens: float, now: float
+    ) -> None:
+        """Charge tenants for tokens that other replicas gave them (see `fleet_fairness.py`).
+
+        Args:
+            class_name: the class in which they were served.
+            tokens: by tenant.
+            most_tokens: what this replica serves in a few exchanges: nobody falls further behind
+                the present than that, so that old service elsewhere is forgotten.
+            now: seconds on the caller's clock.
+        """
+        one = self._classes[class_name]
+        present = one.prices.service_at(self.virtual_time)
+        lightest = min((flow.weight for flow in one.flows.values()), default=1.0)
+        bound = present + ceil(most_tokens * UNITS / lightest)
+        for tenant, amount in tokens.items():
+            flow = self._flow(one, tenant, now)
+            charged = max(flow.finish, present) + ceil(amount * UNITS / flow.weight)
+            flow.finish = max(flow.finish, min(charged, bound))
+
+    def _flow(self, one: _Class, tenant: str, now: float) -> _Flow:
+        """The tenant's flow, made at the present when it has none; drops those that are passed."""
+        one.prices.pass_to(self.virtual_time)
+        present = one.prices.service_at(self.virtual_time)
+        one.drop_passed(present, now)
+        weight = self._weights.get(tenant, 1.0)
+        flow = one.flows.setdefault(tenant, _Flow(present, present, weight, now))
+        flow.weight, flow.touched_at = weight, now
+        return flow
+
+    def _sell_gap(self, one: _Class, flow: _Flow) -> None:
+        """Price what lies before a flow that was charged ahead of everything sold.
+
+        The others fill that gap, so it costs their weight; with nobody else the class itself owes.
+        """
+        others = sum(other.weight for other in one.flows.values() if other is not flow)
+        one.prices.sell_to(flow.latest, one.price(others or flow.weight))
+
+    def check_integrity(self) -> None:
+        """Flows and prices are consistent.
+
+        Raises:
+            AssertionError: they are not.
+        """
+        assert 0 <= self.virtual_time < 2**63
+        for one in self._classes.values():
+            one.prices.check_integrity()
+            for flow in one.flows.values():
+                assert flow.latest <= flow.finish
+                assert flow.weight > 0
+
+    def __repr__(self) -> str:
+        flows = {name: len(one.flows) for name, one in self._classes.items()}
+        return f"<FairQueue virtual time {self.virtual_time}, flows {flows}>"
