@@ -34,6 +34,12 @@ class EngineModel:
         return self._batch is not None
 
     @property
+    def scheduled(self) -> dict[str, int]:
+        """Tokens computed for each request in the step in progress, in each if it is several."""
+        tokens = self._batch.tokens if self._batch is not None else {}
+        return {sequence.request.request_id: count for sequence, count in tokens.items()}
+
+    @property
     def running(self) -> int:
         """Sequences that hold KV blocks."""
         return len(self._scheduler.running)

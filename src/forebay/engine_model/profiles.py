@@ -63,7 +63,7 @@ def _h100(name: str, model: str, shape: ModelShape, workers: int) -> EngineProfi
 
 
 def _demo_cpu() -> EngineProfile:
-    """The demo model: 5 layers, 2 KV heads of 64, bf16, in 1 GiB of KV cache as in examples/demo.yaml."""
+    """The demo model: 5 layers, 2 KV heads of 64, bf16; 1 GiB of KV as in examples/demo.yaml."""
     kv_bytes_per_token = 2 * 5 * 2 * 64 * 2
     return EngineProfile(
         name="demo-cpu",
