@@ -42,10 +42,10 @@ def ask(client: openai.OpenAI, text: str, tokens: int) -> Any:
     )
 
 
-def test_openais_client_gets_its_tokens(client: openai.OpenAI) -> None:
-    answer = ask(client, "hello there", 12)
+def test_openais_client_gets_its_tokens(emulated_client: openai.OpenAI) -> None:
+    answer = ask(emulated_client, "hello there", 12)
     assert answer.usage.completion_tokens == 12
-    stream = client.chat.completions.create(
+    stream = emulated_client.chat.completions.create(
         model="demo",
         messages=[{"role": "user", "content": "hello"}],
         max_tokens=7,
@@ -56,7 +56,7 @@ def test_openais_client_gets_its_tokens(client: openai.OpenAI) -> None:
 
 
 def test_every_replica_is_used_and_the_fleet_adds_up(
-    client: openai.OpenAI, emulated: ServingProcess
+    emulated_client: openai.OpenAI, emulated: ServingProcess
 ) -> None:
     def served() -> float:
         return float(sum(one["finished"] for one in status(emulated)["classes"].values()))
@@ -64,7 +64,7 @@ def test_every_replica_is_used_and_the_fleet_adds_up(
     assert eventually(lambda: len(status(emulated)["replicas"]) == 3)
     before = served()
     with ThreadPoolExecutor(12) as pool:
-        list(pool.map(lambda n: ask(client, f"number {n}", 20), range(36)))
+        list(pool.map(lambda n: ask(emulated_client, f"number {n}", 20), range(36)))
     assert eventually(lambda: served() == before + 36)
     assert all(one["output_tokens"] > 0 for one in status(emulated)["replicas"])
 

@@ -3,8 +3,9 @@
 The decision compares a *predicted TTFT* with the class's budget. The prediction has three parts,
 each about one thing a request waits for:
 
-- prefill: prompt tokens queued ahead, and its own, over the measured rate at which the engine
-  drains queued prompt tokens while it is the tokens (not the slots) that bind;
+- prefill: prompt tokens queued ahead by tag, those that others will still put ahead, and its own,
+  over the measured rate at which the engine drains queued prompt tokens while it is the tokens (not
+  the slots) that bind;
 - slots and KV: when more sequences (or KV tokens) are ahead than the engine holds, the time until
   enough of the running answers have ended, from their expected remaining lengths and the current
   time per output token;
@@ -19,21 +20,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from forebay.policies.cost import Cost, CostModel
+from forebay.policies.fairness import FairQueue
 from forebay.policies.ledger import Ledger, Sequence, Ticket
+from forebay.policies.overtaking import Arrivals, Flow, expected_overtaking
 from forebay.policies.prediction import Prediction, Releases, Wait, expected_releases
 from forebay.policies.rates import DecayedRate, TrackedQuantile
+from forebay.policies.tpot import TpotModel
 
-ShedReason = Literal["ttft_budget", "queue_full", "batch_share", "promise_kept", "draining"]
+ShedReason = Literal[
+    "ttft_budget", "queue_full", "batch_share", "promise_kept", "tpot", "quota", "draining"
+]
 
 INTERACTIVE, BATCH = "interactive", "batch"
-_RANKS = {INTERACTIVE: 0, BATCH: 1}
 # The correction may take this share of the tightest budget. A larger error is the model's, and
 # would be answered by refusing nearly everything for as long as it is remembered.
 _LARGEST_CORRECTION = 0.3
 _FULL_SHARE = 0.9  # of the slots, from which on the engine counts as full
+_STALLED_STEPS = 5.0  # steps of the usual length without a sign of life, beyond which it stalls
+_MOST_OVERTAKEN = 64  # requests looked at, oldest first, whose promises an arrival might break
 _LONGEST_STEP_S = 10.0  # a longer gap is a stall or a suspended machine, not a rate
 
 
@@ -56,6 +64,8 @@ class AdmissionConfig:
         kv_tokens: tokens that the engine's KV blocks hold.
         step_tokens: most prompt tokens the engine computes in one step.
         margin: share of the budget kept for what the gate cannot see (proxy, router, network).
+        tpot_s: most seconds per output token; sequences at once are bounded so that it is kept.
+            None sets no such bound.
         max_queued_tokens: hard bound on queued prompt tokens; None derives it from the measured
             rate and the largest budget.
     """
@@ -65,6 +75,7 @@ class AdmissionConfig:
     kv_tokens: int
     step_tokens: int
     margin: float = 0.3
+    tpot_s: float | None = None
     max_queued_tokens: int | None = None
 
 
@@ -128,9 +139,13 @@ class AdmissionController:
             half_life_s=10.0,
             value=tightest / 50,
         )
+        self.tpot = TpotModel()
+        self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
+        self.arrivals = Arrivals()
         self.draining = False
         self._jitter = jitter
         self._last_step_at: float | None = None
+        self._last_seen_at: float | None = None  # on the caller's clock
         self._contended = False
         self._drained = 0
         self._curve: Releases | None = None
@@ -138,24 +153,31 @@ class AdmissionController:
 
     # --- deciding -------------------------------------------------------------------------
 
-    def decide(self, cost: Cost, class_name: str, now: float) -> Decision:
+    def decide(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Decision:
         """Admit (and enter in the ledger) or shed a request that arrived at `now`."""
         policy = self.config.classes[class_name]
-        prediction = self.predict(cost, class_name, now)
-        reason = self._reason_to_shed(cost, class_name, prediction, now)
+        prediction = self.predict(cost, class_name, now, tenant)
+        reason = self._reason_to_shed(cost, class_name, tenant, prediction, now)
         if reason is not None:
             wait = self._time_until_fit(reason, cost, prediction, policy)
             return Shed(reason, prediction.total_s, policy.ttft_s, wait)
-        ticket = Ticket(class_name, _RANKS[class_name], cost, now, policy.ttft_s, prediction.raw_s)
+        tag = self.fair.tag(tenant, class_name, cost.tokens, now)
+        self.arrivals.add((tenant, class_name), cost.prefill_tokens, now)
+        ticket = Ticket(class_name, tag, cost, now, policy.ttft_s, prediction.raw_s, tenant)
         self.ledger.open(ticket, cost.output_tokens / cost.sequences)
         return Admitted(ticket, prediction.total_s)
 
-    def predict(self, cost: Cost, class_name: str, now: float) -> Prediction:
+    def predict(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Prediction:
         """Seconds until a request arriving at `now` would see its first token."""
-        ahead_tokens, ahead_sequences = self._ahead_of(class_name)
+        tag = self.fair.preview(tenant, class_name)
+        ahead_tokens, ahead_sequences = self._ahead_of(tag)
         rate = self.prefill_rate.rate
         own_s = cost.prefill_tokens / rate if rate else 0.0
-        ahead_s = ahead_tokens / rate if rate else 0.0
+        ahead_s = 0.0
+        if rate and ahead_tokens:
+            ahead_s = (
+                ahead_tokens + self._overtaking(tag, (tenant, class_name), ahead_tokens, now)
+            ) / rate
         needs = Wait(
             slots=len(self.ledger.running)
             + ahead_sequences
@@ -165,7 +187,29 @@ class AdmissionController:
         )
         wait = self._releases(cost).wait(needs) if needs.slots > 0 or needs.kv_tokens > 0 else 0.0
         return Prediction(
-            ahead_s, own_s, wait * self.seconds_per_token_when_full, self.overhead.at(now)
+            ahead_s,
+            own_s,
+            wait * self.seconds_per_token_when_full,
+            self.overhead.at(now) + self._stalled_s(now),
+        )
+
+    def _overtaking(self, tag: int, flow: Flow, ahead_tokens: int, now: float) -> float:
+        return expected_overtaking(
+            self.fair,
+            self.arrivals,
+            flow=flow,
+            tag=tag,
+            ahead_tokens=ahead_tokens,
+            drain_rate=self.prefill_rate.rate,
+            now=now,
+        )
+
+    def _stalled_s(self, now: float) -> float:
+        """Seconds for which an engine with work has shown no sign of life, beyond the usual."""
+        if self._last_seen_at is None or self.ledger.idle or not self.seconds_per_token:
+            return 0.0
+        return max(
+            now - self._last_seen_at - _STALLED_STEPS * self.seconds_per_token_when_full, 0.0
         )
 
     @property
@@ -193,15 +237,20 @@ class AdmissionController:
             return float("inf")
         return self.prefill_rate.rate * max(p.ttft_s for p in self.config.classes.values())
 
-    def _ahead_of(self, class_name: str) -> tuple[int, int]:
-        """Queued (prompt tokens, sequences) that the engine serves before a new arrival."""
-        queued = self.ledger.queued
-        if class_name == INTERACTIVE and BATCH in queued:
-            # A batch prompt that is being computed keeps its place in the step's token budget.
-            started = min(queued[BATCH].prefill, self.config.step_tokens)
-            mine = queued[INTERACTIVE]
-            return mine.prefill + started, mine.sequences + min(queued[BATCH].sequences, 1)
-        return self.ledger.queued_prefill, self.ledger.queued_sequences
+    def _ahead_of(self, tag: int) -> tuple[int, int]:
+        """Queued (prompt tokens, sequences) that the engine serves before an arrival of this tag.
+
+        A prompt behind it that is being computed keeps its place in the step's token budget.
+        """
+        ledger = self.ledger
+        tokens, sequences = (
+            order.tokens_before(tag) for order in (ledger.prefill_order, ledger.sequence_order)
+        )
+        behind = ledger.prefill_order.tokens - tokens
+        if behind:
+            tokens += min(behind, self.config.step_tokens)
+            sequences += 1
+        return tokens, sequences
 
     def _releases(self, cost: Cost) -> Releases:
         """How slots and KV come free; computed once for all arrivals between two engine steps."""
@@ -216,7 +265,7 @@ class AdmissionController:
         return self._curve
 
     def _reason_to_shed(
-        self, cost: Cost, class_name: str, prediction: Prediction, now: float
+        self, cost: Cost, class_name: str, tenant: str, prediction: Prediction, now: float
     ) -> ShedReason | None:
         if self.draining:
             return "draining"
@@ -228,7 +277,9 @@ class AdmissionController:
             return "ttft_budget"
         if class_name == BATCH and not self._batch_may_take(cost):
             return "batch_share"
-        if class_name == INTERACTIVE and self._breaks_a_promise(prediction, now):
+        if self._slows_down_too_much(cost):
+            return "tpot"
+        if self._breaks_a_promise(self.fair.preview(tenant, class_name), prediction.own_s, now):
             return "promise_kept"
         return None
 
@@ -246,16 +297,27 @@ class AdmissionController:
         in_flight = self.ledger.in_flight(BATCH)
         return in_flight == 0 or in_flight + cost.sequences <= max(self.config.slots // 2, 1)
 
-    def _breaks_a_promise(self, prediction: Prediction, now: float) -> bool:
-        """Whether overtaking would push the longest-waiting batch request past its budget."""
-        if BATCH not in self.ledger.queued or not self.ledger.queued[BATCH].sequences:
+    def _slows_down_too_much(self, cost: Cost) -> bool:
+        """Whether so many sequences at once would take longer over each token than promised."""
+        if self.config.tpot_s is None:
             return False
-        oldest = self.ledger.oldest_queued(BATCH)
-        if oldest is None:
+        at_once = len(self.ledger.running) + self.ledger.queued_sequences + cost.sequences
+        return at_once > max(self.tpot.sequences_within(self.config.tpot_s), 1)
+
+    def _breaks_a_promise(self, tag: int, own_s: float, now: float) -> bool:
+        """Whether an arrival of this tag would push one that it overtakes past its budget."""
+        ledger, rate = self.ledger, self.prefill_rate.rate
+        if not rate or ledger.prefill_order.tokens_after(tag) == 0:
             return False
-        left = oldest.budget_s - (now - oldest.admitted_at)
-        # One already late is not saved by refusing others.
-        return 0.0 < left < prediction.raw_s
+        for ticket in islice(ledger.waiting, _MOST_OVERTAKEN):
+            if ticket.tag <= tag:
+                continue
+            left_s = ticket.admitted_at + ticket.budget_s - now
+            ahead_s = ledger.prefill_order.tokens_before(ticket.tag) / rate
+            # One that is late already is not saved by refusing others.
+            if ahead_s < left_s < ahead_s + own_s:
+                return True
+        return False
 
     def _time_until_fit(
         self, reason: ShedReason, cost: Cost, prediction: Prediction, policy: ClassPolicy
@@ -287,6 +349,7 @@ class AdmissionController:
         """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
         drained = 0
         decoded = False
+        self._last_seen_at = now
         for output in outputs:
             sequence = output.sequence
             if sequence.state == "queued":
@@ -295,6 +358,8 @@ class AdmissionController:
                 decoded = True
             sequence.ticket.last_token_at = now
             self._progress(output)
+        if not self.ledger.queued_sequences:
+            self.fair.nothing_waits()
         self._learn_rates(drained, decoded, engine_at)
 
     def _first_token(self, output: StepOutput, now: float) -> int:
@@ -302,6 +367,7 @@ class AdmissionController:
         uncached = max(sequence.prompt - (output.cached or 0), 1)
         self.ledger.start(sequence)
         ticket = sequence.ticket
+        self.fair.started(ticket.tag)
         if ticket.first_token_at is None:
             ticket.first_token_at = now
             self.overhead.observe(now - ticket.admitted_at - ticket.predicted_s, now)
@@ -335,6 +401,7 @@ class AdmissionController:
                     self.prefill_rate.add(self._drained, elapsed)
                 if decoded:
                     self.step_rate.add(1.0, elapsed)
+                    self.tpot.add(len(self.ledger.running), elapsed)
                     if len(self.ledger.running) >= _FULL_SHARE * self.config.slots:
                         self.full_step_rate.add(1.0, elapsed)
         self._drained = 0
@@ -346,13 +413,17 @@ class AdmissionController:
         bound = self.ledger.queued_sequences
         return bound > 0 and len(self.ledger.running) + bound <= self.config.slots
 
-    def close(self, ticket: Ticket) -> None:
+    def close(self, ticket: Ticket, now: float) -> None:
         """The request is over, however it ended; release what it still holds."""
+        if not ticket.closed:
+            over = ticket.used_tokens - ticket.cost.tokens
+            self.fair.correct(ticket.tenant, ticket.class_name, over, now)
         self.ledger.close(ticket)
 
     def check_integrity(self) -> None:
         """Raise AssertionError when a total or a bound does not hold."""
         self.ledger.check_integrity()
+        self.fair.check_integrity()
         assert self.prefill_rate.rate >= 0.0
         assert 0.0 <= self.overhead.value <= self.overhead.ceiling
 

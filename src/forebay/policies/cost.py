@@ -52,6 +52,11 @@ class Cost:
     output_cap: int
 
     @property
+    def tokens(self) -> int:
+        """Prompt and expected answer together: what a tenant is charged."""
+        return self.prefill_tokens + self.output_tokens
+
+    @property
     def kv_tokens(self) -> int:
         """KV footprint when every sequence has ended as expected, in tokens."""
         return self.prefill_tokens + self.output_tokens

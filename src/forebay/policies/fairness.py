@@ -101,6 +101,23 @@ class FairQueue:
         one.prices.sell_to(flow.finish, one.price(sum(f.weight for f in one.flows.values())))
         return one.prices.time_at(flow.latest)
 
+    def preview(self, tenant: str, class_name: str) -> int:
+        """The tag that a request would get now; nothing changes."""
+        one = self._classes[class_name]
+        return one.prices.time_at(self._due(one, tenant))
+
+    def room_before(self, tag: int, tenant: str, class_name: str) -> float:
+        """Tokens that a flow can still put before a request with this tag, however much it asks."""
+        one = self._classes[class_name]
+        units = one.prices.service_at(tag) - self._due(one, tenant)
+        return max(units, 0) * self._weights.get(tenant, 1.0) / UNITS
+
+    def _due(self, one: _Class, tenant: str) -> int:
+        """The service at which a flow's next request would start."""
+        present = one.prices.service_at(self.virtual_time)
+        flow = one.flows.get(tenant)
+        return present if flow is None else max(flow.finish, present)
+
     def started(self, tag: int) -> None:
         """The engine has taken the request with this tag into service."""
         self.virtual_time = max(self.virtual_time, tag)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from forebay.policies.cost import Cost
+from forebay.policies.tag_queue import TagQueue
 
 SequenceState = Literal["queued", "running", "ended"]
 
@@ -51,25 +52,32 @@ class Ticket:
 
     Attributes:
         class_name: `interactive` or `batch`.
-        rank: order in the engine's queue; smaller goes first.
+        tag: order in the engine's queue; smaller goes first (see `fairness.py`).
         cost: what admission charged for it.
         admitted_at: seconds on the caller's clock.
         budget_s: seconds from `admitted_at` within which the first token was promised.
         predicted_s: raw predicted seconds to the first token, without the learned correction.
+        tenant: whose it is; empty in open mode.
         sequences: its answers, in the order in which the engine receives them.
     """
 
     class_name: str
-    rank: int
+    tag: int
     cost: Cost
     admitted_at: float
     budget_s: float
     predicted_s: float
+    tenant: str = ""
     sequences: list[Sequence] = field(default_factory=list)
     first_token_at: float | None = None
     last_token_at: float | None = None
     closed: bool = False
     prompt_bytes: int = 0
+
+    @property
+    def used_tokens(self) -> int:
+        """Tokens of prompts taken up and answers so far: what its tenant really used."""
+        return sum(s.prompt + s.produced for s in self.sequences if s.produced)
 
     def next_unbound(self) -> Sequence | None:
         """The first sequence that the engine has not received yet."""
@@ -91,6 +99,9 @@ class Ledger:
         self.tickets: dict[Ticket, None] = {}
         self.running: dict[Sequence, None] = {}
         self.queued: dict[str, ClassTotals] = {name: ClassTotals() for name in class_names}
+        self.waiting: dict[Ticket, None] = {}  # without a first token, oldest first
+        self.prefill_order = TagQueue()  # queued prompt tokens by tag
+        self.sequence_order = TagQueue()  # queued sequences by tag
         self.kv_tokens = 0
         self.charged = 0
         self.changes = 0  # of what runs: whoever derives from it compares this, and keeps
@@ -120,13 +131,6 @@ class Ledger:
         running = sum(1 for s in self.running if s.ticket.class_name == class_name)
         return self.queued[class_name].sequences + running
 
-    def oldest_queued(self, class_name: str) -> Ticket | None:
-        """The class's ticket that has waited longest for its first token."""
-        for ticket in self.tickets:
-            if ticket.class_name == class_name and ticket.first_token_at is None:
-                return ticket
-        return None
-
     def open(self, ticket: Ticket, expected_output: float) -> None:
         """Enter a ticket with the sequences that its cost names."""
         prompt = ticket.cost.prefill_per_sequence
@@ -135,6 +139,7 @@ class Ledger:
             ticket.sequences.append(sequence)
             self._enqueue(sequence)
         self.tickets[ticket] = None
+        self.waiting[ticket] = None
 
     def bind(self, sequence: Sequence, prompt: int, cap: int, expected: float) -> None:
         """Correct a queued sequence by what the engine received, in tokens."""
@@ -153,6 +158,7 @@ class Ledger:
     def start(self, sequence: Sequence) -> None:
         """The first token is out: queued becomes running."""
         self._dequeue(sequence)
+        self.waiting.pop(sequence.ticket, None)
         self.kv_tokens += sequence.kv_tokens
         self.charged += sequence.prefill
         self.changes += 1
@@ -184,12 +190,15 @@ class Ledger:
         ticket.closed = True
         for sequence in ticket.sequences:
             self.end(sequence)
+        self.waiting.pop(ticket, None)
         del self.tickets[ticket]
 
     def _enqueue(self, sequence: Sequence) -> None:
         totals = self.queued[sequence.ticket.class_name]
         totals.prefill += sequence.prefill
         totals.sequences += 1
+        self.prefill_order.add(sequence.ticket.tag, sequence.prefill)
+        self.sequence_order.add(sequence.ticket.tag, 1)
         self.charged += sequence.prefill
         self.kv_tokens += sequence.kv_tokens
 
@@ -197,6 +206,8 @@ class Ledger:
         totals = self.queued[sequence.ticket.class_name]
         totals.prefill -= sequence.prefill
         totals.sequences -= 1
+        self.prefill_order.remove(sequence.ticket.tag, sequence.prefill)
+        self.sequence_order.remove(sequence.ticket.tag, 1)
         self.charged -= sequence.prefill
         self.kv_tokens -= sequence.kv_tokens
 
@@ -207,6 +218,11 @@ class Ledger:
             queued = [s for s in sequences if s.state == "queued" and s.ticket.class_name == name]
             assert totals.sequences == len(queued), (name, totals, len(queued))
             assert totals.prefill == sum(s.prefill for s in queued), (name, totals)
+        self.prefill_order.check_integrity()
+        self.sequence_order.check_integrity()
+        assert self.prefill_order.tokens == self.queued_prefill
+        assert self.sequence_order.tokens == self.queued_sequences
+        assert set(self.waiting) == {t for t in self.tickets if t.first_token_at is None}
         assert set(self.running) == {s for s in sequences if s.state == "running"}
         live = [s for s in sequences if s.state != "ended"]
         assert self.kv_tokens == sum(s.kv_tokens for s in live), self.kv_tokens

@@ -46,6 +46,8 @@ _SHED_TEXT = {
     "queue_full": "the queue is full",
     "batch_share": "batch requests have the share of the replica that is theirs",
     "promise_kept": "serving this now would break a promise made to an earlier request",
+    "tpot": "more requests at once would slow every answer beyond what is promised",
+    "quota": "the tenant's quota is used up",
     "draining": "this replica is about to stop",
 }
 
@@ -202,7 +204,7 @@ class Gate:
 
     def _finish(self, admitted: Admitted, outcome: str) -> None:
         ticket = admitted.ticket
-        self.admission.close(ticket)
+        self.admission.close(ticket, self._clock())
         self._tap.forget(ticket)
         self._telemetry.count(catalogue.FINISHED, ticket.class_name, outcome)
         if ticket.first_token_at is None:

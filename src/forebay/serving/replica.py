@@ -84,6 +84,7 @@ class Replica:
             kv_tokens=engine.kv_tokens,
             step_tokens=engine.step_tokens,
             margin=spec.admission.margin,
+            tpot_s=spec.slo.tpot_p99 * spec.model.slowed,
             max_queued_tokens=spec.admission.max_queued_tokens,
         )
         costs = CostModel(engine.context_tokens, spec.admission.default_output_tokens)

@@ -72,7 +72,7 @@ class EngineTap:
         ticket = CURRENT_TICKET.get()
         if ticket is None or ticket.closed:
             raise UnadmittedError(f"request {request.request_id} reached the engine unadmitted")
-        request.priority = ticket.rank
+        request.priority = ticket.tag
         request.cache_salt = None  # one shared cache: every request may use every prefix
         request.data_parallel_rank = None
         prompt = len(request.prompt_token_ids or ())

@@ -49,7 +49,7 @@ async def warm_up(
         try:
             await run(prompt)
         finally:
-            admission.close(decision.ticket)
+            admission.close(decision.ticket, clock())
             tap.forget(decision.ticket)
 
     for prompts, tokens in (

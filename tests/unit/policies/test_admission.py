@@ -46,8 +46,15 @@ def controller(
     return made
 
 
-def admit(policy: AdmissionController, cost: Cost, name: str = INTERACTIVE) -> Ticket:
-    decision = policy.decide(cost, name, 0.0)
+def admit(
+    policy: AdmissionController,
+    cost: Cost,
+    name: str = INTERACTIVE,
+    *,
+    tenant: str = "",
+    now: float = 0.0,
+) -> Ticket:
+    decision = policy.decide(cost, name, now, tenant)
     assert isinstance(decision, Admitted), decision
     return decision.ticket
 
@@ -154,17 +161,46 @@ def test_interactive_does_not_wait_behind_the_batch_queue() -> None:
     batch = policy.predict(SHORT, BATCH, 0.0)
     interactive = policy.predict(SHORT, INTERACTIVE, 0.0)
     assert batch.ahead_s == pytest.approx(6.0)
-    assert interactive.ahead_s == pytest.approx(2048 / 10_000)
+    # Only the batch request that is next, and one whose prompt the engine may have begun.
+    assert interactive.ahead_s == pytest.approx((2_000 + 2_048) / 10_000)
 
 
 def test_a_promise_made_to_batch_is_kept() -> None:
     policy = controller()
-    admit(policy, replace(SHORT, prefill_tokens=2_000), BATCH)
-    admit(policy, replace(SHORT, prefill_tokens=1_000))
-    # The batch request has waited 29.95 s of its 30 s: nothing may go before it any more.
-    late = policy.decide(SHORT, INTERACTIVE, 29.95)
+    for _ in range(2):
+        admit(policy, replace(SHORT, prefill_tokens=100), BATCH)
+    long_prompt = replace(SHORT, prefill_tokens=1_000)
+    # The second batch request needs 0.02 s of the 0.05 s that are left of its 30 s.
+    late = policy.decide(long_prompt, INTERACTIVE, 29.95)
     assert isinstance(late, Shed)
     assert late.reason == "promise_kept"
+    assert isinstance(policy.decide(long_prompt, INTERACTIVE, 20.0), Admitted)
+
+
+def test_a_tenant_with_little_queued_goes_before_one_with_much() -> None:
+    policy = controller()
+    for _ in range(5):
+        admit(policy, replace(SHORT, prefill_tokens=1_000), tenant="greedy")
+    waits = [policy.predict(SHORT, INTERACTIVE, 0.0, t).ahead_s for t in ("greedy", "other")]
+    assert waits[1] < waits[0]
+    other = admit(policy, SHORT, tenant="other")
+    assert other.tag < max(ticket.tag for ticket in policy.ledger.waiting)
+
+
+def test_an_engine_that_stands_still_makes_predictions_longer() -> None:
+    policy = controller()
+    start(policy, admit(policy, SHORT), now=1.0)
+    lively = policy.predict(SHORT, INTERACTIVE, 1.0).total_s
+    assert policy.predict(SHORT, INTERACTIVE, 9.0).total_s > lively + 7.0
+
+
+def test_sequences_at_once_are_bounded_where_more_would_slow_every_token() -> None:
+    policy = controller(replace(CONFIG, tpot_s=0.05))
+    for step in range(200):
+        running = step % 40
+        policy.tpot.add(running, 0.01 + 0.002 * running)  # 50 ms with 20 running
+    count, shed = fill(policy, SHORT)
+    assert (count, shed.reason) == (20, "tpot")
 
 
 def test_every_prompt_of_a_list_and_every_sample_is_charged() -> None:
@@ -208,7 +244,7 @@ def test_late_first_tokens_raise_later_predictions_and_are_forgotten() -> None:
         ticket = admit(policy, SHORT)
         sequence = policy.bind(ticket, 100, 50)
         policy.observe_step([StepOutput(sequence, 1, cached=0, ended=True)], 0.5, 0.5)
-        policy.close(ticket)
+        policy.close(ticket, 0.0)
     learned = policy.overhead.at(0.5)
     assert learned == pytest.approx(0.3)  # as far as the correction may go
     assert policy.overhead.at(60.5) < learned / 4

@@ -110,8 +110,8 @@ class AdmissionMachine(RuleBasedStateMachine):
     def request_ends(self, data: st.DataObject) -> None:
         ticket = data.draw(st.sampled_from(self.open))
         self.open.remove(ticket)
-        self.controller.close(ticket)
-        self.controller.close(ticket)
+        self.controller.close(ticket, self.now)
+        self.controller.close(ticket, self.now)
         assert all(s.state == "ended" for s in ticket.sequences)
 
     @invariant()
@@ -124,7 +124,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         if not hasattr(self, "controller"):
             return
         for ticket in list(self.open):
-            self.controller.close(ticket)
+            self.controller.close(ticket, self.now)
         ledger = self.controller.ledger
         assert ledger.idle
         assert (ledger.queued_prefill, ledger.queued_sequences) == (0, 0)
