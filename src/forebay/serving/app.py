@@ -49,6 +49,7 @@ def llm_config(spec: ServiceSpec) -> Any:
             "graceful_shutdown_wait_loop_s": 0.5,
             "request_router_config": RequestRouterConfig(
                 request_router_class=ForebayRequestRouter,
+                request_router_kwargs={"routers": spec.server.routers},
                 request_routing_stats_period_s=environment.STATS_PERIOD_S,
             ),
             **_replicas(spec),
@@ -99,6 +100,7 @@ def build(spec: ServiceSpec) -> Any:
     ingress = serve.deployment(
         serve.ingress()(ForebayIngress),
         name=INGRESS_DEPLOYMENT,
+        num_replicas=spec.server.routers,
         max_ongoing_requests=_UNBOUNDED,
         ray_actor_options={
             "num_cpus": 0,
