@@ -55,21 +55,24 @@ class ReplicaView:
     Attributes:
         seen_at: when its last publication, or at first itself, was seen, in seconds.
         period_s: seconds between publications.
+        place: a hash of its name, by which conversations have their homes (`routing.py`).
         stats: what it published last; None before the first publication.
         hits: what promises of cached tokens are worth here.
     """
 
     seen_at: float
     period_s: float
+    place: int = 0
     stats: ReplicaStats | None = None
     hits: PrefixYield = field(default_factory=PrefixYield)
     _free_at: float = 0.0
     _sends: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_MAX_SENDS))
     _own: int = 0
 
-    def in_tokens(self, size: float) -> float:
-        """Tokens of so many bytes of prompt, by the ratio that the replica learned."""
-        return size / (self.stats.bytes_per_token if self.stats is not None else _BYTES_PER_TOKEN)
+    @property
+    def bytes_per_token(self) -> float:
+        """The ratio that the replica learned."""
+        return self.stats.bytes_per_token if self.stats is not None else _BYTES_PER_TOKEN
 
     def backlog_s(self, now: float) -> float:
         """Seconds of work that it has yet to do, as far as this router can tell."""
@@ -114,5 +117,4 @@ class ReplicaView:
         self.hits.observe(
             stats.prompt_tokens - before.prompt_tokens, stats.cached_tokens - before.cached_tokens
         )
-        self.hits.fade()
         return Growth(max(stats.arrivals - before.arrivals, 0.0), self._own)

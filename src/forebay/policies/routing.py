@@ -37,6 +37,7 @@ _REQUEST_S = 0.006
 # Predictions closer than this are equal: about one engine step, and a tenth of what is predicted.
 _CLOSE_S = 0.02
 _CLOSE_SHARE = 0.1
+_WORD = 2**64 - 1
 _SESSIONS = 16_384  # remembered, a few MB
 
 
@@ -117,8 +118,8 @@ class RoutingPolicy:
     def _work_s(self, view: ReplicaView, prompt: Prompt, cached: int) -> float:
         """Seconds that the prompt keeps a replica busy until its first token."""
         told = view.stats.prefill_rate if view.stats is not None else 0.0
-        tokens, hits = view.in_tokens(prompt.size), view.in_tokens(min(cached, prompt.size))
-        uncached = max(tokens - hits * view.hits.value, 1.0)
+        hits = min(cached, prompt.size) * view.hits.value
+        uncached = max((prompt.size - hits) / view.bytes_per_token, 1.0)
         return uncached / (told or self._typical_rate) + _REQUEST_S
 
     def choose(self, candidates: list[str], prompt: Prompt, now: float) -> str:
@@ -154,8 +155,7 @@ class RoutingPolicy:
         conversation = prompt.session or prompt.home
         if not conversation:
             return None
-        key = conversation.to_bytes(8, "little")
-        return max(names, key=lambda name: blake2b(name.encode(), digest_size=8, key=key).digest())
+        return max(names, key=lambda name: _mixed(conversation ^ self._views[name].place))
 
     def _cached(self, prompt: Prompt, home: str | None) -> dict[str, int]:
         """Bytes of the prompt that replicas are expected to have cached."""
@@ -198,7 +198,8 @@ class RoutingPolicy:
         work_s = self._work_s(view, prompt, cached)
         self._others.send(work_s, now)
         view.send(work_s * (1.0 if belongs else self._others.scale), now)
-        view.hits.send(view.in_tokens(prompt.size), view.in_tokens(min(cached, prompt.size)))
+        ratio = view.bytes_per_token
+        view.hits.send(prompt.size / ratio, min(cached, prompt.size) / ratio)
         if view.stats is None or not view.stats.draining:
             self._index.record(chosen, prompt.chunks)
         if prompt.session:
@@ -209,7 +210,9 @@ class RoutingPolicy:
 
     def _view(self, replica_id: str, now: float) -> ReplicaView:
         if replica_id not in self._views:
-            self._views[replica_id] = ReplicaView(now, self._period_s)
+            digest = blake2b(replica_id.encode(), digest_size=8).digest()
+            place = int.from_bytes(digest, "little")
+            self._views[replica_id] = ReplicaView(now, self._period_s, place)
         return self._views[replica_id]
 
     def check_integrity(self) -> None:
@@ -228,3 +231,10 @@ def _has_most(name: str, cached: dict[str, int]) -> bool:
     """Whether a replica has more of the prompt than any other."""
     mine = cached.get(name, 0)
     return all(size < mine for other, size in cached.items() if other != name) and mine > 0
+
+
+def _mixed(value: int) -> int:
+    """Spread 64 bits evenly, so that no order among the values survives (as splitmix64 ends)."""
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _WORD
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _WORD
+    return value ^ (value >> 31)

@@ -195,12 +195,12 @@ def _read_head(body: bytes, size: int) -> _Text:
 
 
 def _find_value(head: str, body: bytes, name: str) -> Any:
-    """The value of a key in the head, or behind everything else; None where it is cut."""
+    """The value of a key in the head, or in the last 64 KiB; None where it is cut."""
     start = _value_at(head, name)
     if start is None and len(body) > _HEAD:
-        at = body.rfind(f'"{name}"'.encode(), _HEAD)
+        at = body.rfind(f'"{name}"'.encode(), max(len(body) - _WHOLE, _HEAD))
         if at >= 0:
-            head = body[at : at + _WHOLE].decode("utf-8", "ignore")
+            head = body[at:].decode("utf-8", "ignore")
             start = _value_at(head, name)
     if start is None:
         return None

@@ -16,7 +16,6 @@ def learned(promised: float, cached: float, periods: int = 60, others: float = 0
         hits.send(10_000, promised * 10_000)
         grown = 10_000 * (1 + others)
         hits.observe(grown, cached * grown)
-        hits.fade()
     return hits.value
 
 
@@ -38,7 +37,6 @@ def test_a_few_tokens_do_not_overturn_the_prior() -> None:
     hits = PrefixYield()
     hits.send(100, 50)
     hits.observe(100, 0)
-    hits.fade()
     assert hits.value > 0.6
 
 
@@ -47,7 +45,15 @@ def test_a_changed_cache_is_noticed_within_seconds() -> None:
     for period in range(80):
         hits.send(10_000, 6_000)
         hits.observe(10_000, 6_000 if period < 40 else 600)
-        hits.fade()
+    assert hits.value < 0.3
+
+
+def test_nothing_is_forgotten_while_nothing_comes() -> None:
+    hits = PrefixYield()
+    for period in range(200):
+        if period < 40:
+            hits.send(10_000, 6_000)
+        hits.observe(10_000 if period < 40 else 0, 600 if period < 40 else 0)
     assert hits.value < 0.3
 
 
@@ -59,5 +65,4 @@ def test_always_between_nothing_and_everything(
     for prompt, cached, sent, promised in periods:
         hits.send(sent, promised)
         hits.observe(prompt, cached)
-        hits.fade()
         assert 0.0 <= hits.value <= 1.0
