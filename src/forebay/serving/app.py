@@ -62,6 +62,7 @@ def deployment_options(spec: ServiceSpec) -> dict[str, Any]:
         "graceful_shutdown_wait_loop_s": 0.5,
         "request_router_config": RequestRouterConfig(
             request_router_class=ForebayRequestRouter,
+            request_router_kwargs={"routers": spec.server.routers},
             request_routing_stats_period_s=environment.STATS_PERIOD_S,
         ),
         **_replicas(spec),
@@ -106,6 +107,7 @@ def build(spec: ServiceSpec) -> Any:
     ingress = serve.deployment(
         serve.ingress()(ForebayIngress),
         name=INGRESS_DEPLOYMENT,
+        num_replicas=spec.server.routers,
         max_ongoing_requests=_UNBOUNDED,
         ray_actor_options={
             "num_cpus": 0,

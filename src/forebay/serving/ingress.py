@@ -6,26 +6,33 @@ A plain ASGI app, since this runs once for every request, the refused ones too.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, Protocol
 
 from starlette.middleware import Middleware
 
-from forebay.serving.asgi import App, Receive, Scope, Send, read_body, send_response
+from forebay.policies.routing import Prompt
+from forebay.serving.asgi import App, Receive, Scope, Send, header, read_body, send_response
+from forebay.serving.environment import SESSION_HEADER
+from forebay.serving.prompt_head import read_prompt
 
 _ROUTE = "/internal/route"
 _DRAIN_CALL_S = 5.0
+_HEARING_S, _HEARING_TRIES = 0.1, 15  # together three publications
 # vLLM's handlers watch for clients that leave, and abort in the engine; Serve watching as well
 # costs two more tasks a request.
 _REQUEST_HEADERS = {"x-request-disconnect-disabled": "?1"}
+_SESSION = SESSION_HEADER.encode()
+_TRUNCATED = b"x-body-truncated"
 _BODY_LIMIT = 64 * 1024 * 1024  # HAProxy has cut the body already
 
 
 class Picker(Protocol):
     """The request router, as far as the ingress needs it."""
 
-    def pick(self, prompt_bytes: int) -> Any | None:
-        """The replica for a prompt of about this many bytes; None while there is none."""
+    def pick(self, prompt: Prompt) -> Any | None:
+        """The replica for a prompt; None while there is none."""
 
     def fleet(self) -> list[dict[str, Any]]:
         """What each replica published last."""
@@ -51,12 +58,23 @@ class IngressApp:
             await send_response(send, 404, b'{"detail": "not found"}')
             return
         body = await read_body(receive, _BODY_LIMIT)
-        status, answer = _route(len(body))
+        prompt = read_prompt(body, _full_size(scope), header(scope, _SESSION))
+        status, answer = _route(prompt)
         await send_response(send, status, answer)
 
 
-def _route(prompt_bytes: int) -> tuple[int, bytes]:
-    replica = _attached[0].pick(prompt_bytes) if _attached else None
+def _full_size(scope: Scope) -> int | None:
+    """The length of a body that HAProxy's buffer cut; None for one that is whole.
+
+    HAProxy's Lua writes "forwarded/whole", if the client sent a Content-Length. It says nothing of
+    an upload of unknown length, whose cut shows in the JSON.
+    """
+    sizes = (header(scope, _TRUNCATED) or b"").partition(b"/")
+    return int(sizes[2]) if sizes[2].isdigit() else None
+
+
+def _route(prompt: Prompt) -> tuple[int, bytes]:
+    replica = _attached[0].pick(prompt) if _attached else None
     if replica is None or replica.backend_http_endpoint is None:
         return 503, b'{"detail": "no replica is ready"}'
     host, port = replica.backend_http_endpoint
@@ -114,8 +132,16 @@ class ForebayIngress:
         return IngressApp()
 
     async def fleet(self) -> list[dict[str, Any]]:
-        """What each replica published last, for the live line."""
-        return _attached[0].fleet() if _attached else []
+        """What each replica published last, for the live line and for draining.
+
+        Every ingress process hears of all replicas. One that has just started has not yet, and
+        must not be taken for an empty fleet.
+        """
+        for _ in range(_HEARING_TRIES):
+            if _attached and (fleet := _attached[0].fleet()):
+                return fleet
+            await asyncio.sleep(_HEARING_S)
+        return []
 
     async def drain(self) -> None:
         """Tell every replica to refuse what is new and finish what is running."""

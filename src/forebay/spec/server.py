@@ -54,6 +54,14 @@ class ServerSpec(Strict):
         description="Port where Prometheus finds the metrics. Default 8081: beside the API, and "
         "free of Ray's own 8265 and 8080.",
     )
+    routers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that choose a replica for each request. Default 1: a choice takes "
+        "a fraction of a millisecond, and each process 100 MB of memory or more; write 2 where "
+        "cores are spare, so that requests are routed while one of them restarts.",
+    )
     max_body: Bytes = Field(
         default=4 * MIB,
         gt=0,

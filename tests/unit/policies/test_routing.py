@@ -3,92 +3,278 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.policies.routing import ReplicaStats, RoutingPolicy
+from forebay.policies.prefix_index import SMALL_CHUNK
+from forebay.policies.replica_view import ReplicaStats
+from forebay.policies.routing import Prompt, RoutingPolicy
 
-IDLE = ReplicaStats(sequence=1, wait_s=0.0, prefill_rate=10_000)
+RATE = 10_000
+PERIOD_S = 0.5
+IDLE = ReplicaStats(sequence=1, wait_s=0.0, prefill_rate=RATE)
+
+
+def policy(routers: int = 1) -> RoutingPolicy:
+    return RoutingPolicy(PERIOD_S, Random(0).random, routers)
 
 
 def published(**waits: float) -> RoutingPolicy:
-    policy = RoutingPolicy(period_s=0.5)
+    """Waits as publications tell them that were made a period before time 0."""
+    made = policy()
     for name, wait in waits.items():
-        policy.publish(name, ReplicaStats(1, wait, 10_000), now=0.0)
-    return policy
+        made.publish(name, stats(wait + PERIOD_S if wait else 0.0), now=0.0)
+    return made
+
+
+def stats(wait_s: float, sequence: int = 1, rate: float = RATE, **more: float) -> ReplicaStats:
+    return ReplicaStats(sequence, wait_s, rate, **more)  # type: ignore[arg-type]
+
+
+def idle(made: RoutingPolicy, names: str, now: float) -> None:
+    """All these replicas publish that nothing waits, under numbers that rise with time."""
+    for name in names:
+        made.publish(name, stats(0.0, sequence=round(now * 10) + 1), now)
+
+
+def tokens(count: int) -> Prompt:
+    return Prompt(size=count * 4)
+
+
+def text(*chunks: int, extra: int = 0) -> Prompt:
+    """A prompt of these chunks and `extra` bytes that are nobody else's."""
+    return Prompt(size=len(chunks) * SMALL_CHUNK + extra, chunks=chunks)
+
+
+LONG = text(*range(1, 41))  # 20 KiB: 5,120 tokens, half a second of prefill
 
 
 def test_takes_the_shortest_wait() -> None:
-    assert published(a=0.4, b=0.1, c=0.3).choose(["a", "b", "c"], 100, now=0.0) == "b"
+    assert published(a=0.4, b=0.1, c=0.3).choose(["a", "b", "c"], tokens(100), now=0.0) == "b"
 
 
 def test_a_long_prompt_goes_where_it_is_computed_fastest() -> None:
-    policy = RoutingPolicy(period_s=0.5)
-    policy.publish("near", ReplicaStats(1, 0.0, prefill_rate=1_000), now=0.0)
-    policy.publish("fast", ReplicaStats(1, 0.2, prefill_rate=100_000), now=0.0)
-    assert policy.choose(["near", "fast"], 10, now=0.0) == "near"
-    assert policy.choose(["near", "fast"], 10_000, now=0.0) == "fast"
+    for size, best in ((10, "near"), (10_000, "fast")):
+        made = policy()
+        made.publish("near", stats(0.0, rate=1_000), now=0.0)
+        made.publish("fast", stats(0.2 + PERIOD_S, rate=100_000), now=0.0)
+        assert made.choose(["near", "fast"], tokens(size), now=0.0) == best
 
 
 def test_a_burst_between_publications_spreads() -> None:
-    policy = published(a=0.0, b=0.0, c=0.0, d=0.0)
-    picks = Counter(policy.choose(["a", "b", "c", "d"], 500, now=0.01) for _ in range(100))
-    assert set(picks.values()) == {25}
+    made = published(a=0.0, b=0.0, c=0.0, d=0.0)
+    picks = Counter(made.choose(["a", "b", "c", "d"], tokens(500), now=0.01) for _ in range(100))
+    assert max(picks.values()) - min(picks.values()) <= 4  # equals are drawn
+
+
+def test_a_burst_of_cached_prompts_spreads_too() -> None:
+    made = published(a=0.0, b=0.0, c=0.0, d=0.0)
+    made.choose(["a"], LONG, now=0.0)
+    idle(made, "abcd", now=2.0)
+    picks = Counter(made.choose(["a", "b", "c", "d"], LONG, now=2.0) for _ in range(400))
+    assert len(picks) == 4
+    assert max(picks.values()) <= 1.3 * 100
 
 
 def test_a_publication_replaces_the_sends_that_it_has_seen() -> None:
-    policy = published(a=0.0, b=0.05)
+    made = published(a=0.0, b=0.05)
     for _ in range(20):
-        policy.choose(["a"], 1_000, now=0.0)
-    assert policy.choose(["a", "b"], 100, now=0.1) == "b"
-    policy.publish("a", ReplicaStats(2, 0.0, 10_000), now=1.0)
-    policy.publish("b", ReplicaStats(2, 0.05, 10_000), now=1.0)
-    assert policy.choose(["a", "b"], 100, now=1.0) == "a"
+        made.choose(["a"], tokens(1_000), now=0.0)
+    assert made.choose(["a", "b"], tokens(100), now=0.1) == "b"
+    made.publish("a", stats(0.0, 2), now=1.0)
+    made.publish("b", stats(0.05 + PERIOD_S, 2), now=1.0)
+    assert made.choose(["a", "b"], tokens(100), now=1.0) == "a"
+
+
+def test_sends_made_since_a_publication_are_queued_behind_it() -> None:
+    made = published(a=0.0, b=0.0)
+    made.choose(["a"], tokens(8_000), now=0.9)
+    made.publish("a", stats(0.0, 2), now=1.0)  # made before that send
+    made.publish("b", stats(0.0, 2), now=1.0)
+    assert made.predicted_s("a", tokens(10), now=1.0) > 0.6
+    assert made.choose(["a", "b"], tokens(10), now=1.0) == "b"
+
+
+def test_work_is_done_while_no_publication_comes() -> None:
+    made = published(a=1.0, b=0.5)
+    made.choose(["b"], tokens(3_000), now=0.0)
+    assert made.predicted_s("b", tokens(1), now=0.4) == pytest.approx(0.4, abs=0.02)
+    assert made.predicted_s("a", tokens(1), now=0.4) == pytest.approx(0.6, abs=0.02)
+
+
+def test_the_part_of_a_wait_that_is_no_queue_does_not_pass_by_itself() -> None:
+    made = policy()
+    made.publish("slow", stats(0.3, overhead_s=0.3), now=0.0)
+    made.publish("queue", stats(0.3), now=0.0)
+    assert made.predicted_s("slow", tokens(1), now=0.4) > 0.3
+    assert made.choose(["slow", "queue"], tokens(1), now=0.4) == "queue"
 
 
 def test_the_same_publication_twice_changes_nothing() -> None:
-    policy = published(a=0.0)
-    policy.choose(["a"], 1_000, now=0.0)
-    before = policy.predicted_s("a", 0, now=0.9)
-    policy.publish("a", IDLE, now=0.9)
-    assert policy.predicted_s("a", 0, now=0.9) == before
+    made = published(a=0.0)
+    made.choose(["a"], tokens(9_000), now=0.0)
+    before = made.predicted_s("a", tokens(0), now=0.6)
+    made.publish("a", IDLE, now=0.6)
+    assert made.predicted_s("a", tokens(0), now=0.6) == before > 0.2
 
 
-def test_stale_stats_are_discounted_and_never_a_reason_to_stop() -> None:
-    policy = published(a=0.0)
-    policy.publish("b", ReplicaStats(1, 0.5, 10_000), now=60.0)
-    assert policy.choose(["a", "b"], 100, now=60.0) == "b"
-    assert policy.choose(["a"], 100, now=3_600.0) == "a"
+def test_overdue_stats_are_discounted() -> None:
+    made = published(a=0.0)
+    made.publish("b", stats(0.5 + PERIOD_S), now=3.0)
+    assert made.choose(["a", "b"], tokens(100), now=3.0) == "b"
+
+
+def test_a_replica_not_heard_of_for_long_gets_nothing_unless_there_is_nobody_else() -> None:
+    made = published(a=0.0)
+    made.publish("b", stats(60.0), now=60.0)
+    assert made.choose(["a", "b"], tokens(100), now=60.0) == "b"
+    assert made.choose(["a"], tokens(100), now=3_600.0) == "a"
 
 
 def test_a_draining_replica_gets_nothing_new_while_another_is_open() -> None:
-    policy = published(a=9.0)
-    policy.publish("b", ReplicaStats(1, 0.0, 10_000, draining=True), now=0.0)
-    assert policy.choose(["a", "b"], 100, now=0.0) == "a"
-    assert policy.choose(["b"], 100, now=0.0) == "b"
+    made = published(a=9.0)
+    made.choose(["b"], LONG, now=0.0)
+    made.publish("b", ReplicaStats(1, 0.0, RATE, draining=True), now=0.0)
+    assert made.choose(["a", "b"], LONG, now=0.0) == "a"
+    assert made.choose(["b"], LONG, now=0.0) == "b"
+
+
+def test_a_replica_that_has_just_started_is_not_run_down() -> None:
+    made = published(a=0.1, b=0.1, c=0.1)
+    picks = Counter(made.choose(["a", "b", "c", "new"], tokens(500), now=0.0) for _ in range(80))
+    assert 20 <= picks["new"] <= 24
 
 
 def test_no_candidates_is_an_error() -> None:
     with pytest.raises(ValueError, match="no replica"):
-        published().choose([], 1, now=0.0)
+        policy().choose([], tokens(1), now=0.0)
 
 
-@given(st.lists(st.tuples(st.floats(0, 5), st.integers(1, 5_000)), min_size=1, max_size=60))
-def test_always_picks_a_candidate_with_the_least_prediction(
-    sends: list[tuple[float, int]],
+def test_a_prompt_returns_to_where_its_prefix_is() -> None:
+    made = published(a=0.0, b=0.0, c=0.0)
+    made.choose(["b"], LONG, now=0.0)
+    for now in (1.0, 2.0, 3.0, 4.0):
+        idle(made, "abc", now)
+        assert made.choose(["a", "b", "c"], LONG, now) == "b"
+
+
+def test_a_loaded_replica_loses_prompts_whose_prefix_it_has_and_the_other_learns_them() -> None:
+    made = published(a=0.0, b=0.0)
+    made.choose(["a"], LONG, now=0.0)
+    made.publish("a", stats(3.0, 2), now=1.0)
+    made.publish("b", stats(0.0, 2), now=1.0)
+    assert made.choose(["a", "b"], LONG, now=1.0) == "b"
+    made.publish("a", stats(0.0, 3), now=5.0)
+    made.publish("b", stats(0.0, 3), now=5.0)
+    cold = made.predicted_s("b", tokens(5_120), now=5.0)
+    assert made.predicted_s("b", LONG, now=5.0) < cold / 2
+    assert made.predicted_s("a", LONG, now=5.0) < cold / 2
+
+
+def test_a_cached_prefix_counts_less_where_promises_were_not_kept() -> None:
+    made = published(kept=0.0, broken=0.0)
+    prompt_tokens = cached_tokens = 0.0
+    for period in range(1, 41):
+        for name in ("kept", "broken"):
+            made.choose([name], LONG, now=period * PERIOD_S - 0.1)
+        prompt_tokens += 5_120
+        cached_tokens += 5_120
+        seen = {"kept": cached_tokens, "broken": 0.0}
+        for name, cached in seen.items():
+            made.publish(
+                name,
+                stats(0.0, period + 1, prompt_tokens=prompt_tokens, cached_tokens=cached),
+                now=period * PERIOD_S,
+            )
+    kept, broken = (made.predicted_s(n, LONG, now=30.0) for n in ("kept", "broken"))
+    assert broken - kept > 0.4
+
+
+def test_a_replica_that_restarted_under_its_name_has_nothing_cached() -> None:
+    made = published(a=0.0)
+    made.publish("a", stats(0.0, 7), now=0.0)
+    made.choose(["a"], LONG, now=0.0)
+    made.publish("a", stats(0.0, 8), now=1.0)
+    assert made.predicted_s("a", LONG, now=1.0) < 0.2
+    made.publish("a", stats(0.0, 1), now=2.0)
+    assert made.predicted_s("a", LONG, now=2.0) > 0.5
+
+
+def test_what_a_replica_s_kv_cache_cannot_hold_is_not_promised() -> None:
+    made = published(a=0.0)
+    made.choose(["a"], LONG, now=0.0)
+    made.publish("a", stats(0.0, 2, kv_tokens=5_120), now=1.0)
+    assert made.predicted_s("a", LONG, now=1.0) < 0.2
+    made.publish("a", stats(0.0, 3, kv_tokens=512), now=2.0)
+    assert made.predicted_s("a", LONG, now=2.0) > 0.45
+
+
+def test_a_session_s_hint_counts_where_the_text_was_cut_and_agrees() -> None:
+    cut = Prompt(80_000, (1, 2, 3), session=77)
+    for prompt, best in ((cut, "a"), (Prompt(80_000, (1, 2, 3)), "b")):
+        made = published(a=0.0, b=0.0)
+        made.choose(["a"], cut, now=0.0)
+        made.choose(["b"], text(1, 2, 3), now=0.0)
+        made.publish("a", stats(0.3 + PERIOD_S, 2), now=4.0)
+        made.publish("b", stats(0.0, 2), now=4.0)
+        assert made.choose(["a", "b"], prompt, now=4.0) == best
+
+
+def test_a_session_s_hint_is_not_believed_against_the_text() -> None:
+    made = published(a=0.0, b=0.0)
+    made.choose(["a"], Prompt(80_000, (1, 2, 3), session=77), now=0.0)
+    made.publish("a", stats(0.3 + PERIOD_S, 2), now=9.0)
+    made.publish("b", stats(0.0, 2), now=9.0)
+    assert made.choose(["a", "b"], Prompt(80_000, (1, 8, 9), session=77), now=9.0) == "b"
+
+
+def test_turns_of_a_conversation_meet_again_through_any_router() -> None:
+    names = [f"r{n}" for n in range(8)]
+    for home in range(1, 20):
+        picks = set()
+        for seed in range(4):
+            made = RoutingPolicy(PERIOD_S, Random(seed).random, routers=4)
+            order = Random(seed).sample(names, len(names))
+            for name in order:
+                made.publish(name, IDLE, now=0.0)
+            picks.add(made.choose(order, Prompt(4_000, home=home), now=0.0))
+        assert len(picks) == 1
+
+
+def test_conversations_have_their_homes_all_over_the_fleet() -> None:
+    names = [f"r{n}" for n in range(8)]
+    picks = Counter(
+        published(**dict.fromkeys(names, 0.0)).choose(names, Prompt(400, home=home), now=0.0)
+        for home in range(1, 401)
+    )
+    assert max(picks.values()) < 2 * 50
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 5), st.integers(1, 5_000)), min_size=1, max_size=40),
+    st.integers(1, 4),
+)
+@settings(max_examples=50, deadline=None)
+def test_one_router_picks_what_is_about_the_fastest_and_stays_sound(
+    sends: list[tuple[float, int]], prefix: int
 ) -> None:
-    policy = published(a=0.2, b=0.0, c=0.1)
+    made = published(a=0.2, b=0.0, c=0.1)
     now = 0.0
-    for gap, tokens in sends:
+    for gap, count in sends:
         now += gap
-        best = min(policy.predicted_s(n, tokens, now) for n in "abc")
-        before = {n: policy.predicted_s(n, tokens, now) for n in "abc"}
-        assert before[policy.choose(["a", "b", "c"], tokens, now)] == best
+        prompt = text(*range(1, count % 9), *(prefix * 100 + n for n in range(count % 7)))
+        before = {name: made.predicted_s(name, prompt, now) for name in "abc"}
+        least = min(before.values())
+        assert before[made.choose(["a", "b", "c"], prompt, now)] <= max(least + 0.021, least * 1.11)
+        made.check_integrity()
 
 
 def test_replicas_that_are_gone_are_forgotten() -> None:
-    policy = published(a=1.0, b=1.0)
-    policy.retain(["b"])
-    assert "a" not in repr(policy)
+    made = published(a=1.0, b=1.0)
+    made.choose(["a"], LONG, now=0.0)
+    made.retain(["b"])
+    assert repr(made) == "<RoutingPolicy waits {'b': 1.5}, <PrefixIndex 0 chunks, bytes {}>>"
+    made.check_integrity()

@@ -1,0 +1,60 @@
+"""From what Serve tells a router of its replicas to the policy's values, and back to a replica."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from forebay.observability import catalogue
+from forebay.policies.replica_view import ReplicaStats
+from forebay.policies.routing import Prompt, RoutingPolicy
+
+
+class ReplicaPicker:
+    """Feeds a routing policy and asks it, for one router process.
+
+    Serve gives a replica's stats as a new dictionary when there are new ones, so that between
+    publications, and that is for nearly every request, nothing is read twice.
+    """
+
+    def __init__(self, policy: RoutingPolicy, clock: Callable[[], float]) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._names: set[str] = set()
+        self._published: dict[str, Any] = {}
+
+    def pick(self, replicas: Iterable[Any], prompt: Prompt) -> Any | None:
+        """The replica for a prompt; None while there is none."""
+        now = self._clock()
+        by_name = {replica.replica_id.unique_id: replica for replica in replicas}
+        if not by_name:
+            return None
+        if by_name.keys() != self._names:
+            self._retain(set(by_name))
+        for name, replica in by_name.items():
+            published = replica.routing_stats
+            if published and published is not self._published.get(name):
+                self._published[name] = published
+                self._policy.publish(name, read_stats(published), now)
+        return by_name[self._policy.choose(list(by_name), prompt, now)]
+
+    def _retain(self, names: set[str]) -> None:
+        self._names = names
+        self._policy.retain(names)
+        self._published = {n: p for n, p in self._published.items() if n in names}
+
+
+def read_stats(published: dict[str, Any]) -> ReplicaStats:
+    """What a replica's `record_routing_stats` returned, as far as routing needs it."""
+    return ReplicaStats(
+        sequence=published["sequence"],
+        wait_s=published["wait_s"],
+        prefill_rate=published["prefill_rate"],
+        overhead_s=published["overhead_s"],
+        draining=published["draining"],
+        bytes_per_token=published["bytes_per_token"],
+        kv_tokens=published.get("kv_tokens", 0),
+        arrivals=published[catalogue.OFFERED.name],
+        prompt_tokens=published[catalogue.PROMPT_TOKENS.name],
+        cached_tokens=published[catalogue.CACHED_TOKENS.name],
+    )
