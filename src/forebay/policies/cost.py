@@ -25,6 +25,7 @@ class RequestShape:
         samples: answers asked for per prompt (`n`, or `best_of` or beam width when larger).
         max_tokens: the client's limit on each answer, in tokens; None when it set none.
         generates: False for work that produces no tokens (embeddings, scores).
+        cached_tokens: tokens of the prompts that the router expects in the prefix cache.
     """
 
     prompt_bytes: int
@@ -33,6 +34,7 @@ class RequestShape:
     samples: int = 1
     max_tokens: int | None = None
     generates: bool = True
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +46,29 @@ class Cost:
         prefill_tokens: prompt tokens to be computed, over all sequences.
         output_tokens: tokens expected to be generated, over all sequences.
         output_cap: most tokens one sequence may generate.
+        cached_tokens: prompt tokens expected in the prefix cache, over all sequences.
     """
 
     sequences: int
     prefill_tokens: int
     output_tokens: int
     output_cap: int
+    cached_tokens: int = 0
 
     @property
     def tokens(self) -> int:
         """Prompt and expected answer together: what a tenant is charged."""
-        return self.prefill_tokens + self.output_tokens
+        return self.prefill_tokens + self.cached_tokens + self.output_tokens
 
     @property
     def kv_tokens(self) -> int:
         """KV footprint when every sequence has ended as expected, in tokens."""
-        return self.prefill_tokens + self.output_tokens
+        return self.tokens
+
+    @property
+    def cached_per_sequence(self) -> int:
+        """Prompt tokens of one sequence that are expected in the prefix cache."""
+        return self.cached_tokens // self.sequences
 
     @property
     def prefill_per_sequence(self) -> int:
@@ -92,7 +101,9 @@ class CostModel:
         if not shape.generates:
             cap = 0
         expected = self.outputs.expected_total(0, cap) if cap else 0.0
-        return Cost(sequences, prefill, round(expected * sequences), cap)
+        # The last token of a prompt is always computed.
+        cached = min(shape.cached_tokens * shape.samples, prefill - sequences)
+        return Cost(sequences, prefill - cached, round(expected * sequences), cap, cached)
 
     def observe_prompt(self, prompt_bytes: int, tokens: int) -> None:
         """Learn the ratio from `prompt_bytes` of text that became `tokens`."""

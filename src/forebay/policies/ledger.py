@@ -133,9 +133,10 @@ class Ledger:
 
     def open(self, ticket: Ticket, expected_output: float) -> None:
         """Enter a ticket with the sequences that its cost names."""
-        prompt = ticket.cost.prefill_per_sequence
+        prefill = ticket.cost.prefill_per_sequence
+        prompt = prefill + ticket.cost.cached_per_sequence
         for _ in range(ticket.cost.sequences):
-            sequence = Sequence(ticket, prompt, prompt, ticket.cost.output_cap, expected_output)
+            sequence = Sequence(ticket, prompt, prefill, ticket.cost.output_cap, expected_output)
             ticket.sequences.append(sequence)
             self._enqueue(sequence)
         self.tickets[ticket] = None
@@ -144,7 +145,8 @@ class Ledger:
     def bind(self, sequence: Sequence, prompt: int, cap: int, expected: float) -> None:
         """Correct a queued sequence by what the engine received, in tokens."""
         self._dequeue(sequence)
-        sequence.bound, sequence.prompt, sequence.prefill = True, prompt, prompt
+        cached = sequence.ticket.cost.cached_per_sequence
+        sequence.bound, sequence.prompt, sequence.prefill = True, prompt, max(prompt - cached, 1)
         sequence.cap, sequence.expected = cap, expected
         self._enqueue(sequence)
 

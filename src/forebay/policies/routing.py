@@ -60,6 +60,14 @@ class Prompt:
     session: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a prompt goes, and how many of its tokens are expected to be cached there."""
+
+    replica: str
+    cached_tokens: int
+
+
 class RoutingPolicy:
     """Least predicted seconds to first token, over what each replica probably has cached."""
 
@@ -123,6 +131,10 @@ class RoutingPolicy:
         return uncached / (told or self._typical_rate) + _REQUEST_S
 
     def choose(self, candidates: list[str], prompt: Prompt, now: float) -> str:
+        """The replica that `place` picks."""
+        return self.place(candidates, prompt, now).replica
+
+    def place(self, candidates: list[str], prompt: Prompt, now: float) -> Placement:
         """Pick a replica and remember the send.
 
         Replicas that drain, or have not been heard of for long, are passed over unless all are.
@@ -143,7 +155,9 @@ class RoutingPolicy:
         chosen = self._among(self._least(predicted, now), prompt, home)
         belongs = chosen == home or _has_most(chosen, cached)
         self._remember(chosen, prompt, cached.get(chosen, 0), belongs, now)
-        return chosen
+        view = views[chosen]
+        hits = min(cached.get(chosen, 0), prompt.size) * view.hits.value
+        return Placement(chosen, int(hits / view.bytes_per_token))
 
     def _is_open(self, view: ReplicaView, now: float) -> bool:
         if view.stats is None:

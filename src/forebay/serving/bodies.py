@@ -8,7 +8,7 @@ prompt length) is left to vLLM, which answers 400 before its engine sees anythin
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from forebay.policies.admission import BATCH, INTERACTIVE
@@ -19,6 +19,8 @@ _BYTES_PER_MESSAGE = 16  # role and separators that a chat template adds, about 
 _BYTES_PER_IMAGE = 4096  # an image is about a thousand tokens in current models
 _COMPLETIONS_DEFAULT_TOKENS = 16  # OpenAI's (and vLLM's) default for /v1/completions
 CLASS_HEADER = b"x-forebay-class"
+# From the router: of the namespace that HAProxy strips from clients' requests.
+CACHED_HEADER = b"x-serve-router-cached-tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,20 @@ class ParsedRequest:
 
 
 def parse_request(
-    path: str, body: bytes, limits: InputLimits, class_header: bytes | None
+    path: str,
+    body: bytes,
+    limits: InputLimits,
+    class_header: bytes | None,
+    cached_header: bytes | None = None,
 ) -> ParsedRequest:
     """Read a costed request.
+
+    Args:
+        path: the API's.
+        body: JSON.
+        limits: what may be asked for.
+        class_header: the client's `CLASS_HEADER`.
+        cached_header: the router's `CACHED_HEADER`.
 
     Raises:
         RequestRefusedError: 400 with the field that is wrong.
@@ -62,6 +75,8 @@ def parse_request(
     data = _parse_json(body, limits.max_depth)
     shape = _shape(path, data, limits)
     _check_fits(shape, limits)
+    if cached_header is not None and cached_header.isdigit():
+        shape = replace(shape, cached_tokens=int(cached_header))
     return ParsedRequest(shape, _class_of(data, class_header), data.get("stream") is True)
 
 

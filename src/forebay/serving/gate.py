@@ -31,7 +31,13 @@ from forebay.serving.asgi import (
     replay,
     send_response,
 )
-from forebay.serving.bodies import CLASS_HEADER, InputLimits, ParsedRequest, parse_request
+from forebay.serving.bodies import (
+    CACHED_HEADER,
+    CLASS_HEADER,
+    InputLimits,
+    ParsedRequest,
+    parse_request,
+)
 from forebay.serving.errors import RequestRefusedError, send_error, shaped
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
 from forebay.serving.routes import COSTED, Access, access
@@ -136,7 +142,13 @@ class Gate:
 
     async def _costed(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         arrived = self._clock()
-        request = parse_request(scope["path"], body, self._limits, header(scope, CLASS_HEADER))
+        request = parse_request(
+            scope["path"],
+            body,
+            self._limits,
+            header(scope, CLASS_HEADER),
+            header(scope, CACHED_HEADER),
+        )
         self._telemetry.count(catalogue.OFFERED, request.class_name)
         if _is_retry(scope):
             self._telemetry.count(catalogue.RETRIED, request.class_name)

@@ -14,7 +14,9 @@ from starlette.middleware import Middleware
 
 from forebay.policies.routing import Prompt
 from forebay.serving.asgi import App, Receive, Scope, Send, header, read_body, send_response
+from forebay.serving.bodies import CACHED_HEADER
 from forebay.serving.environment import SESSION_HEADER
+from forebay.serving.picking import Picked
 from forebay.serving.prompt_head import read_prompt
 
 _ROUTE = "/internal/route"
@@ -23,6 +25,7 @@ _HEARING_S, _HEARING_TRIES = 0.1, 15  # together three publications
 # vLLM's handlers watch for clients that leave, and abort in the engine; Serve watching as well
 # costs two more tasks a request.
 _REQUEST_HEADERS = {"x-request-disconnect-disabled": "?1"}
+_CACHED = CACHED_HEADER.decode()
 _SESSION = SESSION_HEADER.encode()
 _TRUNCATED = b"x-body-truncated"
 _BODY_LIMIT = 64 * 1024 * 1024  # HAProxy has cut the body already
@@ -31,8 +34,8 @@ _BODY_LIMIT = 64 * 1024 * 1024  # HAProxy has cut the body already
 class Picker(Protocol):
     """The request router, as far as the ingress needs it."""
 
-    def pick(self, prompt: Prompt) -> Any | None:
-        """The replica for a prompt; None while there is none."""
+    def pick(self, prompt: Prompt) -> Picked:
+        """The replica for a prompt."""
 
     def fleet(self) -> list[dict[str, Any]]:
         """What each replica published last."""
@@ -74,7 +77,7 @@ def _full_size(scope: Scope) -> int | None:
 
 
 def _route(prompt: Prompt) -> tuple[int, bytes]:
-    replica = _attached[0].pick(prompt) if _attached else None
+    replica, cached_tokens = _attached[0].pick(prompt) if _attached else (None, 0)
     if replica is None or replica.backend_http_endpoint is None:
         return 503, b'{"detail": "no replica is ready"}'
     host, port = replica.backend_http_endpoint
@@ -82,7 +85,7 @@ def _route(prompt: Prompt) -> tuple[int, bytes]:
         "host": host,
         "port": port,
         "replica_id": replica.replica_id.to_full_id_str(),
-        "request_headers": _REQUEST_HEADERS,
+        "request_headers": {**_REQUEST_HEADERS, _CACHED: str(cached_tokens)},
     }
     return 200, json.dumps(answer).encode()
 

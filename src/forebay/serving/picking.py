@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from forebay.observability import catalogue
 from forebay.policies.replica_view import ReplicaStats
 from forebay.policies.routing import Prompt, RoutingPolicy
+
+
+class Picked(NamedTuple):
+    """A replica as Serve knows it, None while there is none; tokens expected to be cached there."""
+
+    replica: Any | None
+    cached_tokens: int
 
 
 class ReplicaPicker:
@@ -23,12 +30,12 @@ class ReplicaPicker:
         self._names: set[str] = set()
         self._published: dict[str, Any] = {}
 
-    def pick(self, replicas: Iterable[Any], prompt: Prompt) -> Any | None:
-        """The replica for a prompt; None while there is none."""
+    def pick(self, replicas: Iterable[Any], prompt: Prompt) -> Picked:
+        """The replica for a prompt, and the prompt tokens expected to be cached there."""
         now = self._clock()
         by_name = {replica.replica_id.unique_id: replica for replica in replicas}
         if not by_name:
-            return None
+            return Picked(None, 0)
         if by_name.keys() != self._names:
             self._retain(set(by_name))
         for name, replica in by_name.items():
@@ -36,7 +43,8 @@ class ReplicaPicker:
             if published and published is not self._published.get(name):
                 self._published[name] = published
                 self._policy.publish(name, read_stats(published), now)
-        return by_name[self._policy.choose(list(by_name), prompt, now)]
+        placement = self._policy.place(list(by_name), prompt, now)
+        return Picked(by_name[placement.replica], placement.cached_tokens)
 
     def _retain(self, names: set[str]) -> None:
         self._names = names

@@ -144,6 +144,7 @@ class Replica:
             "overhead_s": self.admission.overhead.at(now),
             "seconds_per_token": self.admission.seconds_per_token,
             "draining": self.admission.draining,
+            "kv_tokens": self.admission.config.kv_tokens,
             "bytes_per_token": self.admission.costs.bytes_per_token,
             **{metric.name: value for metric, value in self._gauges().items()},
             **{

@@ -17,7 +17,7 @@ from ray.serve.request_router import FIFOMixin, RequestRouter
 
 from forebay.policies.routing import Prompt, RoutingPolicy
 from forebay.serving.environment import STATS_PERIOD_S
-from forebay.serving.picking import ReplicaPicker
+from forebay.serving.picking import Picked, ReplicaPicker
 
 _UNKNOWN = Prompt(size=0)
 
@@ -34,15 +34,15 @@ class ForebayRequestRouter(FIFOMixin, RequestRouter):
         self._picker = ReplicaPicker(policy, time.monotonic)
         ingress.attach(self)
 
-    def pick(self, prompt: Prompt) -> Any | None:
-        """The replica for a prompt; None while there is none."""
+    def pick(self, prompt: Prompt) -> Picked:
+        """The replica for a prompt."""
         return self._picker.pick(self.curr_replicas.values(), prompt)
 
     async def choose_replicas(
         self, candidate_replicas: list[Any], pending_request: Any = None
     ) -> list[list[Any]]:
         """Serve's own path to the same decision, for callers with a deployment handle."""
-        replica = self._picker.pick(candidate_replicas, _UNKNOWN)
+        replica = self._picker.pick(candidate_replicas, _UNKNOWN).replica
         return [[replica]] if replica is not None else []
 
     def fleet(self) -> list[dict[str, Any]]:

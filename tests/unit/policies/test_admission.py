@@ -18,7 +18,7 @@ from forebay.policies.admission import (
     Shed,
     StepOutput,
 )
-from forebay.policies.cost import Cost, CostModel
+from forebay.policies.cost import Cost, CostModel, RequestShape
 from forebay.policies.ledger import Ticket
 
 CONFIG = AdmissionConfig(
@@ -248,6 +248,19 @@ def test_late_first_tokens_raise_later_predictions_and_are_forgotten() -> None:
     learned = policy.overhead.at(0.5)
     assert learned == pytest.approx(0.3)  # as far as the correction may go
     assert policy.overhead.at(60.5) < learned / 4
+
+
+def test_what_is_cached_is_no_work_but_is_held_and_charged() -> None:
+    policy = controller()
+    shape = RequestShape(prompt_bytes=0, prompt_ids=1_000, max_tokens=10, cached_tokens=960)
+    cost = policy.costs.price(shape)
+    assert (cost.prefill_tokens, cost.tokens - cost.output_tokens) == (40, 1_000)
+    ticket = admit(policy, cost)
+    policy.bind(ticket, prompt_tokens=1_000, output_cap=10)
+    assert policy.ledger.queued_prefill == 40
+    assert policy.ledger.kv_tokens >= 1_000
+    everything = replace(shape, cached_tokens=5_000)
+    assert policy.costs.price(everything).prefill_tokens == 1  # the last token is always computed
 
 
 def test_repr_tells_the_state() -> None:

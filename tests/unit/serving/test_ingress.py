@@ -12,6 +12,7 @@ from router_fakes import FakeReplica
 from forebay.policies.routing import Prompt
 from forebay.serving import ingress
 from forebay.serving.ingress import ForebayIngress, IngressApp, Shortcut
+from forebay.serving.picking import Picked
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "hello " * 200}]}).encode()
 
@@ -24,9 +25,9 @@ class FakePicker:
         self.asked: list[Prompt] = []
         self.not_heard_for = 0
 
-    def pick(self, prompt: Prompt) -> Any | None:
+    def pick(self, prompt: Prompt) -> Picked:
         self.asked.append(prompt)
-        return self.replicas[0] if self.replicas else None
+        return Picked(self.replicas[0], 77) if self.replicas else Picked(None, 0)
 
     def fleet(self) -> list[dict[str, Any]]:
         self.not_heard_for -= 1
@@ -63,6 +64,7 @@ async def test_answers_with_the_picked_replica_s_address() -> None:
     assert status == 200
     assert (answer["host"], answer["port"]) == ("10.0.0.1", 9_000)
     assert answer["replica_id"] == "app#chat#r1"
+    assert answer["request_headers"]["x-serve-router-cached-tokens"] == "77"
 
 
 @pytest.mark.parametrize("picker", [None, FakePicker(), FakePicker(FakeReplica("r", {}, None))])

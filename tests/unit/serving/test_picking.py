@@ -23,14 +23,14 @@ class Setting:
         self.picker = ReplicaPicker(self.policy, lambda: self.now)
 
     def pick(self, replicas: list[FakeReplica], prompt: Prompt = LONG) -> str:
-        picked = self.picker.pick(replicas, prompt)
+        picked = self.picker.pick(replicas, prompt).replica
         assert picked in replicas
         assert isinstance(picked, FakeReplica)
         return picked.name
 
 
 def test_no_replica_is_no_answer() -> None:
-    assert Setting().picker.pick([], LONG) is None
+    assert Setting().picker.pick([], LONG) == (None, 0)
 
 
 def test_what_replicas_publish_decides() -> None:
@@ -61,6 +61,14 @@ def test_a_prompt_returns_to_its_prefix_until_that_replica_is_gone() -> None:
     rest = [replica for replica in replicas if replica.name != first]
     assert made.pick(rest) != first
     assert first not in repr(made.policy)
+
+
+def test_the_gate_is_told_what_is_expected_to_be_cached() -> None:
+    made = Setting()
+    replicas = [FakeReplica("r1").publish(1)]
+    assert made.picker.pick(replicas, LONG).cached_tokens == 0
+    again = made.picker.pick(replicas, LONG).cached_tokens
+    assert 0 < again < LONG.size
 
 
 def test_all_that_routing_needs_is_read() -> None:
