@@ -1,0 +1,250 @@
+"""A replica's part of the quotas: decides alone within its caps, reports what it uses and wants.
+
+When the owner has not answered for `ALONE_AFTER_S`, a replica is *alone*: it keeps its caps, but
+never more than an even share of the limit (limit / last known number of replicas), and after a
+minute, when what others used beyond theirs has left the window, its cap is that even share. Silence
+is the only sign: to be told of the loss sooner would change nothing, since the caps still hold. A
+replica that never heard an owner has no cap and refuses tenants that have quotas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import floor, inf
+
+from forebay.policies.quotas import (
+    ALONE_AFTER_S,
+    BIN_S,
+    BINS,
+    PERIOD_S,
+    WINDOW_S,
+    Demand,
+    Key,
+    LeaseGrant,
+    LeaseRequest,
+    Quota,
+    Refused,
+    Resource,
+    even_share,
+    limits_of,
+)
+
+_LEAST_GAP_S = PERIOD_S / 20  # between two reports, however much is refused
+# Others may have used more than an even share until they too noticed that the owner is lost.
+_EVEN_AFTER_S = WINDOW_S + 1.0 + 2 * ALONE_AFTER_S
+_MOVE_S = 2 * PERIOD_S  # for a cap to come from another replica
+
+
+class _Window:
+    """Tokens of the last minute, by the second; each second stays until all of it is past."""
+
+    def __init__(self) -> None:
+        self.use = 0
+        self._seconds: dict[int, int] = {}
+
+    def add(self, tokens: int, at: float) -> None:
+        second = floor(at)
+        self._seconds[second] = self._seconds.get(second, 0) + tokens
+        self.use += tokens
+
+    def take_back(self, tokens: int, charged_at: float) -> None:
+        """Fewer were used than were charged then; what has left the window is past."""
+        second = floor(charged_at)
+        returned = min(tokens, self._seconds.get(second, 0))
+        if returned:
+            self._seconds[second] -= returned
+            self.use -= returned
+
+    def pass_to(self, now: float) -> None:
+        while self._seconds and self._leaves_at(oldest := next(iter(self._seconds))) <= now:
+            self.use -= self._seconds.pop(oldest)
+
+    def seconds_until(self, most: int, now: float) -> float:
+        """Seconds until no more than `most` tokens are in the window; infinite when never."""
+        left = self.use
+        if left <= most:
+            return 0.0
+        for second, tokens in self._seconds.items():
+            left -= tokens
+            if left <= most:
+                return self._leaves_at(second) - now
+        return inf
+
+    def leaving(self, now: float) -> tuple[int, ...]:
+        """Tokens that leave in each of the next `BINS` stretches of `BIN_S` seconds."""
+        bins = [0] * BINS
+        for second, tokens in self._seconds.items():
+            place = int((self._leaves_at(second) - now) / BIN_S)
+            bins[min(max(place, 0), BINS - 1)] += tokens
+        return tuple(bins)
+
+    def _leaves_at(self, second: int) -> float:
+        return second + 1 + WINDOW_S
+
+
+@dataclass(slots=True)
+class _Holding:
+    """One limit of one tenant, here.
+
+    Attributes:
+        limit: over the fleet.
+        cap: most use here; set by the owner.
+        fleet_use: use of all replicas when the owner said so last.
+        fleet_leaving: when that leaves the minute.
+        asked: admitted and refused since the last report.
+        recent: the same in a typical period, forgotten by halves.
+        running: requests running, where those are limited.
+        window: tokens of the last minute, where those are.
+    """
+
+    limit: int
+    cap: int = 0
+    fleet_use: int = 0
+    fleet_leaving: tuple[int, ...] = ()
+    asked: int = 0
+    recent: int = 0
+    running: int = 0
+    window: _Window = field(default_factory=_Window)
+
+    @property
+    def use(self) -> int:
+        """Tokens of the last minute, or requests running: the other of the two is 0."""
+        return self.window.use + self.running
+
+
+class QuotaLease:
+    """Quotas of one replica."""
+
+    def __init__(self, lessee: str, quotas: Mapping[str, Quota]) -> None:
+        """Hold nothing yet; `lessee` names the replica in the fleet."""
+        self.lessee = lessee
+        self._holdings: dict[Key, _Holding] = {}
+        self.set_quotas(quotas)
+        self._number = 0
+        self._requested_at = -inf
+        self._urgent = True
+        self._lessees = self._rank = 0
+        self._alone_from = inf  # unless the owner answers before
+
+    def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
+        """Other limits; caps and use of those that stay are kept."""
+        limits = limits_of(quotas)
+        self._holdings = {key: self._holdings.get(key, _Holding(0)) for key in limits}
+        for key, limit in limits.items():
+            self._holdings[key].limit = limit
+
+    # --- deciding -------------------------------------------------------------------------
+
+    def try_spend(self, tenant: str, tokens: int, now: float, slots: int = 1) -> Refused | None:
+        """Charge a request that arrived at `now`, or say why not and for how long; None: charged.
+
+        Both limits are charged or neither; a charged request is ended with `ended`.
+        """
+        amounts: tuple[tuple[Resource, int], ...] = (("tokens", tokens), ("slots", slots))
+        wanted = [
+            (resource, amount, holding)
+            for resource, amount in amounts
+            if (holding := self._holdings.get((tenant, resource))) is not None
+        ]
+        for resource, amount, holding in wanted:
+            holding.window.pass_to(now)
+            holding.asked += amount
+            if holding.use + amount > self._cap(holding, now):
+                return self._refusal(resource, amount, holding, now)
+        for resource, amount, holding in wanted:
+            if resource == "tokens":
+                holding.window.add(amount, now)
+            else:
+                holding.running += amount
+        return None
+
+    def ended(self, tenant: str, slots: int = 1) -> None:
+        """A charged request has ended, well or not."""
+        holding = self._holdings.get((tenant, "slots"))
+        if holding is not None:
+            holding.running = max(holding.running - slots, 0)
+
+    def settle(self, tenant: str, tokens: int, charged_at: float, now: float) -> None:
+        """A request charged at `charged_at` used `tokens` more (or fewer, below 0) than charged."""
+        holding = self._holdings.get((tenant, "tokens"))
+        if holding is None:
+            return
+        holding.window.pass_to(now)
+        if tokens > 0:
+            holding.window.add(tokens, now)
+        else:
+            holding.window.take_back(-tokens, charged_at)
+
+    def alone(self, now: float) -> bool:
+        """Whether the owner has been silent for so long that even shares hold."""
+        return now >= self._alone_from
+
+    def _cap(self, holding: _Holding, now: float) -> int:
+        if not self.alone(now):
+            return holding.cap
+        even = even_share(holding.limit, self._lessees, self._rank)
+        return even if now >= self._alone_from + _EVEN_AFTER_S else min(holding.cap, even)
+
+    def _refusal(self, resource: Resource, amount: int, holding: _Holding, now: float) -> Refused:
+        if amount > holding.limit:
+            return Refused(resource, inf, ask_owner=False)
+        fleet_use = max(holding.fleet_use, holding.use)
+        has_room = fleet_use + amount <= holding.limit and not self.alone(now)
+        self._urgent = self._urgent or has_room
+        if has_room:
+            return Refused(resource, _MOVE_S, ask_owner=True)
+        if resource == "slots":  # nobody knows when a request will end
+            return Refused(resource, PERIOD_S, ask_owner=False)
+        here = holding.window.seconds_until(self._cap(holding, now) - amount, now)
+        there = _seconds_until_left(holding.fleet_leaving, fleet_use + amount - holding.limit)
+        return Refused(resource, max(min(here, there, WINDOW_S), PERIOD_S), ask_owner=False)
+
+    # --- talking with the owner -----------------------------------------------------------
+
+    def request(self, now: float) -> LeaseRequest | None:
+        """The report to send now; None while none is due."""
+        if now - self._requested_at < (_LEAST_GAP_S if self._urgent else PERIOD_S):
+            return None
+        elapsed = now - self._requested_at
+        self._requested_at, self._urgent = now, False
+        self._number += 1
+        demands = tuple(self._demand(k, h, elapsed, now) for k, h in self._holdings.items())
+        return LeaseRequest(self.lessee, self._number, demands)
+
+    def granted(self, grant: LeaseGrant, now: float) -> None:
+        """The owner has answered."""
+        if grant.number != self._number:
+            return  # an older report's: the owner counts with what this replica said since
+        self._lessees, self._rank = grant.lessees, grant.rank
+        self._alone_from = now + ALONE_AFTER_S
+        for share in grant.shares:
+            holding = self._holdings.get(share.key)
+            if holding is not None:
+                self._urgent = self._urgent or share.cap < holding.cap  # others wait for it
+                holding.cap, holding.fleet_use = share.cap, share.fleet_use
+                holding.fleet_leaving = share.fleet_leaving
+
+    def _demand(self, key: Key, holding: _Holding, elapsed: float, now: float) -> Demand:
+        """What is used, held and wanted; wanted is room for as much again as was asked lately."""
+        holding.window.pass_to(now)
+        share_of_period = min(elapsed / PERIOD_S, 1.0)
+        holding.recent = max(holding.asked, floor(holding.recent * 0.5**share_of_period))
+        holding.asked = 0
+        wanted = min(holding.use + 2 * holding.recent, holding.limit)
+        held = max(self._cap(holding, now), holding.use)
+        leaving = holding.window.leaving(now) if key[1] == "tokens" else ()
+        return Demand(key, holding.use, held, wanted, leaving)
+
+    def __repr__(self) -> str:
+        held = {"/".join(key): (one.use, one.cap) for key, one in self._holdings.items()}
+        return f"<QuotaLease {self.lessee} (use, cap) {held}>"
+
+
+def _seconds_until_left(leaving: tuple[int, ...], tokens: int) -> float:
+    """Seconds until that many tokens have left, and room for them has moved here."""
+    for place, amount in enumerate(leaving, 1):
+        tokens -= amount
+        if tokens <= 0:
+            return place * BIN_S + _MOVE_S
+    return inf

@@ -1,0 +1,165 @@
+"""The owner of the quotas: one for the fleet, moves caps to where the demand is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+from forebay.policies.quotas import (
+    PERIOD_S,
+    SILENT_AFTER_S,
+    WINDOW_S,
+    Demand,
+    Key,
+    LeaseGrant,
+    LeaseRequest,
+    Quota,
+    Share,
+    limits_of,
+)
+
+_LEARN_S = 3 * PERIOD_S  # every replica has reported by then
+_FORGOTTEN_AFTER_S = 300.0  # of silence: a replica that nobody said was gone, but must be
+_PAST_AFTER_S = WINDOW_S + 1.0  # of silence: what a replica used that is gone has left the minute
+_KEPT_BACK = 2  # one part in so many of what nobody wants stays here, to be had at once
+
+
+@dataclass(slots=True)
+class _Lessee:
+    """What is known of one replica.
+
+    Attributes:
+        number: of its last report.
+        seen_at: when that came; None while it is expected and has not reported.
+        told: replicas it was last told of: by that number it divides when it is on its own.
+        demands: its last report, by key.
+        counted: the most that it may use, by key.
+        expected: whether it is part of the fleet, as far as is known.
+    """
+
+    number: int = -1
+    seen_at: float | None = None
+    told: int = 1
+    demands: dict[Key, Demand] = field(default_factory=dict)
+    counted: dict[Key, int] = field(default_factory=dict)
+    expected: bool = True
+
+    def is_silent(self, now: float) -> bool:
+        """Whether it has been silent for so long that it may take itself to be alone."""
+        return self.seen_at is None or now - self.seen_at > SILENT_AFTER_S
+
+
+class QuotaOwner:
+    """Grants caps whose sum never exceeds a limit.
+
+    It keeps nothing that a restart must save: what it knows is what the replicas report. A new
+    owner therefore only listens at first, until every replica has told it what it holds.
+    """
+
+    def __init__(self, quotas: Mapping[str, Quota], now: float) -> None:
+        """Listen from `now` (s) on."""
+        self._limits = limits_of(quotas)
+        self._lessees: dict[str, _Lessee] = {}
+        self._grants_from = now + _LEARN_S
+
+    def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
+        """Other limits hold from the next report on."""
+        self._limits = limits_of(quotas)
+
+    def expect(self, lessees: Iterable[str]) -> None:
+        """These are the fleet. Who has not reported yet is left an even share.
+
+        What replicas used that have gone counts until it leaves the minute.
+        """
+        names = set(lessees)
+        for name, lessee in self._lessees.items():
+            lessee.expected = name in names
+        for name in names - self._lessees.keys():
+            self._lessees[name] = _Lessee(told=len(names))
+
+    def report(self, request: LeaseRequest, now: float) -> LeaseGrant | None:
+        """Take a replica's report; its new caps, or None for a late report or while listening."""
+        lessee = self._lessees.setdefault(request.lessee, _Lessee())
+        if request.number <= lessee.number:
+            return None
+        lessee.number, lessee.seen_at = request.number, now
+        lessee.demands = {one.key: one for one in request.demands}
+        lessee.counted = {one.key: one.held for one in request.demands}
+        if now < self._grants_from:
+            return None
+        self._forget_silent(now)
+        lessee.told = len(self._lessees)
+        rank = sorted(self._lessees).index(request.lessee)
+        known = [key for key in lessee.demands if key in self._limits]
+        shares = tuple(self._share(request.lessee, key, now) for key in known)
+        return LeaseGrant(request.number, len(self._lessees), rank, shares)
+
+    def _forget_silent(self, now: float) -> None:
+        for name, lessee in list(self._lessees.items()):
+            patience = _FORGOTTEN_AFTER_S if lessee.expected else _PAST_AFTER_S
+            if lessee.seen_at is not None and now - lessee.seen_at > patience:
+                del self._lessees[name]
+
+    def _share(self, name: str, key: Key, now: float) -> Share:
+        """A replica's new cap: what it is due, as far as the others' caps leave room for it."""
+        limit, lessee = self._limits[key], self._lessees[name]
+        others = sum(
+            self._counted(other, key, now)
+            for other in self._lessees.values()
+            if other is not lessee
+        )
+        cap = max(min(self._due(name, key, now), limit - others), 0)
+        # Until its next report the replica may not have heard of a lower cap.
+        lessee.counted[key] = max(cap, lessee.demands[key].held)
+        return Share(key, cap, *self._fleet_use(key))
+
+    def _counted(self, lessee: _Lessee, key: Key, now: float) -> int:
+        """The most that a replica may use; one that is silent may have taken its even share."""
+        counted = lessee.counted.get(key, 0)
+        if lessee.expected and lessee.is_silent(now):
+            return max(counted, -(-self._limits[key] // lessee.told))
+        return counted
+
+    def _due(self, name: str, key: Key, now: float) -> int:
+        """What everybody wants and a part of the rest; where that is too much, max-min fairly."""
+        wanted = {other: self._wanted(one, key, now) for other, one in self._lessees.items()}
+        spare = self._limits[key] - sum(wanted.values())
+        if spare >= 0:
+            return wanted[name] + spare // _KEPT_BACK // len(wanted)
+        return min(wanted[name], _level(list(wanted.values()), self._limits[key]))
+
+    def _wanted(self, lessee: _Lessee, key: Key, now: float) -> int:
+        if lessee.is_silent(now) or key not in lessee.demands:
+            return self._counted(lessee, key, now)
+        return lessee.demands[key].wanted
+
+    def _fleet_use(self, key: Key) -> tuple[int, tuple[int, ...]]:
+        """What all replicas use, and when that leaves the minute."""
+        demands = [one.demands[key] for one in self._lessees.values() if key in one.demands]
+        leaving = zip_longest(*(one.leaving for one in demands), fillvalue=0)
+        return sum(one.use for one in demands), tuple(map(sum, leaving))
+
+    def check_integrity(self) -> None:
+        """Nobody is counted with less than it says that it may use.
+
+        Raises:
+            AssertionError: somebody is.
+        """
+        for lessee in self._lessees.values():
+            for key, demand in lessee.demands.items():
+                assert demand.use <= demand.held <= lessee.counted[key]
+
+    def __repr__(self) -> str:
+        return f"<QuotaOwner {len(self._lessees)} replicas, {len(self._limits)} limits>"
+
+
+def _level(wanted: list[int], limit: int) -> int:
+    """The water level: who wants less gets that, the others this much; all together `limit`."""
+    left = limit
+    for place, amount in enumerate(sorted(wanted)):
+        even = left // (len(wanted) - place)
+        if amount > even:
+            return even
+        left -= amount
+    return max(wanted)
