@@ -40,6 +40,12 @@ CACHED_TOKENS = Metric(
     "forebay_cached_prompt_tokens", "counter", "Prompt tokens found in the prefix cache."
 )
 OUTPUT_TOKENS = Metric("forebay_output_tokens", "counter", "Tokens generated.")
+TENANT_TOKENS = Metric(
+    "forebay_tenant_tokens",
+    "counter",
+    "Tokens that tenants used, prompts and answers together.",
+    ("tenant",),
+)
 QUEUED = Metric("forebay_queued_requests", "gauge", "Sequences admitted, no first token yet.")
 QUEUED_TOKENS = Metric("forebay_queued_tokens", "gauge", "Prompt tokens queued.")
 RUNNING = Metric("forebay_running_requests", "gauge", "Sequences after their first token.")
@@ -79,6 +85,7 @@ CATALOGUE: tuple[Metric, ...] = (
     PROMPT_TOKENS,
     CACHED_TOKENS,
     OUTPUT_TOKENS,
+    TENANT_TOKENS,
     QUEUED,
     QUEUED_TOKENS,
     RUNNING,

@@ -322,7 +322,7 @@ class AdmissionController:
     def _time_until_fit(
         self, reason: ShedReason, cost: Cost, prediction: Prediction, policy: ClassPolicy
     ) -> float:
-        """Seconds until the same request would fit, jittered upwards by as much again."""
+        """Seconds until the same request would fit, jittered."""
         excess = prediction.total_s - policy.ttft_s * (1.0 - self.config.margin)
         if reason == "queue_full" and self.prefill_rate.known:
             over = self.ledger.queued_prefill + cost.prefill_tokens - self.queue_bound
@@ -332,7 +332,11 @@ class AdmissionController:
         # An overloaded replica frees room at the pace of its budget: a client back sooner than
         # a quarter of it would mostly be refused again.
         floor = policy.ttft_s / 4
-        return max(excess, floor) * (1.0 + self._jitter())
+        return self.jittered(max(excess, floor))
+
+    def jittered(self, seconds: float) -> float:
+        """Up to twice as long, so that clients who obey do not come back in a wave."""
+        return seconds * (1.0 + self._jitter())
 
     # --- learning -------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class Ticket:
         budget_s: seconds from `admitted_at` within which the first token was promised.
         predicted_s: raw predicted seconds to the first token, without the learned correction.
         tenant: whose it is; empty in open mode.
+        cache_salt: it may share cached prefixes with requests of the same salt.
         sequences: its answers, in the order in which the engine receives them.
     """
 
@@ -73,6 +74,7 @@ class Ticket:
     last_token_at: float | None = None
     closed: bool = False
     prompt_bytes: int = 0
+    cache_salt: str | None = None
 
     @property
     def used_tokens(self) -> int:

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from forebay.observability import catalogue
-from forebay.policies.admission import AdmissionController, Admitted, Shed
+from forebay.policies.admission import BATCH, AdmissionController, Admitted, Decision, Shed
+from forebay.policies.cost import Cost
 from forebay.policies.ledger import Ticket
 from forebay.serving.asgi import (
     App,
@@ -40,11 +41,13 @@ from forebay.serving.bodies import (
 )
 from forebay.serving.errors import RequestRefusedError, send_error, shaped
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
-from forebay.serving.routes import COSTED, Access, access
+from forebay.serving.routes import ANYBODYS, COSTED, Access, access
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 from forebay.serving.telemetry import Telemetry
+from forebay.serving.tenancy import Caller, Tenancy, quota_wait_s
 
 _LONGEST_RETRY_S = 60.0  # OpenAI's client ignores a longer Retry-After
+_ASK_FOR_KEY: Headers = [(b"www-authenticate", b"Bearer")]
 _SSE_ERROR = (b'data: {"error"', b'data: {"object":"error"')
 
 _SHED_TEXT = {
@@ -68,6 +71,7 @@ class Gate:
         tap: EngineTap,
         limits: InputLimits,
         telemetry: Telemetry,
+        tenancy: Tenancy,
         clock: Callable[[], float],
     ) -> None:
         self.app = app
@@ -75,6 +79,7 @@ class Gate:
         self._tap = tap
         self._limits = limits
         self._telemetry = telemetry
+        self._tenancy = tenancy
         self._clock = clock
         self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
         routes: list[Any] = list(getattr(app, "routes", []))
@@ -101,6 +106,7 @@ class Gate:
         path = scope["path"]
         kind = access(path)
         try:
+            caller = None if path in ANYBODYS else self._tenancy.caller(_key(scope))
             if path == STATUS_PATH and self.fleet is not None and scope["method"] == "GET":
                 await send_response(send, 200, await self.fleet.body())
                 return
@@ -113,12 +119,18 @@ class Gate:
                 return
             body = await self._body(scope, receive)
             if kind is Access.COSTED:
-                await self._costed(scope, body, receive, send)
+                assert caller is not None
+                await self._costed(scope, body, receive, send, caller)
             else:
                 await self.app(scope, replay(body, receive), ErrorShaper(send).send)
         except RequestRefusedError as refusal:
             await send_error(
-                send, refusal.status, refusal.message, refusal.code, param=refusal.param
+                send,
+                refusal.status,
+                refusal.message,
+                refusal.code,
+                param=refusal.param,
+                headers=_ASK_FOR_KEY if refusal.status == 401 else (),
             )
         except ClientGoneError:
             return
@@ -140,7 +152,9 @@ class Gate:
                 413, f"The body is longer than {limit} bytes.", "body_too_large"
             ) from None
 
-    async def _costed(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    async def _costed(
+        self, scope: Scope, body: bytes, receive: Receive, send: Send, caller: Caller
+    ) -> None:
         arrived = self._clock()
         request = parse_request(
             scope["path"],
@@ -149,16 +163,29 @@ class Gate:
             header(scope, CLASS_HEADER),
             header(scope, CACHED_HEADER),
         )
-        self._telemetry.count(catalogue.OFFERED, request.class_name)
+        class_name = BATCH if caller.batch_only else request.class_name
+        self._telemetry.count(catalogue.OFFERED, class_name)
         if _is_retry(scope):
-            self._telemetry.count(catalogue.RETRIED, request.class_name)
+            self._telemetry.count(catalogue.RETRIED, class_name)
         cost = self.admission.costs.price(request.shape)
-        decision = self.admission.decide(cost, request.class_name, arrived)
+        decision = self._decide(cost, class_name, caller, arrived)
         if isinstance(decision, Shed):
-            self._telemetry.count(catalogue.SHED, request.class_name, decision.reason)
+            self._telemetry.count(catalogue.SHED, class_name, decision.reason)
             await self._refuse(send, decision)
             return
+        decision.ticket.cache_salt = caller.cache_salt
         await self._admitted(scope, replay(body, receive), send, request, decision)
+
+    def _decide(self, cost: Cost, class_name: str, caller: Caller, now: float) -> Decision:
+        """Within the tenant's quota, and then within what the engine can do in time."""
+        refused = self._tenancy.spend(caller, cost.tokens, now)
+        if refused is not None:
+            budget_s = self.admission.config.classes[class_name].ttft_s
+            return Shed("quota", 0.0, budget_s, self.admission.jittered(quota_wait_s(refused)))
+        decision = self.admission.decide(cost, class_name, now, caller.name)
+        if isinstance(decision, Shed):
+            self._tenancy.give_back(caller, cost.tokens, now)
+        return decision
 
     async def _refuse(self, send: Send, shed: Shed) -> None:
         text = _SHED_TEXT[shed.reason].format(predicted=shed.predicted_s, budget=shed.budget_s)
@@ -215,8 +242,12 @@ class Gate:
         return "ok"
 
     def _finish(self, admitted: Admitted, outcome: str) -> None:
-        ticket = admitted.ticket
-        self.admission.close(ticket, self._clock())
+        ticket, now = admitted.ticket, self._clock()
+        self._tenancy.ended(ticket, now)
+        if ticket.tenant:
+            used = ticket.used_tokens
+            self._telemetry.count(catalogue.TENANT_TOKENS, ticket.tenant, amount=used)
+        self.admission.close(ticket, now)
         self._tap.forget(ticket)
         self._telemetry.count(catalogue.FINISHED, ticket.class_name, outcome)
         if ticket.first_token_at is None:
@@ -325,6 +356,16 @@ def retry_headers(seconds: float) -> Headers:
         (b"retry-after", str(whole).encode()),
         (b"retry-after-ms", str(math.ceil(seconds * 1000)).encode()),
     ]
+
+
+def _key(scope: Scope) -> bytes | None:
+    return header(scope, b"authorization") or _anthropic_key(scope)
+
+
+def _anthropic_key(scope: Scope) -> bytes | None:
+    """The key as Anthropic's clients send it (`/v1/messages`)."""
+    key = header(scope, b"x-api-key")
+    return None if key is None else b"Bearer " + key
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -21,8 +21,10 @@ from forebay.serving.asgi import App
 from forebay.serving.bodies import InputLimits
 from forebay.serving.fleet import AskRouters, FleetStatus
 from forebay.serving.gate import Gate
+from forebay.serving.quota_exchange import exchange_forever
 from forebay.serving.tap import EngineTap
 from forebay.serving.telemetry import Backend, Telemetry
+from forebay.serving.tenancy import Tenancy
 from forebay.spec.service import ServiceSpec
 
 _FLUSH_S = 1.0
@@ -90,8 +92,9 @@ class Replica:
         costs = CostModel(engine.context_tokens, spec.admission.default_output_tokens)
         self.admission = AdmissionController(limits, costs, random.Random(seed).random)
         self.tap = EngineTap(self.admission, self.telemetry, clock, engine.stop_reason)
+        self.tenancy = Tenancy(spec, name, clock, self.admission.fair.set_weights)
         self._published = 0
-        self._flusher: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def gate(self, app: App, ask_routers: AskRouters) -> Gate:
         """The engine's HTTP app behind the gate; `ask_routers` knows the fleet."""
@@ -103,13 +106,19 @@ class Replica:
             max_output_tokens=self.spec.admission.max_output_tokens,
             longest_token=self._engine.longest_token,
         )
-        gate = Gate(app, self.admission, self.tap, limits, self.telemetry, self.clock)
+        gate = Gate(app, self.admission, self.tap, limits, self.telemetry, self.tenancy, self.clock)
         gate.fleet = FleetStatus(self.spec.name, ask_routers, self.clock)
         return gate
 
-    def flush_to(self, backend: Backend) -> None:
-        """Report counts every second from now on; call it from a running event loop."""
-        self._flusher = asyncio.get_running_loop().create_task(self._flush_forever(backend))
+    def go_on_duty(self, backend: Backend) -> None:
+        """Report counts every second and share the fleet's quotas, from now on.
+
+        Call it from a running event loop.
+        """
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._flush_forever(backend)))
+        if not self.tenancy.is_open:
+            self._tasks.append(loop.create_task(exchange_forever(self.tenancy, self.spec.name)))
 
     async def _flush_forever(self, backend: Backend) -> None:
         while True:
@@ -164,7 +173,7 @@ class Replica:
             "replica": self.name,
             "draining": admission.draining,
             "classes": {name: self._class_status(name) for name in admission.config.classes},
-            "tenants": {},
+            "tenants": telemetry.by_first_label(catalogue.TENANT_TOKENS),
             "prefill_rate": admission.prefill_rate.rate,
             "seconds_per_token": admission.seconds_per_token,
             "slots": admission.config.slots,

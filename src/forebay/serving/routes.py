@@ -39,6 +39,9 @@ FREE: frozenset[str] = frozenset(
     }
 )
 
+# Answered without a key: load balancers and probes have none.
+ANYBODYS: frozenset[str] = frozenset({"/health", "/ping", "/version"})
+
 _MODEL_PREFIX = "/v1/models/"
 
 # Mounted by vLLM 0.29 as Forebay sets it up, and closed here, each with its reason.

@@ -45,7 +45,7 @@ class ForebayServer(LLMServer):
         self.engine.client.attach(self._replica.tap)
         await self._warm_up()
         name = self._replica.name
-        self._replica.flush_to(RayBackend({"service": self._spec.name, "replica": name}))
+        self._replica.go_on_duty(RayBackend({"service": self._spec.name, "replica": name}))
         report(self._spec.name, "ready")
         return self._replica.gate(app, ask_routers(self._spec.name))
 

@@ -73,7 +73,7 @@ class EngineTap:
         if ticket is None or ticket.closed:
             raise UnadmittedError(f"request {request.request_id} reached the engine unadmitted")
         request.priority = ticket.tag
-        request.cache_salt = None  # one shared cache: every request may use every prefix
+        request.cache_salt = ticket.cache_salt
         request.data_parallel_rank = None
         prompt = len(request.prompt_token_ids or ())
         params = request.sampling_params

@@ -66,6 +66,14 @@ class Telemetry:
             if key is metric and labels[0] == first
         )
 
+    def by_first_label(self, metric: Metric) -> dict[str, float]:
+        """A counter by its first label."""
+        found: defaultdict[str, float] = defaultdict(float)
+        for (key, labels), value in self.totals.items():
+            if key is metric:
+                found[labels[0]] += value
+        return dict(found)
+
     def by_second_label(self, metric: Metric, first: str) -> dict[str, float]:
         """A counter of two labels under one value of the first, by the second."""
         return {

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from itertools import chain
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -113,6 +113,11 @@ class Tenants:
         """Everybody in the file."""
         self.all = tuple(spec.tenants)
         self._holders = {digest_of(h): tenant for tenant in self.all for h in tenant.key_hashes}
+
+    @classmethod
+    def nobody(cls) -> Self:
+        """No tenants."""
+        return cls(TenantsSpec(tenants=[]))
 
     def holder(self, key: str) -> Tenant | None:
         """The tenant that holds this key; None when nobody does."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from forebay.serving.bodies import InputLimits
 from forebay.serving.gate import Gate, retry_headers
 from forebay.serving.tap import CURRENT_TICKET, EngineTap, UnadmittedError
 from forebay.serving.telemetry import Telemetry
+from forebay.serving.tenancy import Tenancy
+from forebay.spec.service import ServiceSpec
 
 CONTEXT = 4096
 STOP = "stop"
@@ -87,6 +90,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     slots: int = 4
     deadline_s: float = 60.0
+    tenants: str | None = None
 
     def __post_init__(self) -> None:
         config = AdmissionConfig(
@@ -103,7 +107,15 @@ class World:
         self.telemetry = Telemetry(self.clock)
         self.tap = EngineTap(self.admission, self.telemetry, self.clock, STOP)
         limits = InputLimits(10_000, 8, 4, CONTEXT, None, longest_token=10)
-        self.gate = Gate(self.app, self.admission, self.tap, limits, self.telemetry, self.clock)
+        spec = ServiceSpec.model_validate(
+            {"name": "s", "model": {"id": "demo", "source": "demo"}, "tenants": self.tenants},
+            context={"folder": Path()},
+        )
+        tenancy = Tenancy(spec, "r1", self.clock, self.admission.fair.set_weights)
+        self.tenancy = tenancy
+        self.gate = Gate(
+            self.app, self.admission, self.tap, limits, self.telemetry, tenancy, self.clock
+        )
 
     async def post(
         self,

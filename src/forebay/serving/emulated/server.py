@@ -55,7 +55,7 @@ class EmulatedServer:
         report(self._spec.name, "warm-up")
         await self._warm_up()
         name = self._replica.name
-        self._replica.flush_to(RayBackend({"service": self._spec.name, "replica": name}))
+        self._replica.go_on_duty(RayBackend({"service": self._spec.name, "replica": name}))
         report(self._spec.name, "ready")
         api = EmulatedApi(self._engine, self._spec.model.id)
         return self._replica.gate(api, ask_routers(self._spec.name))
