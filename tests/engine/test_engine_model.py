@@ -150,10 +150,13 @@ class Theirs:
 
 
 def trace_request(rng: random.Random, name: str, earlier: list[EngineRequest]) -> EngineRequest:
-    """A fresh prompt, a shared beginning, or an earlier conversation continued."""
+    """A prompt asked before, a conversation continued, a shared beginning, or a fresh prompt."""
     kind = rng.random()
     length = rng.randint(1, 70)
-    if earlier and kind < 0.4:
+    if earlier and kind < 0.1:
+        prompt = list(rng.choice(earlier).prompt)
+        prompt = prompt[: max(4, len(prompt) // 4 * 4)]  # whole blocks: a hit of all but the last
+    elif earlier and kind < 0.4:
         before = rng.choice(earlier)
         prompt = [*before.prompt, *before.answer[: rng.randint(0, 30)], rng.randint(256, 4000)]
     elif kind < 0.7:

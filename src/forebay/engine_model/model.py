@@ -133,8 +133,8 @@ class EngineModel:
         outputs: list[Output] = []
         ended = False
         for sequence in batch.tokens:
-            if sequence.computed < sequence.length or sequence.state != "running":
-                continue  # more of its prompt is to come, or it was aborted meanwhile
+            if sequence.computed < sequence.length:
+                continue  # more of its prompt is to come, or it was aborted and has nothing
             sequence.length += 1
             if sequence.length == sequence.goal:
                 self._scheduler.end(sequence)
@@ -172,7 +172,8 @@ class EngineModel:
         """Raise AssertionError when the books do not agree with each other."""
         self._scheduler.check_integrity(set(self._live.values()))
         if self._batch is not None:
-            assert sum(self._batch.tokens.values()) <= self.profile.max_num_batched_tokens
+            given = sum(self._batch.tokens.values())
+            assert 0 <= self._batch.budget == self.profile.max_num_batched_tokens - given
 
     def __repr__(self) -> str:
         return (

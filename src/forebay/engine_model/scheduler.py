@@ -85,15 +85,13 @@ class Scheduler:
         self.running = [s for s in self.running if s.state == "running"]
 
     def longest_run(self, batch: Batch) -> int:
-        """For how many steps in a row the engine would do what it does in `batch`.
+        """For how many steps in a row the engine would do what it does in `batch`: decode only.
 
-        1 unless every running sequence is decoding and nobody can be admitted before one ends.
+        1 unless every running sequence is in it and nobody can be admitted before one ends.
         """
         if len(batch.tokens) != len(self.running):
             return 1
         if self.waiting and len(self.running) < self.profile.max_num_seqs:
-            return 1
-        if any(s.computed < s.prefill_end for s in batch.tokens):
             return 1
         count = min(s.goal - s.length for s in batch.tokens)
         while count > 1 and self._blocks_missing(batch.tokens, count) > self.pool.free:

@@ -8,10 +8,11 @@ import pytest
 
 from forebay.engine_model.model import EngineModel
 from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.sequences import EngineRequest, Output
+from forebay.engine_model.sequences import EngineRequest, LiveSequence, Output
 from forebay.engine_model.step_time import StepTime
 from forebay.engine_model.steps import Step
 from forebay.engine_model.tokens import answer_tokens, first_parent
+from forebay.engine_model.waiting import WaitingQueue
 
 BLOCK = 4
 PROFILE = EngineProfile(
@@ -299,6 +300,30 @@ def test_a_step_that_preempted_admits_nobody() -> None:
     assert run.model.running < running
 
 
+def test_those_behind_a_preempted_sequence_still_get_their_token() -> None:
+    run = Run(engine(kv_blocks=17))
+    run.add(ask("victim", 14, tokens=40, priority=-1))
+    run.step()
+    # First to be admitted, while the queue was empty, and yet the last in rank. "a" needs a block
+    # when "victim" has got its token already.
+    run.add(ask("a", 4, tokens=40, priority=-2), ask("b", 5, tokens=40, priority=-2))
+    while not run.model.preemptions:
+        step = run.step()
+    assert (step.preempted, step.decode_sequences) == (1, 2)
+    assert run.model.running == 2
+
+
+def test_what_was_cached_is_what_was_found_before_any_preemption() -> None:
+    run = Run(engine(kv_blocks=17, long_prefill_token_threshold=4))
+    run.add(ask("grows", 20, tokens=40), ask("victim", 40, tokens=1, priority=1))
+    while not run.model.preemptions:
+        run.step()
+    assert "victim" not in run.first_at
+    steps = run.drain()
+    assert run.cached("victim") == 0
+    assert sum(s.prefill_tokens for s in steps) < 40, "what it had computed was found again"
+
+
 def test_an_abort_during_a_step_has_no_output_and_frees_its_blocks() -> None:
     model = engine()
     model.add(ask("a", 4), 0.0)
@@ -313,14 +338,16 @@ def test_an_abort_during_a_step_has_no_output_and_frees_its_blocks() -> None:
 
 def test_a_withdrawn_request_is_not_served() -> None:
     run = Run(engine(max_num_seqs=1))
-    run.add(ask("a", 4), ask("b", 4), ask("c", 4))
+    run.add(ask("a", 4))
     run.step()
-    assert run.model.abort("b")
-    assert run.model.waiting == 1
-    run.add(ask("b", 4))
+    run.add(ask("b", 4), ask("c", 4), ask("d", 4))
+    for _ in range(3):
+        assert run.model.abort("b")
+        assert run.model.waiting == 2
+        run.add(ask("b", 4))
     assert run.model.abort("b")
     run.drain()
-    assert run.first_at.keys() == {"a", "c"}
+    assert run.first_at.keys() == {"a", "c", "d"}
 
 
 def test_a_request_that_arrives_during_a_step_waits_for_the_next() -> None:
@@ -330,6 +357,18 @@ def test_a_request_that_arrives_during_a_step_waits_for_the_next() -> None:
     model.add(ask("b", 4), 0.5)
     assert [o.request_id for o in model.finish_step()] == ["a"]
     assert model.waiting == 1
+
+
+def test_withdrawn_requests_do_not_pile_up_behind_a_long_queue() -> None:
+    queue = WaitingQueue()
+    for number in range(100):
+        sequence = LiveSequence.of(ask(str(number), 4, priority=number), 0.0, BLOCK, 64)
+        queue.push(sequence)
+        if number:
+            sequence.state = "ended"
+            queue.withdraw()
+    assert repr(queue) == "<WaitingQueue 1 waiting>"
+    assert len(queue._heap) < 4
 
 
 def test_cached_tokens_are_told_once() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import astuple, replace
+from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from forebay.engine_model.fitting import (
     StepSample,
@@ -60,6 +63,32 @@ def test_a_negative_coefficient_is_dropped_and_the_rest_refitted() -> None:
     falling = np.array([3.0, 2.0, 1.0])
     assert non_negative_least_squares(matrix, falling) == pytest.approx([2.0, 0.0])
     assert non_negative_least_squares(matrix, falling[::-1]) == pytest.approx([1.0, 1.0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_no_choice_of_columns_fits_better(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Columns much alike, as durations and amounts are: some get in and must leave again.
+    matrix = rng.random((6, 1)) + 0.3 * rng.normal(size=(6, 4))
+    target = rng.random(6) + 0.3 * rng.normal(size=6)
+    found = non_negative_least_squares(matrix, target)
+    assert found.min() >= 0
+    best = float(np.linalg.norm(target))
+    for columns in (c for n in range(1, 5) for c in combinations(range(4), n)):
+        alone = np.linalg.lstsq(matrix[:, columns], target, rcond=None)[0]
+        if alone.min() >= 0:
+            best = min(best, float(np.linalg.norm(target - matrix[:, columns] @ alone)))
+    assert np.linalg.norm(target - matrix @ found) == pytest.approx(best, abs=1e-9)
+
+
+def test_long_steps_do_not_drown_the_short_ones() -> None:
+    short = [StepSample(LAW.seconds(0, 0, n, 0), 0, n, 0) for n in range(1, 60)]
+    long = [StepSample(LAW.seconds(8000, 0, 0, 0) * m, 8000, 0, 0) for m in (0.8, 1.3, 1.5)]
+    alone = [StepSample(LAW.seconds(n, 0, 2, 0) * 1.2, n, 2, 0) for n in (50, 500, 5000)]
+    law = fit_step_time([*short, *long, *alone]).step_time
+    assert law.base == pytest.approx(LAW.base, rel=0.02)
+    assert law.decode_sequence == pytest.approx(LAW.decode_sequence, rel=0.02)
 
 
 def test_a_fit_refuses_what_it_cannot_tell() -> None:
