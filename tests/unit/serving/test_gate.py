@@ -3,195 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
+from gate_world import (
+    CHAT,
+    CONTEXT,
+    FakeEngineRequest,
+    FakeParams,
+    World,
+    responding,
+    serving,
+)
 
 from forebay.observability import catalogue
-from forebay.policies.admission import (
-    BATCH,
-    INTERACTIVE,
-    AdmissionConfig,
-    AdmissionController,
-    ClassPolicy,
-)
-from forebay.policies.cost import CostModel
-from forebay.serving.asgi import App, Message, Receive, Scope, Send
-from forebay.serving.bodies import InputLimits
-from forebay.serving.gate import Gate, retry_headers
-from forebay.serving.tap import CURRENT_TICKET, EngineTap, UnadmittedError
-from forebay.serving.telemetry import Telemetry
-from forebay.serving.tenancy import Tenancy
-from forebay.spec.service import ServiceSpec
-
-CONTEXT = 4096
-STOP = "stop"
-
-
-class Clock:
-    """A clock that tests move by hand."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@dataclass
-class FakeEngineRequest:
-    request_id: str
-    prompt_token_ids: list[int] | None
-    sampling_params: Any
-    cache_salt: str | None = "the client's"
-    data_parallel_rank: int | None = 3
-    priority: int = -99
-
-
-@dataclass
-class FakeParams:
-    max_tokens: int
-
-
-@dataclass
-class FakeOutput:
-    request_id: str
-    new_token_ids: list[int]
-    finish_reason: Any = None
-    prefill_stats: Any = None
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def error(self) -> dict[str, Any]:
-        error: dict[str, Any] = self.json["error"]
-        assert set(error) == {"message", "type", "param", "code"}
-        return error
-
-
-@dataclass
-class World:
-    """A gate with everything around it."""
-
-    app: App
-    clock: Clock = field(default_factory=Clock)
-    slots: int = 4
-    deadline_s: float = 60.0
-    tenants: str | None = None
-
-    def __post_init__(self) -> None:
-        config = AdmissionConfig(
-            classes={
-                INTERACTIVE: ClassPolicy(1.0, self.deadline_s),
-                BATCH: ClassPolicy(30.0, self.deadline_s),
-            },
-            slots=self.slots,
-            kv_tokens=100_000,
-            step_tokens=2048,
-        )
-        self.admission = AdmissionController(config, CostModel(CONTEXT, 64), lambda: 0.0)
-        self.admission.prefill_rate.seed(1_000.0, 1.0)
-        self.telemetry = Telemetry(self.clock)
-        self.tap = EngineTap(self.admission, self.telemetry, self.clock, STOP)
-        limits = InputLimits(10_000, 8, 4, CONTEXT, None, longest_token=10)
-        spec = ServiceSpec.model_validate(
-            {"name": "s", "model": {"id": "demo", "source": "demo"}, "tenants": self.tenants},
-            context={"folder": Path()},
-        )
-        tenancy = Tenancy(spec, "r1", self.clock, self.admission.fair.set_weights)
-        self.tenancy = tenancy
-        self.gate = Gate(
-            self.app, self.admission, self.tap, limits, self.telemetry, tenancy, self.clock
-        )
-
-    async def post(
-        self,
-        path: str,
-        body: object,
-        *,
-        headers: dict[str, str] | None = None,
-        method: str = "POST",
-        gone: asyncio.Event | None = None,
-    ) -> Answer:
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        sent: list[Message] = []
-        pending = [{"type": "http.request", "body": raw, "more_body": False}]
-
-        async def receive() -> Message:
-            if pending:
-                return pending.pop()
-            await (gone or asyncio.Event()).wait()
-            return {"type": "http.disconnect"}
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        given = {"content-type": "application/json", **(headers or {})}
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "headers": [(k.encode(), v.encode()) for k, v in given.items()],
-        }
-        await self.gate(scope, receive, send)
-        return _answer(sent)
-
-
-def _answer(sent: list[Message]) -> Answer:
-    if not sent:
-        return Answer(0, {}, b"")
-    start = sent[0]
-    headers = {k.decode().lower(): v.decode() for k, v in start["headers"]}
-    body = b"".join(m.get("body", b"") for m in sent[1:])
-    return Answer(start["status"], headers, body)
-
-
-def engine_app(world: Callable[[], World], seen: list[FakeEngineRequest]) -> App:
-    """An app that sends one prompt to the engine, gets one token and answers with a stream."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        request = FakeEngineRequest(f"r{len(seen)}", [1] * 10, FakeParams(4))
-        seen.append(request)
-        world().tap.on_add(request)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"", "more_body": True})
-        world().tap.on_step([FakeOutput(request.request_id, [7], STOP)], None)
-        await send({"type": "http.response.body", "body": b"data: x\n\n", "more_body": False})
-
-    return app
-
-
-def serving() -> tuple[World, list[FakeEngineRequest]]:
-    seen: list[FakeEngineRequest] = []
-    world = World(engine_app(lambda: world, seen))
-    return world, seen
-
-
-def responding(status: int, body: bytes, **extra: Any) -> App:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        headers = [(b"content-type", b"application/json"), *extra.get("headers", [])]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
-
-    return app
-
-
-CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+from forebay.policies.admission import BATCH, INTERACTIVE
+from forebay.serving.asgi import Message, Receive, Scope, Send
+from forebay.serving.gate import retry_headers
+from forebay.serving.tap import CURRENT_TICKET, UnadmittedError
 
 
 async def test_an_admitted_request_is_answered_and_leaves_nothing_behind() -> None:

@@ -1,0 +1,165 @@
+"""What tenants see at the gate: their keys, classes, quotas, and nobody else's cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gate_world import CHAT, Answer, FakeEngineRequest, World, responding, serving
+
+from forebay.observability import catalogue
+from forebay.policies.admission import BATCH
+from forebay.policies.quota_owner import QuotaOwner
+from forebay.spec.keys import key_hash, new_key
+
+KEYS = {name: new_key() for name in ("shop", "lab", "partner", "night")}
+SECRET_FREE = ("fb_", "sha256:")
+
+
+def write_tenants(file: Path, **more: dict[str, Any]) -> None:
+    tenants = [
+        {"name": name, "key_hashes": [key_hash(key)], **more.get(name, {})}
+        for name, key in KEYS.items()
+    ]
+    file.write_text(json.dumps({"tenants": tenants}))  # JSON is YAML
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tenants.yaml"
+    write_tenants(
+        path,
+        shop={"cache_group": "retail"},
+        partner={"cache_group": "retail"},
+        night={"highest_class": "batch"},
+        lab={"max_concurrency": 2, "tokens_per_minute": 1_000},
+    )
+    return path
+
+
+@pytest.fixture
+def made(file: Path) -> tuple[World, list[FakeEngineRequest]]:
+    return serving(tenants=str(file))
+
+
+async def ask(world: World, tenant: str | None, **headers: str) -> Answer:
+    key = {} if tenant is None else {"authorization": f"Bearer {KEYS.get(tenant, tenant)}"}
+    return await world.post("/v1/chat/completions", CHAT, headers={**key, **headers})
+
+
+def share_quotas(world: World) -> None:
+    """One exchange with a fleet's owner that has listened long enough."""
+    owner = QuotaOwner(world.tenancy.quotas, world.clock.now - 60.0)
+    for _ in range(2):
+        request = world.tenancy.lease.request(world.clock.now)
+        assert request is not None
+        grant = owner.report(request, world.clock.now)
+        assert grant is not None
+        world.tenancy.lease.granted(grant, world.clock.now)
+        world.clock.now += 1.0
+
+
+@pytest.mark.parametrize("key", [None, "fb_" + "A" * 43, "", "Bearer"])
+async def test_without_a_known_key_there_is_a_401_that_shows_nothing(
+    made: tuple[World, list[FakeEngineRequest]], key: str | None
+) -> None:
+    world, seen = made
+    answer = await ask(world, key)
+    assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert not any(secret in answer.body.decode() for secret in SECRET_FREE)
+    assert not seen
+    assert world.telemetry.total(catalogue.OFFERED) == 0
+
+
+async def test_a_key_opens_and_probes_need_none(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, seen = made
+    assert (await ask(world, "shop")).status == 200
+    anthropics = await world.post(
+        "/v1/messages",
+        {"messages": CHAT["messages"], "max_tokens": 4},
+        headers={"x-api-key": KEYS["shop"]},
+    )
+    assert anthropics.status == 200
+    assert len(seen) == 2
+    assert (await world.post("/v1/models", b"", method="GET")).status == 401
+    probed = World(responding(200, b"{}"), tenants=world.tenants)
+    assert (await probed.post("/health", b"", method="GET")).status == 200
+
+
+async def test_a_revoked_key_is_known_no_more_without_a_restart(
+    made: tuple[World, list[FakeEngineRequest]], file: Path
+) -> None:
+    world, _ = made
+    assert (await ask(world, "shop")).status == 200
+    write_tenants(file, shop={"key_hashes": [key_hash(new_key())]})
+    world.clock.now += 2.0
+    assert (await ask(world, "shop")).status == 401
+    assert (await ask(world, "partner")).status == 200
+    write_tenants(file, shop={"weight": -1})
+    world.clock.now += 2.0
+    assert (await ask(world, "partner")).status == 200
+
+
+async def test_a_tenant_of_the_batch_class_is_never_interactive(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    await ask(world, "night")
+    assert world.telemetry.totals[catalogue.ADMITTED, (BATCH,)] == 1
+
+
+async def test_caches_are_shared_within_a_group_alone(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, seen = made
+    for tenant in ("shop", "partner", "night", "shop"):
+        assert (await ask(world, tenant)).status == 200
+    shop, partner, night, again = (request.cache_salt for request in seen)
+    assert shop == partner == again
+    assert night not in (None, shop)
+    assert not any(name in f"{shop}{night}" for name in (*KEYS, "retail"))
+
+
+async def test_a_quota_that_is_used_up_is_said_with_the_time_to_come_back(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    first = await ask(world, "lab")
+    assert (first.status, first.error["code"]) == (429, "quota")  # no part of the quota yet
+    share_quotas(world)
+    statuses = [(await ask(world, "lab")).status for _ in range(120)]
+    served = statuses.count(200)
+    assert 0 < served < 120
+    assert world.telemetry.by_first_label(catalogue.TENANT_TOKENS)["lab"] <= 1_000
+    refused = await ask(world, "lab")
+    assert refused.error["code"] == "quota"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert (await ask(world, "shop")).status == 200  # others are not touched
+
+
+async def test_what_a_refused_request_would_have_used_is_given_back(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    share_quotas(world)
+    world.admission.draining = True
+    for _ in range(50):
+        assert (await ask(world, "lab")).error["code"] == "draining"
+    world.admission.draining = False
+    assert (await ask(world, "lab")).status == 200
+
+
+async def test_tenants_tokens_are_counted_to_the_last(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    await ask(world, "shop")
+    counted = world.telemetry.by_first_label(catalogue.TENANT_TOKENS)["shop"]
+    produced = world.telemetry.total(catalogue.OUTPUT_TOKENS)
+    prompts = world.telemetry.total(catalogue.PROMPT_TOKENS)
+    assert counted == produced + prompts > 0
