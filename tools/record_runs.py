@@ -7,12 +7,12 @@ noise of the machine. Start the service first, where nothing else runs:
     .venv/bin/forebay serve examples/demo.yaml
     .venv/bin/python tools/record_runs.py --rate 25 --server-pid PID
 
-The rate should be about a third of the capacity that `forebay demo` prints. Closer to it every run's
-queue is another one: at 0.6 of it the p50 TTFT of twenty runs varied by 12 % and the p99 by 25 %,
+The rate should be about a third of the capacity that `forebay demo` prints. Closer to it, every
+run has another queue: at 0.6 of it the p50 TTFT of twenty runs varied by 12 % and the p99 by 25 %,
 and no comparison of five a side could show changes of that size. A run whose client was late, or
-beside which other programs used more of a core than `--most-foreign`, is made again: it is not a run
-of the same service on the same machine. Only what the tests read is stored, in single precision:
-some 300 KB.
+beside which other programs used more of a core than `--most-foreign`, is made again: it is not a
+run of the same service on the same machine. Only what the tests read is stored, in single
+precision: some 300 KB.
 """
 
 from __future__ import annotations

@@ -24,18 +24,26 @@ class FleetStatus:
         self._ask = ask
         self._clock = clock
         self._asking = asyncio.Lock()
-        self._answer = b""
+        self._status: dict[str, Any] = {}
         self._answered_at = float("-inf")
 
-    async def body(self) -> bytes:
-        """The answer's body."""
+    async def body(self, tenant: str) -> bytes:
+        """The answer's body. A tenant, where there are any, is shown no other one's share."""
+        status = await self._current()
+        if tenant:
+            own = {name: one for name, one in status["tenants"].items() if name == tenant}
+            replicas = [{**replica, "tenants": {}} for replica in status["replicas"]]
+            status = {**status, "tenants": own, "replicas": replicas}
+        return json.dumps(status).encode()
+
+    async def _current(self) -> dict[str, Any]:
         async with self._asking:
             if self._clock() - self._answered_at >= _FRESH_S:
                 published = await self._ask()
                 states = [replica["status"] for replica in published if "status" in replica]
-                self._answer = json.dumps(fleet_status(self._service, states)).encode()
+                self._status = fleet_status(self._service, states)
                 self._answered_at = self._clock()
-            return self._answer
+            return self._status
 
 
 def ask_routers(service: str) -> AskRouters:

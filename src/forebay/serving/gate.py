@@ -108,7 +108,8 @@ class Gate:
         try:
             caller = None if path in ANYBODYS else self._tenancy.caller(_key(scope))
             if path == STATUS_PATH and self.fleet is not None and scope["method"] == "GET":
-                await send_response(send, 200, await self.fleet.body())
+                name = "" if caller is None else caller.name
+                await send_response(send, 200, await self.fleet.body(name))
                 return
             if kind is Access.CLOSED:
                 raise RequestRefusedError(

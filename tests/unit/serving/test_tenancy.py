@@ -12,6 +12,7 @@ from gate_world import CHAT, Answer, FakeEngineRequest, World, responding, servi
 from forebay.observability import catalogue
 from forebay.policies.admission import BATCH
 from forebay.policies.quota_owner import QuotaOwner
+from forebay.serving.fleet import STATUS_PATH, FleetStatus
 from forebay.spec.keys import key_hash, new_key
 
 KEYS = {name: new_key() for name in ("shop", "lab", "partner", "night")}
@@ -163,3 +164,21 @@ async def test_tenants_tokens_are_counted_to_the_last(
     produced = world.telemetry.total(catalogue.OUTPUT_TOKENS)
     prompts = world.telemetry.total(catalogue.PROMPT_TOKENS)
     assert counted == produced + prompts > 0
+
+
+async def test_a_tenant_sees_its_own_share_of_the_fleet_and_no_other(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    shown = {"draining": False, "classes": {}, "tenants": {"shop": 9.0, "lab": 1.0}}
+
+    async def routers() -> list[dict[str, Any]]:
+        return [{"status": shown}]
+
+    world.gate.fleet = FleetStatus("s", routers, world.clock)
+    answer = await world.post(
+        STATUS_PATH, b"", method="GET", headers={"authorization": f"Bearer {KEYS['shop']}"}
+    )
+    assert answer.json["tenants"] == {"shop": {"tokens": 9.0, "share": 0.9}}
+    assert "lab" not in answer.body.decode()
+    assert (await world.post(STATUS_PATH, b"", method="GET")).status == 401
