@@ -12,6 +12,7 @@ from forebay import __version__
 from forebay.cli.check import check, init
 from forebay.cli.compare import compare
 from forebay.cli.demo import demo
+from forebay.cli.keys import keys
 from forebay.cli.load import load, workloads
 from forebay.cli.mock import mock
 from forebay.cli.record import record
@@ -54,6 +55,7 @@ app.command()(load)
 app.command()(workloads)
 app.command()(compare)
 app.command()(mock)
+app.add_typer(keys, name="keys")
 app.add_typer(record, name="record")
 
 

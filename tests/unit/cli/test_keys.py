@@ -1,0 +1,270 @@
+"""`forebay keys` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from forebay.cli.main import app
+from forebay.spec.keys import key_hash
+from forebay.spec.tenants import Tenants
+from forebay.spec.tenants_edit import add_key, revoke
+from forebay.spec.tenants_loading import load_tenants, load_tenants_text
+from forebay.spec.tenants_writing import update_tenants_file
+
+HASHES = [key_hash(f"k{number}") for number in range(6)]
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(app, ["keys", *(str(arg) for arg in args)])
+
+
+def create(file: Path, name: str, *options: str) -> str:
+    result = run("create", name, "--file", file, *options)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout.removesuffix("\n")
+
+
+def holder(file: Path, key: str) -> str | None:
+    tenant = Tenants(load_tenants(file)).holder(key)
+    return None if tenant is None else tenant.name
+
+
+def test_a_key_is_all_that_is_printed_and_opens_the_door(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    result = run("create", "shop", "--file", file, "--weight", "2", "--tokens-per-minute", "5000")
+    key = result.stdout.removesuffix("\n")
+    assert key.startswith("fb_")
+    assert "\n" not in key
+    assert key not in result.stderr
+    assert key not in file.read_text()
+    assert holder(file, key) == "shop"
+    (tenant,) = load_tenants(file).tenants
+    assert (tenant.weight, tenant.tokens_per_minute) == (2.0, 5000)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_further_key_replaces_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    first, other, second = create(file, "shop"), create(file, "search"), create(file, "shop")
+    assert [holder(file, key) for key in (first, other, second)] == ["shop", "search", "shop"]
+
+
+def test_options_change_an_existing_tenant(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    key = create(file, "shop", "--weight", "2")
+    create(file, "shop", "--highest-class", "batch", "--cache-group", "retail")
+    (tenant,) = load_tenants(file).tenants
+    assert (tenant.weight, tenant.highest_class, tenant.cache_group) == (2.0, "batch", "retail")
+    assert holder(file, key) == "shop"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["a b"], "cannot be a name"),
+        (["shop", "--weight", "0"], "0 must be above 0"),
+        (["shop", "--highest-class", "urgent"], "is not one of"),
+    ],
+)
+def test_what_the_file_may_not_say_is_not_written(
+    tmp_path: Path, options: list[str], words: str
+) -> None:
+    file = tmp_path / "tenants.yaml"
+    result = run("create", *options, "--file", file)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stdout == "", "a key was printed that opens nothing"
+    assert not file.exists()
+
+
+def test_a_faulty_file_is_the_users_and_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    file.write_text("tenants:\n- nam: shop\n")
+    result = run("create", "shop", "--file", file)
+    assert result.exit_code == 2
+    assert f"{file}:2: tenants.0.nam: unknown key; did you mean name?" in result.stderr
+    assert file.read_text() == "tenants:\n- nam: shop\n"
+
+
+def test_where_nothing_can_be_written_is_the_environments_fault(tmp_path: Path) -> None:
+    result = run("create", "shop", "--file", tmp_path / "none" / "tenants.yaml")
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert "cannot be written" in result.stderr
+
+
+def test_a_key_is_revoked_by_the_beginning_of_its_hash(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    first, second = create(file, "shop"), create(file, "shop")
+    result = run("revoke", key_hash(first)[:19], "--file", file)
+    assert result.exit_code == 0
+    assert "a key of shop is void" in result.stdout
+    assert [holder(file, key) for key in (first, second)] == [None, "shop"]
+
+
+def test_revoking_the_last_tenant_opens_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    key = create(file, "shop")
+    result = run("revoke", "shop", "--file", file)
+    assert result.exit_code == 0
+    assert "shop may not use the service any more" in result.stdout
+    assert "nobody is let in" in result.stderr
+    assert load_tenants(file).tenants == []
+    assert holder(file, key) is None
+    assert create(file, "shop")
+
+
+@pytest.mark.parametrize("which", ["nobody", "sha256:", "", "sha256:zz"])
+def test_revoking_nobody_is_refused(tmp_path: Path, which: str) -> None:
+    file = tmp_path / "tenants.yaml"
+    key = create(file, "shop")
+    result = run("revoke", which, "--file", file)
+    assert result.exit_code == 2
+    assert holder(file, key) == "shop"
+    assert run("revoke", "shop", "--file", tmp_path / "none.yaml").exit_code == 2
+
+
+def test_the_beginning_of_several_hashes_is_refused_and_a_name_is_no_beginning() -> None:
+    starts = ["sha256:" + digit + "0" * 63 for digit in "aab"]
+    starts[1] = starts[1][:-1] + "1"
+    text = ""
+    for name, stored in zip(("x", "y", "a"), starts, strict=True):
+        text = add_key(text, "f", name, stored, {}).text
+    with pytest.raises(LookupError, match="2 keys have hashes that begin so"):
+        revoke(text, "f", "sha256:a")
+    assert revoke(text, "f", "a").removed == ("a",)
+
+
+def test_the_list_never_shows_a_whole_hash(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    key = create(file, "shop", "--weight", "2")
+    plain = run("list", "--file", file).stdout
+    assert "shop: weight 2.0, highest class interactive" in plain
+    assert key_hash(key)[:19] in plain
+    content = json.loads(run("list", "--json", "--file", file).stdout)
+    assert content["tenants"][0]["keys"] == [key_hash(key)[:19]]
+    assert key_hash(key) not in plain + json.dumps(content)
+
+
+WITH_COMMENTS = f"""\
+# ours
+
+tenants:
+  # the first
+  - name: shop   # the shop
+    weight: 2
+    key_hashes:
+      - {HASHES[0]}  # January
+      - {HASHES[1]}
+  # the second
+  - name: search
+    key_hashes:
+      - {HASHES[2]}
+"""
+
+
+def test_comments_stay_when_a_key_or_a_tenant_comes() -> None:
+    more = add_key(WITH_COMMENTS, "f", "shop", HASHES[3], {})
+    assert not more.comments_lost
+    assert [line for line in more.text.splitlines() if HASHES[3] not in line] == (
+        WITH_COMMENTS.splitlines()
+    )
+    other = add_key(WITH_COMMENTS, "f", "other", HASHES[3], {"weight": 3.0})
+    assert other.text.startswith(WITH_COMMENTS)
+    assert [t.name for t in load_tenants_text(other.text).tenants] == ["shop", "search", "other"]
+
+
+def test_comments_stay_when_a_key_or_a_tenant_goes() -> None:
+    less = revoke(WITH_COMMENTS, "f", HASHES[0])
+    assert not less.comments_lost
+    assert less.text == "".join(
+        line for line in WITH_COMMENTS.splitlines(keepends=True) if HASHES[0] not in line
+    )
+    gone = revoke(WITH_COMMENTS, "f", "shop")
+    assert gone.text.splitlines()[:5] == [
+        "# ours", "", "tenants:", "  # the first", "  # the second"
+    ]  # fmt: skip
+    assert [t.name for t in load_tenants_text(gone.text).tenants] == ["search"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# head\ntenants: [{name: shop, key_hashes: [%s, %s]}]  # why\n",
+        "# head\ntenants:\n- {name: shop, key_hashes: [%s, %s]} # why\n",
+        "# head\ntenants:\n-\n  key_hashes: [%s, # why\n    %s]\n  name: shop\n",
+    ],
+)
+def test_a_file_in_another_style_is_written_anew_and_says_so(text: str) -> None:
+    text %= (HASHES[0], HASHES[1])
+    for edited in (
+        add_key(text, "f", "shop", HASHES[3], {}),
+        add_key(text, "f", "b", HASHES[3], {}),
+        revoke(text, "f", HASHES[0]),
+    ):
+        assert edited.text.startswith("# head\n")
+        assert edited.comments_lost == ("why" not in edited.text)
+        assert HASHES[1] in edited.text
+        load_tenants_text(edited.text)
+    assert HASHES[0] not in revoke(text, "f", HASHES[0]).text
+
+
+def test_a_file_of_comments_alone_keeps_them() -> None:
+    assert add_key("# ours\n", "f", "a", HASHES[0], {}).text.startswith("# ours\ntenants:\n")
+
+
+def test_writers_at_the_same_time_lose_nobodys_tenant(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+
+    def add(number: int) -> None:
+        stored = key_hash(str(number))
+        update_tenants_file(file, lambda text: add_key(text, "f", f"t{number}", stored, {}))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(24)))
+    assert {t.name for t in load_tenants(file).tenants} == {f"t{number}" for number in range(24)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tenants.yaml", "tenants.yaml.lock"]
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    create(file, "shop")
+    before = file.read_text()
+
+    def fail(text: str) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        update_tenants_file(file, fail)  # type: ignore[arg-type]
+    assert file.read_text() == before
+
+
+def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.yaml", tmp_path / "tenants.yaml"
+    create(real, "shop")
+    link.symlink_to(real)
+    key = create(link, "search")
+    assert link.is_symlink()
+    assert holder(real, key) == "search"
+
+
+def test_the_command_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom forebay.cli.main import main\n"
+        "sys.argv = ['forebay', 'keys', 'create', 'shop']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'ray', 'vllm', 'torch', 'numpy', 'rich', 'pyarrow'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
