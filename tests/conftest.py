@@ -11,6 +11,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from ray_cluster import Cluster
 from serving_process import ENGINE_SERVICE, ServingProcess
 
 EMULATED_SERVICE = Path(__file__).parent / "system" / "service.yaml"
@@ -43,6 +44,17 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProces
     pytest.importorskip("ray")
     with running(EMULATED_SERVICE, tmp_path_factory.mktemp("emulated")) as serving:
         yield serving
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A Ray cluster that runs already."""
+    pytest.importorskip("ray")
+    made = Cluster()
+    try:
+        yield made
+    finally:
+        made.end()
 
 
 @pytest.fixture

@@ -1,0 +1,63 @@
+"""A Ray cluster of one node, started as its administrator would."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from serving_process import free_port
+
+RAY = str(Path(sys.executable).parent / "ray")
+START_S = 60.0
+
+
+class Cluster:
+    """Processes, ports and a folder of its own."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        # Not pytest's folder: the path of a Unix socket may only be some hundred bytes long.
+        self._folder = tempfile.mkdtemp(prefix="ray-")
+        command = [RAY, "start", "--head", "--block", f"--port={self.port}", "--num-cpus=2"]
+        command += ["--include-dashboard=false", "--disable-usage-stats"]
+        command += [f"--temp-dir={self._folder}", f"--metrics-export-port={free_port()}"]
+        command += [f"--ray-client-server-port={free_port()}", "--object-store-memory=100000000"]
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        )
+        give_up = time.monotonic() + START_S
+        while not self.names_of("raylet"):
+            assert self._process.poll() is None, "ray start ended"
+            assert time.monotonic() < give_up, "no raylet"
+            os.sched_yield()
+
+    def names_of(self, part: str) -> list[str]:
+        """Names of the cluster's processes that contain `part`."""
+        names: list[str] = []
+        for process in psutil.Process(self._process.pid).children(recursive=True):
+            try:
+                names += [title for title in process.cmdline()[:1] if part in title]
+            except psutil.NoSuchProcess:
+                continue
+        return names
+
+    def end(self) -> None:
+        """End it by its own process ids; nothing that it still does is worth waiting for."""
+        family = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.kill()
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait(timeout=30)
+        psutil.wait_procs(family, timeout=10)
+        shutil.rmtree(self._folder, ignore_errors=True)
