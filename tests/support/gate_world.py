@@ -108,7 +108,7 @@ class World:
             {"name": "s", "model": {"id": "demo", "source": "demo"}, "tenants": self.tenants},
             context={"folder": Path()},
         )
-        tenancy = Tenancy(spec, "r1", self.clock, self.admission.fair.set_weights)
+        tenancy = Tenancy(spec, "r1", self.clock, self.admission.fair)
         self.tenancy = tenancy
         self.gate = Gate(
             self.app, self.admission, self.tap, limits, self.telemetry, tenancy, self.clock

@@ -166,6 +166,7 @@ class Gate:
         )
         class_name = BATCH if caller.batch_only else request.class_name
         self._telemetry.count(catalogue.OFFERED, class_name)
+        self._tenancy.wants(caller, class_name)
         if _is_retry(scope):
             self._telemetry.count(catalogue.RETRIED, class_name)
         cost = self.admission.costs.price(request.shape)

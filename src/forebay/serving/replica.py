@@ -19,9 +19,9 @@ from forebay.policies.admission import (
 from forebay.policies.cost import CostModel, RequestShape
 from forebay.serving.asgi import App
 from forebay.serving.bodies import InputLimits
+from forebay.serving.exchange import exchange_forever
 from forebay.serving.fleet import AskRouters, FleetStatus
 from forebay.serving.gate import Gate
-from forebay.serving.quota_exchange import exchange_forever
 from forebay.serving.tap import EngineTap
 from forebay.serving.telemetry import Backend, Telemetry
 from forebay.serving.tenancy import Tenancy
@@ -92,7 +92,7 @@ class Replica:
         costs = CostModel(engine.context_tokens, spec.admission.default_output_tokens)
         self.admission = AdmissionController(limits, costs, random.Random(seed).random)
         self.tap = EngineTap(self.admission, self.telemetry, clock, engine.stop_reason)
-        self.tenancy = Tenancy(spec, name, clock, self.admission.fair.set_weights)
+        self.tenancy = Tenancy(spec, name, clock, self.admission.fair)
         self._published = 0
         self._tasks: list[asyncio.Task[None]] = []
 

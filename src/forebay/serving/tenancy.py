@@ -8,19 +8,23 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from forebay.policies.fairness import FairQueue
 from forebay.policies.isolation import cache_salt
 from forebay.policies.ledger import Ticket
 from forebay.policies.quota_lease import QuotaLease
-from forebay.policies.quotas import Quota, Refused
+from forebay.policies.quotas import PERIOD_S, Quota, Refused
 from forebay.serving.errors import RequestRefusedError
+from forebay.serving.fleet_reports import Answer, Report
 from forebay.spec.service import ServiceSpec
 from forebay.spec.tenants import Tenant, Tenants
 from forebay.spec.tenants_file import TenantsFile
 
 _BEARER = b"bearer "
+_MOST_EXCHANGES = 3.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -50,22 +54,27 @@ class Tenancy:
         spec: ServiceSpec,
         replica: str,
         clock: Callable[[], float],
-        on_weights: Callable[[Mapping[str, float]], None],
+        fair: FairQueue,
     ) -> None:
         """Read the tenants file, if there is one.
 
         Args:
             spec: the service.
-            replica: name of this replica among those that share the quotas.
+            replica: name of this replica among those of the fleet.
             clock: seconds.
-            on_weights: told the tenants' weights, now and whenever they change.
+            fair: is told the tenants' weights, and what they were served elsewhere.
 
         Raises:
             SpecError: the file is wrong.
         """
         self._spec = spec
+        self._replica = replica
         self._clock = clock
-        self._on_weights = on_weights
+        self._fair = fair
+        self._weights: dict[str, float] = {}
+        self._served: defaultdict[str, defaultdict[str, float]] = _by_class()
+        self._waiting: defaultdict[str, set[str]] = defaultdict(set)
+        self._reported_at = clock()
         # A salt matters within one engine's cache only, so each replica has a secret of its own.
         self._secret = os.urandom(32)
         self._file = None if spec.tenants is None else TenantsFile(spec.tenants, clock())
@@ -98,6 +107,11 @@ class Tenancy:
             raise _unknown_key("The API key is not known here, or was revoked.")
         return self._callers[holder.name]
 
+    def wants(self, caller: Caller, class_name: str) -> None:
+        """A request has come, whether it is let in or not."""
+        if caller.name:
+            self._waiting[class_name].add(caller.name)
+
     def spend(self, caller: Caller, tokens: int, now: float) -> Refused | None:
         """Charge a request to its tenant's quotas, or say why not; None: charged."""
         return self.lease.try_spend(caller.name, tokens, now) if self.quotas else None
@@ -110,10 +124,34 @@ class Tenancy:
 
     def ended(self, ticket: Ticket, now: float) -> None:
         """A charged and admitted request is over; correct the charge by what it used."""
+        if ticket.tenant:
+            self._served[ticket.class_name][ticket.tenant] += ticket.used_tokens
         if self.quotas:
             over = ticket.used_tokens - ticket.cost.tokens
             self.lease.settle(ticket.tenant, over, ticket.admitted_at, now)
             self.lease.ended(ticket.tenant)
+
+    # --- with the fleet -------------------------------------------------------------------
+
+    def report(self, now: float) -> Report | None:
+        """What to tell the fleet now; None while nothing is due."""
+        lease = self.lease.request(now) if self.quotas else None
+        if lease is None and now - self._reported_at < PERIOD_S:
+            return None
+        self._reported_at = now
+        served = {name: dict(tokens) for name, tokens in self._served.items()}
+        waiting = {name: set(tenants) for name, tenants in self._waiting.items()}
+        self._served, self._waiting = _by_class(), defaultdict(set)
+        return Report(self._replica, lease, self.quotas, self._weights, served, waiting)
+
+    def answered(self, answer: Answer, now: float) -> None:
+        """The fleet's answer to a report."""
+        if answer.grant is not None:
+            self.lease.granted(answer.grant, now)
+        for class_name, tokens in answer.elsewhere.items():
+            # Nobody is set back by more than everybody here was served in a few exchanges.
+            most = _MOST_EXCHANGES * sum(tokens.values())
+            self._fair.served_elsewhere(class_name, tokens, most, now)
 
     def _look(self, now: float) -> Tenants:
         """The tenants as the file says now."""
@@ -137,11 +175,17 @@ class Tenancy:
             if tenant.tokens_per_minute is not None or tenant.max_concurrency is not None
         }
         self.lease.set_quotas(self.quotas)
-        self._on_weights({tenant.name: tenant.weight for tenant in known.all})
+        self._weights = {tenant.name: tenant.weight for tenant in known.all}
+        self._fair.set_weights(self._weights)
 
     def _caller_of(self, tenant: Tenant) -> Caller:
         salt = cache_salt(self._spec.cache_isolation, self._secret, tenant.name, tenant.cache_group)
         return Caller(tenant.name, tenant.highest_class == "batch", salt)
+
+
+def _by_class() -> defaultdict[str, defaultdict[str, float]]:
+    """Tokens by class and tenant, all 0."""
+    return defaultdict(lambda: defaultdict(float))
 
 
 def quota_wait_s(refused: Refused) -> float:

@@ -11,8 +11,9 @@ from gate_world import CHAT, Answer, FakeEngineRequest, World, responding, servi
 
 from forebay.observability import catalogue
 from forebay.policies.admission import BATCH
-from forebay.policies.quota_owner import QuotaOwner
+from forebay.serving.exchange import FleetLedger
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
+from forebay.serving.fleet_reports import Report
 from forebay.spec.keys import key_hash, new_key
 
 KEYS = {name: new_key() for name in ("shop", "lab", "partner", "night")}
@@ -51,15 +52,13 @@ async def ask(world: World, tenant: str | None, **headers: str) -> Answer:
 
 
 def share_quotas(world: World) -> None:
-    """One exchange with a fleet's owner that has listened long enough."""
-    owner = QuotaOwner(world.tenancy.quotas, world.clock.now - 60.0)
+    """Two exchanges with a fleet's ledger that has listened long enough."""
+    ledger = FleetLedger(world.clock.now - 60.0)
     for _ in range(2):
-        request = world.tenancy.lease.request(world.clock.now)
-        assert request is not None
-        grant = owner.report(request, world.clock.now)
-        assert grant is not None
-        world.tenancy.lease.granted(grant, world.clock.now)
         world.clock.now += 1.0
+        report = world.tenancy.report(world.clock.now)
+        assert report is not None
+        world.tenancy.answered(ledger.exchange(report, world.clock.now), world.clock.now)
 
 
 @pytest.mark.parametrize("key", [None, "fb_" + "A" * 43, "", "Bearer"])
@@ -182,3 +181,27 @@ async def test_a_tenant_sees_its_own_share_of_the_fleet_and_no_other(
     assert answer.json["tenants"] == {"shop": {"tokens": 9.0, "share": 0.9}}
     assert "lab" not in answer.body.decode()
     assert (await world.post(STATUS_PATH, b"", method="GET")).status == 401
+
+
+async def test_who_was_served_where_others_could_not_compete_waits_longer_here(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    for tenant in ("shop", "lab"):
+        await ask(world, tenant)
+    ledger = FleetLedger(world.clock.now - 60.0)
+    elsewhere = Report(
+        "r2", None, {}, {}, {"interactive": {"shop": 9_000.0}}, {"interactive": {"shop"}}
+    )
+    ledger.exchange(elsewhere, world.clock.now)  # ends the round before anybody here had reported
+    for report in (world.tenancy.report(world.clock.now + 1), elsewhere):
+        assert report is not None
+        ledger.exchange(report, world.clock.now)
+    world.clock.now += 2.0
+    report = world.tenancy.report(world.clock.now)
+    assert report is not None
+    answer = ledger.exchange(report, world.clock.now)
+    assert set(answer.elsewhere["interactive"]) == {"shop"}
+    world.tenancy.answered(answer, world.clock.now)
+    tags = {t: world.admission.fair.preview(t, "interactive") for t in ("shop", "lab")}
+    assert tags["shop"] > tags["lab"]

@@ -1,0 +1,107 @@
+"""What the replicas of a fleet tell each other about tenants, through one named actor.
+
+Two things: quotas, which hold for the fleet (`policies/quotas.py`), and what tenants were served,
+so that weights hold for it too (`policies/fleet_fairness.py`). The actor keeps nothing that must
+survive it. It belongs to the replica that made it; when that goes, another one's next report makes
+a new one, and until then each replica looks after itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from forebay.policies.fleet_fairness import elsewhere_charges
+from forebay.policies.quota_owner import QuotaOwner
+from forebay.policies.quotas import PERIOD_S
+from forebay.serving.fleet_reports import Answer, ByClass, Report
+from forebay.serving.tenancy import Tenancy
+
+_NAMESPACE = "forebay"
+_LOOK_S = 0.05  # how finely a report that became urgent is noticed
+_ANSWER_S = 1.0
+
+
+@dataclass(slots=True)
+class _Round:
+    """What was told since the last charges were made, by class and replica."""
+
+    served: dict[str, dict[str, defaultdict[str, float]]] = field(default_factory=dict)
+    waiting: dict[str, dict[str, set[str]]] = field(default_factory=dict)
+
+    def add(self, report: Report) -> None:
+        for name, tokens in report.served.items():
+            mine = self.served.setdefault(name, {}).setdefault(report.replica, defaultdict(float))
+            for tenant, amount in tokens.items():
+                mine[tenant] += amount
+        for name, tenants in report.waiting.items():
+            self.waiting.setdefault(name, {}).setdefault(report.replica, set()).update(tenants)
+
+
+class FleetLedger:
+    """The actor's state: takes reports, hands out caps and charges. Pure but for the time given."""
+
+    def __init__(self, now: float) -> None:
+        self._owner = QuotaOwner({}, now)
+        self._round = _Round()
+        self._round_ends = now + PERIOD_S
+        self._charges: defaultdict[str, ByClass] = defaultdict(dict)
+
+    def exchange(self, report: Report, now: float) -> Answer:
+        """A replica's report at `now` (s); its answer."""
+        self._owner.set_quotas(report.quotas)
+        self._round.add(report)
+        if now >= self._round_ends:
+            self._settle(report.weights)
+            self._round_ends = now + PERIOD_S
+        grant = None if report.lease is None else self._owner.report(report.lease, now)
+        return Answer(grant, self._charges.pop(report.replica, {}))
+
+    def _settle(self, weights: Mapping[str, float]) -> None:
+        """Charges of the round that ends; one that a replica has not fetched is replaced."""
+        self._charges.clear()
+        for name, waiting in self._round.waiting.items():
+            served = self._round.served.get(name, {})
+            for replica, tokens in elsewhere_charges(served, waiting, weights).items():
+                if tokens:
+                    self._charges[replica][name] = tokens
+        self._round = _Round()
+
+
+class FleetActor:
+    """`FleetLedger` as a Ray actor."""
+
+    def __init__(self) -> None:
+        self._ledger = FleetLedger(time.monotonic())
+
+    def exchange(self, report: Report) -> Answer:
+        """A replica's report; its answer."""
+        return self._ledger.exchange(report, time.monotonic())
+
+
+async def exchange_forever(tenancy: Tenancy, service: str) -> None:
+    """Report whenever a report is due; without an answer a replica looks after itself."""
+    actor: Any = None
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        report = tenancy.report(time.monotonic())
+        if report is None:
+            continue
+        try:
+            actor = actor if actor is not None else _actor(service)
+            answer = await asyncio.wait_for(actor.exchange.remote(report), _ANSWER_S)
+        except Exception:  # dead, away or slow: all are silence, which a replica knows to bear
+            actor = None
+        else:
+            tenancy.answered(answer, time.monotonic())
+
+
+def _actor(service: str) -> Any:
+    import ray
+
+    options = {"name": f"fleet:{service}", "namespace": _NAMESPACE, "get_if_exists": True}
+    return ray.remote(FleetActor).options(**options, num_cpus=0).remote()
