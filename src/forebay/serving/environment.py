@@ -19,8 +19,8 @@ SESSION_HEADER = "x-session-id"
 
 STATS_PERIOD_S = 0.5  # how often replicas publish to routers; Ray polls them
 
-# The router is shown this much of a body: some 30,000 tokens of text, and by then a prompt's home is
-# clear. Each of HAProxy's connections may hold two buffers of it: 512 MB with 2,000 that all do.
+# The router is shown this much of a body: some 30,000 tokens of text, enough to know a prompt by.
+# Each of HAProxy's connections may hold two buffers of it: 512 MB with 2,000 that all do.
 _ROUTED_BODY_BYTES = 128 * 1024
 
 _DATA_PLANE = {
