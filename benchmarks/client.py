@@ -6,7 +6,7 @@ import json
 import os
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def spare_cores() -> list[int] | None:
     return sorted(os.sched_getaffinity(0))[threads:] or None
 
 
-def settle(url: str, limit_s: float = 120.0) -> None:
+def settle(url: str, limit_s: float = 120.0, headers: Mapping[str, str] | None = None) -> None:
     """Wait until a small request is answered quickly again: the run before left no queue.
 
     Raises:
@@ -106,7 +106,7 @@ def settle(url: str, limit_s: float = 120.0) -> None:
     while time.monotonic() < give_up:
         asked = time.monotonic()
         request = urllib.request.Request(
-            f"{url}/v1/completions", body, {"content-type": "application/json"}
+            f"{url}/v1/completions", body, {"content-type": "application/json", **(headers or {})}
         )
         try:
             with urllib.request.urlopen(request, timeout=limit_s):

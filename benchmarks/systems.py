@@ -188,6 +188,9 @@ def _wait_until_ready(server: Server, log: Path) -> None:
             with urllib.request.urlopen(f"{server.url}/v1/models", timeout=2) as answer:
                 if answer.status == 200:
                     return
+        except urllib.error.HTTPError as error:
+            if error.code == 401:  # it answers, but not to us
+                return
         except (urllib.error.URLError, OSError):
             pass
         time.sleep(0.5)

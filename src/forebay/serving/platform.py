@@ -49,7 +49,11 @@ class Platform:
     @property
     def url(self) -> str:
         """Base address of the OpenAI API."""
-        return f"http://{self.spec.server.host}:{self.spec.server.port}/v1"
+        return f"{self._root}/v1"
+
+    @property
+    def _root(self) -> str:
+        return f"http://{self.spec.server.host}:{self.spec.server.port}"
 
     def __enter__(self) -> Platform:
         self._before = {p.pid for p in psutil.Process().children(recursive=True)}
@@ -172,7 +176,8 @@ class Platform:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/models", timeout=2) as response:
+            # Not a path that needs a key.
+            with urllib.request.urlopen(f"{self._root}/health", timeout=2) as response:
                 return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False

@@ -1,0 +1,212 @@
+"""Whether tenants and classes keep what is theirs while others ask for far too much.
+
+One service, the demo file with a tenants file beside it, real vLLM. The workload is long outputs
+(60 tokens in, 400 out): an engine that answers few requests, so that ten times its capacity can be
+offered to it from the same two cores. For each case:
+
+- neighbour: a tenant at a fifth of the capacity, alone and beside one that offers ten times it.
+- weights: two tenants of weights 3 and 1, each asking for more than everything.
+- quota: a tenant that asks for everything and has a quota of a tenth of the capacity's tokens.
+- flood: interactive requests at 0.4 of the capacity, alone and with batch asking for 3 times it.
+
+Run as: python benchmarks/tenants.py --capacity 15.3 [--parts neighbour,weights,quota,flood]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import systems
+from client import LONG_OUTPUTS, lag_p99_ms, settle, spare_cores
+from forebay.load.order import Endpoint
+from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.measure.percentiles import percentiles
+from forebay.measure.records import RequestRecord
+from forebay.spec.keys import key_hash, new_key
+from forebay.spec.workload import WorkloadSpec
+from tables import Bar, print_bars, print_table, write
+
+PORT = 8000
+SECONDS, WARM_S = 30.0, 5.0
+TTFT_S, TPOT_S = 1.0, 0.5  # the demo file's SLO
+KEYS = {name: new_key() for name in ("modest", "greedy", "heavy", "light", "metered")}
+LEAST_KEPT, WEIGHT_OFF, FLOOD_RATIO, LEAST_BATCH = 0.97, 0.10, 1.3, 0.85
+
+Part = tuple[list[dict[str, Any]], list[Bar]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--capacity", type=float, required=True, help="of long outputs, requests/s")
+    parser.add_argument("--parts", default="neighbour,weights,quota,flood")
+    options = parser.parse_args()
+    best: float = options.capacity
+    parts: dict[str, Callable[[str, float], Part]] = {
+        "neighbour": neighbour,
+        "weights": weights,
+        "quota": quota,
+        "flood": flood,
+    }
+    rows: list[dict[str, Any]] = []
+    bars: list[Bar] = []
+    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
+        file = service_file(Path(folder), best)
+        with systems.running("tenants", systems.forebay(PORT, file), PORT) as server:
+            for name in options.parts.split(","):
+                found, asked = parts[name](server.url, best)
+                rows += found
+                bars += asked
+    print_table(list(rows[0]), [tuple(row.values()) for row in rows])
+    print_bars(bars)
+    write("tenants", {"capacity": best, "rows": rows, "bars": [bar.as_dict() for bar in bars]})
+
+
+def service_file(folder: Path, best: float) -> Path:
+    """The demo's service with tenants."""
+    tokens = LONG_OUTPUTS.prompt_tokens + LONG_OUTPUTS.output_tokens
+    tenants = [
+        {"name": name, "key_hashes": [key_hash(key)], "weight": 3 if name == "heavy" else 1}
+        for name, key in KEYS.items()
+    ]
+    tenants[-1]["tokens_per_minute"] = round(0.1 * best * tokens * 60)
+    (folder / "tenants.yaml").write_text(yaml.safe_dump({"tenants": tenants}))
+    spec = yaml.safe_load(systems.DEMO.read_text())
+    file = folder / "service.yaml"
+    file.write_text(yaml.safe_dump({**spec, "tenants": "tenants.yaml"}))
+    return file
+
+
+def neighbour(url: str, best: float) -> Part:
+    """A modest tenant, alone and beside a greedy one."""
+    alone = play(url, {"modest": 0.2 * best})
+    beside = play(url, {"modest": 0.2 * best, "greedy": 10 * best})
+    rows = [row("neighbour: alone", alone, "modest"), row("neighbour: beside", beside, "modest"),
+            row("neighbour: beside", beside, "greedy")]  # fmt: skip
+    kept = rows[1]["good share"] / max(rows[0]["good share"], 1e-9)
+    return rows, [
+        Bar("neighbour: share of its goodput kept", kept, LEAST_KEPT, at_least=True),
+        Bar("neighbour: its TTFT p99", rows[1]["TTFT p99 s"], TTFT_S, "s"),
+    ]
+
+
+def weights(url: str, best: float) -> Part:
+    """Two tenants that saturate, of weights 3 and 1."""
+    run = play(url, {"heavy": 2.0 * best, "light": 2.0 * best})
+    rows = [row("weights", run, "heavy"), row("weights", run, "light")]
+    ratio = rows[0]["tokens/s"] / max(rows[1]["tokens/s"], 1e-9)
+    return rows, [Bar("weights: ratio of tokens, off from 3 by", abs(ratio / 3 - 1), WEIGHT_OFF)]
+
+
+def quota(url: str, best: float) -> Part:
+    """A tenant that asks for everything, and may have a tenth."""
+    run = play(url, {"metered": 1.0 * best}, seconds=2 * SECONDS)
+    found = row("quota", run, "metered")
+    used = sum(tokens_of(r) for r in run.records if r.tenant == "metered")
+    limit = 0.1 * best * (LONG_OUTPUTS.prompt_tokens + LONG_OUTPUTS.output_tokens) * 60
+    return [found], [Bar("quota: tokens of a minute over the quota", used / limit - 1, 0.05)]
+
+
+def flood(url: str, best: float) -> Part:
+    """Interactive requests, alone and with batch behind them."""
+    alone = play(url, {"modest": 0.4 * best})
+    beside = play(url, {"modest": 0.4 * best}, batch=3.0 * best)
+    rows = [row("flood: alone", alone, "modest"), row("flood: with batch", beside, "modest")]
+    batch = row("flood: with batch", beside, "batch", of_class="batch")
+    ratio = rows[1]["TTFT p95 s"] / rows[0]["TTFT p95 s"]
+    tokens = LONG_OUTPUTS.prompt_tokens + LONG_OUTPUTS.output_tokens
+    left = best * tokens - rows[1]["tokens/s"]
+    return [*rows, batch], [
+        Bar("flood: interactive TTFT p95, x of alone", ratio, FLOOD_RATIO),
+        Bar("flood: batch uses of what is left", batch["tokens/s"] / left, LEAST_BATCH,
+            at_least=True),
+    ]  # fmt: skip
+
+
+def play(
+    url: str, rates: dict[str, float], *, batch: float = 0.0, seconds: float = SECONDS
+) -> LoadRun:
+    """Poisson arrivals of each tenant at its rate, and of batch by one of them."""
+    settle_as(url)
+    length = {"prompt": LONG_OUTPUTS.prompt_tokens, "output": LONG_OUTPUTS.output_tokens}
+    kinds = [
+        {"name": name, "share": rate, "tenants": [{"name": name}], **length}
+        for name, rate in rates.items()
+    ]
+    if batch:
+        tenants = [{"name": next(iter(rates))}]
+        kinds.append(
+            {"name": "batch", "share": batch, "class": "batch", "tenants": tenants, **length}
+        )
+    total = sum(rates.values()) + batch
+    spec = WorkloadSpec.model_validate(
+        {
+            "name": "tenants",
+            "requests": kinds,
+            "stages": [{"hold": f"{total}/s", "for": f"{seconds}s"}],
+            "seed": 7,
+        }
+    )
+    return run_load(
+        LoadPlan(
+            endpoint=Endpoint(url=url, model=systems.MODEL),
+            workload=spec,
+            cores=spare_cores(),
+            timeout_s=120.0,
+            tenant_headers={n: {"Authorization": f"Bearer {k}"} for n, k in KEYS.items()},
+        )
+    )
+
+
+def settle_as(url: str) -> None:
+    settle(url, headers={"Authorization": f"Bearer {KEYS['modest']}"})
+
+
+def row(case: str, run: LoadRun, tenant: str, of_class: str = "interactive") -> dict[str, Any]:
+    """One tenant's or class's part of a run, after its first seconds."""
+    mine = [r for r in run.records if belongs(r, tenant, of_class) and r.intended_s >= WARM_S]
+    served = [r for r in mine if r.outcome == "ok"]
+    ttfts = [r.ttft for r in mine if r.ttft is not None]
+    p95, p99 = percentiles(ttfts, (95, 99))
+    good = sum(r.is_good(TTFT_S, TPOT_S) for r in mine)
+    return {
+        "case": case,
+        "of": tenant,
+        "offered/s": len(mine) / (run.duration_s - WARM_S),
+        "served": len(served),
+        "shed": sum(r.outcome == "shed" for r in mine),
+        "failed": sum(r.failure for r in mine),
+        "good share": good / max(len(mine), 1),
+        "TTFT p95 s": p95,
+        "TTFT p99 s": p99,
+        "tokens/s": tokens_while(mine, run.duration_s),
+        "lag p99 ms": lag_p99_ms(run),
+    }
+
+
+def belongs(record: RequestRecord, tenant: str, of_class: str) -> bool:
+    if of_class == "batch":
+        return record.class_name == "batch"
+    return record.tenant == tenant and record.class_name != "batch"
+
+
+def tokens_of(record: RequestRecord) -> int:
+    return record.prompt_tokens + record.tokens_out if record.tokens_out else 0
+
+
+def tokens_while(records: Sequence[RequestRecord], end_s: float) -> float:
+    """Tokens/s between the warm-up and the end of the offered load, prompts with their first."""
+    total = 0
+    for record in records:
+        times = [at for at in record.token_times or () if WARM_S <= at < end_s]
+        total += len(times) + (record.prompt_tokens if times else 0)
+    return total / (end_s - WARM_S)
+
+
+if __name__ == "__main__":
+    main()
