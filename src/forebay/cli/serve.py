@@ -85,9 +85,10 @@ def _introduce(platform: Platform) -> None:
         if server.ray_address is None
         else "the metrics ports of the cluster's nodes"
     )
+    key = "" if platform.spec.tenants is None else "    -H 'Authorization: Bearer KEY' \\\n"
     typer.echo(
         f"\n{model} answers at {platform.url}; metrics at {metrics}. Try:\n\n"
-        f"  curl {platform.url}/chat/completions -H 'Content-Type: application/json' \\\n"
+        f"  curl {platform.url}/chat/completions -H 'Content-Type: application/json' \\\n{key}"
         f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", '
         f'"content": "Hello"}}]}}\'\n\nCtrl-C drains and stops.\n'
     )
