@@ -1,0 +1,122 @@
+"""Ray's own routers before the same emulated engines, with nothing of Forebay's in between.
+
+Run as: python benchmarks/emulated_stock.py FILE PORT FOLDER ROUTER, one of `ROUTERS`.
+
+Each replica writes what it did to FOLDER/PID.json once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROUTERS = {
+    "round-robin": "ray.serve.experimental.round_robin_router:RoundRobinRouter",
+    "power-of-two": "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter",
+    "prefix-affinity": "ray.serve.llm.request_router:PrefixCacheAffinityRouter",
+}
+
+
+class PlainReplica:
+    """An emulated engine's API by itself."""
+
+    def __init__(self, file: str, folder: str) -> None:
+        from forebay.spec.loading import load_service
+
+        self._spec = load_service(Path(file))
+        self._out = Path(folder) / f"{os.getpid()}.json"
+
+    async def __serve_build_asgi_app__(self) -> Any:
+        from forebay.engine_model.profiles import PROFILES
+        from forebay.serving.emulated.api import EmulatedApi
+        from forebay.serving.emulated.engine import EmulatedEngine
+
+        model = self._spec.model
+        self._engine = EmulatedEngine(
+            PROFILES[model.source].slowed(model.slowed), time.perf_counter
+        )
+        self._counts = Counts()
+        self._engine.attach(self._counts)  # type: ignore[arg-type]
+        self._writing = asyncio.get_running_loop().create_task(self._write_forever())
+        return EmulatedApi(self._engine, model.id)
+
+    async def _write_forever(self) -> None:
+        while True:
+            late = self._engine.lateness.p99
+            self._out.write_text(json.dumps({**vars(self._counts), "late_p99": late}))
+            await asyncio.sleep(1.0)
+
+
+class Counts:
+    """Stands where Forebay's tap would, and only counts."""
+
+    def __init__(self) -> None:
+        self.prompt_tokens = self.cached_tokens = self.output_tokens = 0
+
+    def on_add(self, request: Any) -> None:
+        self.prompt_tokens += len(request.prompt_token_ids)
+
+    def on_step(self, outputs: Any, engine_at: float) -> None:
+        for output in outputs:
+            self.output_tokens += len(output.new_token_ids)
+            if output.prefill_stats is not None:
+                self.cached_tokens += output.prefill_stats.num_cached_tokens
+
+
+def main() -> None:
+    file, port, folder, router = sys.argv[1:5]
+    os.environ.update(
+        {
+            "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
+            "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+    )
+    import ray
+    from ray import serve
+    from ray.llm._internal.serve.core.ingress.router import LLMRouter
+    from ray.serve._private.utils import import_attr
+    from ray.serve.config import RequestRouterConfig
+
+    from forebay.serving import processes
+    from forebay.spec.loading import load_service
+
+    spec = load_service(Path(file))
+    processes.adopt_orphans()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False)
+        serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
+        replicas = serve.deployment(
+            serve.ingress()(PlainReplica),
+            name="plain",
+            num_replicas=spec.scaling.min,
+            max_ongoing_requests=10**9,
+            ray_actor_options={"num_cpus": 0.01},
+            request_router_config=RequestRouterConfig(
+                request_router_class=import_attr(ROUTERS[router])
+            ),
+        ).bind(str(Path(file).resolve()), folder)
+        ingress = serve.deployment(
+            LLMRouter, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0}
+        ).bind(server=replicas)
+        serve.run(replicas._with_ingress_request_router(ingress))
+        while True:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        ray.shutdown()
+        processes.end_descendants(set(), patience_s=3)
+
+
+if __name__ == "__main__":
+    main()
