@@ -33,9 +33,9 @@ class ClassSpec(Strict):
     weight: float = Field(
         default=1.0,
         gt=0,
-        description="Share of tokens under contention, relative to the other class. Not used yet: "
-        "interactive is served strictly first, and batch may hold at most half of the slots. "
-        "Defaults for when it is: 8 for interactive, 1 for batch.",
+        description="Share of tokens among requests that wait, relative to the other class; batch "
+        "also holds at most half of the slots. Default 8 for interactive, 1 for batch: batch goes "
+        "on, and interactive hardly feels it.",
     )
     ttft: Seconds | None = Field(
         default=None,
