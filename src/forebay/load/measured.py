@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from forebay.measure.evidence import ServerSample
 from forebay.measure.intervals import run_intervals
 from forebay.measure.metrics import METRICS
 from forebay.measure.samples import sample_run
+from forebay.measure.validity import with_emulation
 from forebay.measure.windows import windows
 from forebay.report.load_data import LoadReport, LoadStage
 from forebay.report.load_page import render_load_page
@@ -121,6 +122,8 @@ def measure(
 
 def judged(run: LoadRun, endpoint: Endpoint, server: Sequence[ServerSample]) -> Measured:
     """The run with its intervals and what bound."""
+    late = max((s.emulation_late for s in server if s.emulation_late is not None), default=None)
+    run = replace(run, validity=with_emulation(run.validity, late))
     slo, records = run.workload.slo, run.counted
     evidence = gather_evidence(
         records,

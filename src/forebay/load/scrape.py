@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -29,6 +30,7 @@ _GAUGES: Mapping[str, Sequence[str]] = {
         "vllm:num_requests_running", "sglang:num_running_reqs",
     ),
     "slots": ("ray_forebay_sequence_slots",),
+    "emulation_late": ("ray_forebay_emulation_late_ratio",),
     "kv_usage": (
         "ray_forebay_kv_usage_ratio", "ray_vllm_kv_cache_usage_perc",
         "vllm:kv_cache_usage_perc", "sglang:token_usage",
@@ -49,7 +51,10 @@ _COUNTERS: Mapping[str, Sequence[str]] = {
         "ray_forebay_cached_prompt_tokens", "ray_vllm_prefix_cache_hits", "vllm:prefix_cache_hits",
     ),
 }  # fmt: skip
-_MEANS = frozenset({"kv_usage"})
+_TOGETHER: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "kv_usage": fmean,
+    "emulation_late": max,
+}
 _WANTED = frozenset(name for known in (*_GAUGES.values(), *_COUNTERS.values()) for name in known)
 
 
@@ -125,8 +130,7 @@ class Readings:
 def _first(series: Mapping[str, list[float]], names: Sequence[str], field: str) -> float | None:
     for name in names:
         if name in series:
-            total = sum(series[name])
-            return total / len(series[name]) if field in _MEANS else total
+            return float(_TOGETHER.get(field, sum)(series[name]))
     return None
 
 

@@ -15,7 +15,8 @@ from forebay.measure.records import RequestRecord
 class ServerSample:
     """The fleet at one second of a run, in its own words; None is what it did not tell.
 
-    Sums over all replicas, except for `kv_usage`, which is their mean.
+    Sums over all replicas, except for `kv_usage`, which is their mean, and `emulation_late`, the
+    worst.
 
     Attributes:
         t: seconds since the start of the run.
@@ -28,6 +29,7 @@ class ServerSample:
         preemptions_per_s: sequences put back for want of KV blocks.
         prompt_tokens_per_s, output_tokens_per_s: tokens taken in and generated.
         cached_tokens_per_s: prompt tokens found in the prefix cache.
+        emulation_late: of emulated engines: p99 lateness of their steps, in steps.
     """
 
     t: float
@@ -41,6 +43,7 @@ class ServerSample:
     prompt_tokens_per_s: float | None = None
     output_tokens_per_s: float | None = None
     cached_tokens_per_s: float | None = None
+    emulation_late: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

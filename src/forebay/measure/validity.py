@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from forebay.measure.lateness import MOST_LATE
+
 # Beyond this the client's own lateness is a visible part of a 1 s TTFT, and grows with load.
 MAX_CLIENT_LAG_S = 0.020
 # A loop that stood still for so long stamped whatever came meanwhile late, if only once.
@@ -57,6 +59,16 @@ class Validity:
 
     def __str__(self) -> str:
         return ("valid: " if self.valid else "INVALID: ") + "; ".join(self.reasons)
+
+
+def with_emulation(verdict: Validity, late: float | None) -> Validity:
+    """The verdict on a run whose engines may have been emulated, `late` by so many steps at p99."""
+    if late is None or late <= MOST_LATE:
+        return verdict
+    reason = (
+        f"the emulated engine was late by {late:.0%} of a step at p99: this machine is too slow"
+    )
+    return Validity(False, (reason, *(() if verdict.valid else verdict.reasons)))
 
 
 def judge(facts: ClientFacts) -> Validity:

@@ -51,6 +51,11 @@ QUEUED_TOKENS = Metric("forebay_queued_tokens", "gauge", "Prompt tokens queued."
 RUNNING = Metric("forebay_running_requests", "gauge", "Sequences after their first token.")
 SLOTS = Metric("forebay_sequence_slots", "gauge", "Sequences that can run at once.")
 KV_USAGE = Metric("forebay_kv_usage_ratio", "gauge", "Share of KV blocks in use, 0 to 1.")
+EMULATION_LATE = Metric(
+    "forebay_emulation_late_ratio",
+    "gauge",
+    "Lateness of an emulated engine's steps at p99, in steps; only where engines are emulated.",
+)
 PREFILL_RATE = Metric(
     "forebay_prefill_rate", "gauge", "Measured drain rate of queued prompt tokens, tokens/s."
 )
@@ -92,6 +97,7 @@ CATALOGUE: tuple[Metric, ...] = (
     SLOTS,
     KV_USAGE,
     PREFILL_RATE,
+    EMULATION_LATE,
     PREDICTED,
     TTFT,
     TPOT,

@@ -126,8 +126,10 @@ class Replica:
             self.telemetry.flush(backend, self._gauges())
 
     def _gauges(self) -> dict[catalogue.Metric, float]:
-        ledger = self.admission.ledger
+        ledger, late = self.admission.ledger, self._late_p99()
+        emulation = {} if late is None else {catalogue.EMULATION_LATE: late}
         return {
+            **emulation,
             catalogue.QUEUED: ledger.queued_sequences,
             catalogue.QUEUED_TOKENS: ledger.queued_prefill,
             catalogue.RUNNING: len(ledger.running),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from forebay.measure.validity import ClientFacts, Validity, judge
+from forebay.measure.validity import ClientFacts, Validity, judge, with_emulation
 
 
 def facts(**changes: Any) -> ClientFacts:
@@ -82,3 +82,14 @@ def test_a_late_client_without_real_time_scheduling_is_told_so() -> None:
 
 def test_a_verdict_reads_as_a_sentence() -> None:
     assert str(Validity(False, ("a", "b"))) == "INVALID: a; b"
+
+
+def test_an_emulated_engine_that_was_late_voids_the_run() -> None:
+    fine = Validity(True, ("as it should be",))
+    assert with_emulation(fine, None) is fine
+    assert with_emulation(fine, 0.04) is fine
+    void = with_emulation(fine, 0.2)
+    assert not void.valid
+    assert "20% of a step" in str(void)
+    both = with_emulation(Validity(False, ("the client was late",)), 0.2)
+    assert len(both.reasons) == 2
