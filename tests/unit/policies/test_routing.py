@@ -157,6 +157,12 @@ def test_a_replica_that_has_just_started_is_not_run_down() -> None:
     assert 20 <= picks["new"] <= 24
 
 
+def test_a_replica_that_has_told_no_rate_is_taken_to_be_like_the_others() -> None:
+    made = policy()
+    made.publish("a", stats(0.0, rate=1_000), now=0.0)
+    assert made.predicted_s("new", tokens(1_000), now=0.0) == pytest.approx(1.0, abs=0.05)
+
+
 def test_no_candidates_is_an_error() -> None:
     with pytest.raises(ValueError, match="no replica"):
         policy().choose([], tokens(1), now=0.0)

@@ -67,11 +67,13 @@ def test_conversations_hit_about_as_often_as_with_full_knowledge(
 
 
 def test_a_single_router_holds_out_as_the_fleet_fills_up() -> None:
-    """Each miss is work that makes the next one likelier: near capacity this runs away."""
+    """Near capacity each miss is work that makes the next one likelier; the oracle is short-sighted
+    there, since it weighs a cached prefix against a wait as if nothing came after.
+    """
     sends = conversations(Random(1), 2_000, 60.0)
     best = run(sends, oracle)
     fleet = served_by(1, sends)
-    assert hit_share(fleet) > hit_share(best) - 0.01
+    assert hit_share(fleet) > hit_share(best)
     assert max(r.free_at for r in fleet) < max(r.free_at for r in best) + 1.0
 
 
