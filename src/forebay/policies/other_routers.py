@@ -48,9 +48,9 @@ class OtherRouters:
         return min(max(arrivals / (self._own + _PRIOR_REQUESTS), 1.0), _MOST)
 
     @property
-    def share(self) -> float:
-        """Share of all requests that comes through the others: 0 for a single router."""
-        return 1.0 - 1.0 / self.scale
+    def exist(self) -> bool:
+        """Whether there are any: whether the scale is nearer two than one."""
+        return self.scale > 1.5
 
     def blur_s(self, replicas: int, now: float) -> float:
         """Standard error of the difference between two replicas' backlogs, in seconds.

@@ -14,7 +14,8 @@ from running to the same replica together, and from scattering conversations:
 - No request is free, however much of it is cached.
 - Predictions that differ by less than what is unknown of the others' sends count as equal, and
   among equals the prompt's home wins: a hash of the conversation, the same in every router, so that
-  its turns meet again whichever router they come through.
+  its turns meet again whichever router they come through. (A router that is alone has sent every
+  turn itself. It prefers the replica that has the least left to compute.)
 """
 
 from __future__ import annotations
@@ -49,14 +50,12 @@ class Prompt:
         size: bytes of prompt text.
         chunks: hashes of its head, chained (`prefix_index.chunk_hashes`).
         home: a hash that the turns of a conversation have in common, 64 bits; 0 for none.
-        earlier: bytes that an earlier turn of the conversation has sent; 0 for a first turn.
         session: a hash of the session that the client named, 64 bits; 0 for none.
     """
 
     size: int
     chunks: tuple[int, ...] = ()
     home: int = 0
-    earlier: int = 0
     session: int = 0
 
 
@@ -147,12 +146,12 @@ class RoutingPolicy:
         views = {name: self._view(name, now) for name in candidates}
         open_ones = [n for n, v in views.items() if self._is_open(v, now)] or candidates
         home = self._home(prompt, open_ones)
-        cached = self._cached(prompt, home)
+        cached = self._cached(prompt)
         predicted = {
             name: self._predicted_s(views[name], prompt, cached.get(name, 0), now)
             for name in open_ones
         }
-        chosen = self._among(self._least(predicted, now), prompt, home)
+        chosen = self._among(self._least(predicted, now), prompt, cached, home)
         belongs = chosen == home or _has_most(chosen, cached)
         self._remember(chosen, prompt, cached.get(chosen, 0), belongs, now)
         view = views[chosen]
@@ -171,25 +170,16 @@ class RoutingPolicy:
             return None
         return max(names, key=lambda name: _mixed(conversation ^ self._views[name].place))
 
-    def _cached(self, prompt: Prompt, home: str | None) -> dict[str, int]:
+    def _cached(self, prompt: Prompt) -> dict[str, int]:
         """Bytes of the prompt that replicas are expected to have cached."""
         cached = self._index.match(prompt.chunks)
-        self._follow_session(cached, prompt)
-        if home is not None and prompt.earlier:
-            # The turn before may have come through another router. That one too prefers the home.
-            expected = round(self._others.share * prompt.earlier)
-            cached[home] = max(cached.get(home, 0), expected)
-        return cached
-
-    def _follow_session(self, cached: dict[str, int], prompt: Prompt) -> None:
-        """Count what a session sent last as cached where it went.
-
-        It is a hint: it counts beyond what was read of the prompt, if that agrees with it.
-        """
+        # Where the session's last prompt went is a hint: it counts beyond what was read of this
+        # one, if that agrees with it.
         name, size = self._sessions.get(prompt.session, ("", 0))
         read = chunk_end(len(prompt.chunks) - 1)
         if name in self._views and cached.get(name, 0) == read:
             cached[name] = max(read, min(size, prompt.size))
+        return cached
 
     def _least(self, predicted: dict[str, float], now: float) -> list[str]:
         """The replicas of which none is known to be faster than the others."""
@@ -198,12 +188,16 @@ class RoutingPolicy:
         limit = least + max(_CLOSE_S, least * _CLOSE_SHARE, blur)
         return [name for name, seconds in predicted.items() if seconds <= limit]
 
-    def _among(self, equals: list[str], prompt: Prompt, home: str | None) -> str:
-        """The home if it is one of them; for one conversation always the same one, if it can."""
-        if home in equals:
+    def _among(
+        self, equals: list[str], prompt: Prompt, cached: dict[str, int], home: str | None
+    ) -> str:
+        """One of the equals; for one conversation always the same one, if it can."""
+        if home in equals and self._others.exist:
             return home
-        second = self._home(prompt, equals)
-        return second if second is not None else equals[int(self._random() * len(equals))]
+        work = {n: self._work_s(self._views[n], prompt, cached.get(n, 0)) for n in equals}
+        limit = min(work.values()) + _CLOSE_S
+        least = [name for name in equals if work[name] <= limit]
+        return self._home(prompt, least) or least[int(self._random() * len(least))]
 
     def _remember(
         self, chosen: str, prompt: Prompt, cached: int, belongs: bool, now: float

@@ -47,13 +47,11 @@ class _Text:
         parts: encoded text, in order.
         size: bytes in it, and in what belongs to the prompt but was not read.
         home_end: bytes up to the end of the first words of a user; 0 without any.
-        answered: bytes up to the end of the last answer of the model; 0 without any.
     """
 
     parts: list[bytes] = field(default_factory=list)
     size: int = 0
     home_end: int = 0
-    answered: int = 0
 
     def add(self, text: str | bytes) -> None:
         part = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
@@ -68,8 +66,6 @@ class _Text:
         self.add(f"{_words(message)}\x1f{role}\x1e")  # the role last: a cut message has none yet
         if role == "user" and not self.home_end:
             self.home_end = self.size
-        if role == "assistant":
-            self.answered = self.size
 
 
 def read_prompt(body: bytes, full_size: int | None = None, session: bytes | None = None) -> Prompt:
@@ -90,7 +86,6 @@ def read_prompt(body: bytes, full_size: int | None = None, session: bytes | None
         size=text.size,
         chunks=chunk_hashes(head),
         home=_hash(head[: text.home_end]) if text.home_end else 0,
-        earlier=text.answered,
         session=_hash(session) if session else 0,
     )
 

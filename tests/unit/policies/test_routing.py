@@ -79,6 +79,13 @@ def test_a_burst_of_cached_prompts_spreads_too() -> None:
     assert max(picks.values()) <= 1.3 * 100
 
 
+def test_no_request_is_free_however_little_of_it_is_to_be_computed() -> None:
+    made = published(a=0.0, b=0.3)
+    for _ in range(100):
+        made.choose(["a"], tokens(1), now=0.0)
+    assert made.choose(["a", "b"], tokens(1), now=0.0) == "b"
+
+
 def test_a_publication_replaces_the_sends_that_it_has_seen() -> None:
     made = published(a=0.0, b=0.05)
     for _ in range(20):
@@ -109,7 +116,9 @@ def test_the_part_of_a_wait_that_is_no_queue_does_not_pass_by_itself() -> None:
     made = policy()
     made.publish("slow", stats(0.3, overhead_s=0.3), now=0.0)
     made.publish("queue", stats(0.3), now=0.0)
-    assert made.predicted_s("slow", tokens(1), now=0.4) > 0.3
+    made.publish("both", stats(1.0, overhead_s=0.3), now=0.0)
+    assert made.predicted_s("both", tokens(1), now=0.0) == pytest.approx(0.506, abs=0.002)
+    assert made.predicted_s("slow", tokens(1), now=0.4) == pytest.approx(0.306, abs=0.002)
     assert made.choose(["slow", "queue"], tokens(1), now=0.4) == "queue"
 
 
@@ -146,6 +155,12 @@ def test_a_replica_that_has_just_started_is_not_run_down() -> None:
     made = published(a=0.1, b=0.1, c=0.1)
     picks = Counter(made.choose(["a", "b", "c", "new"], tokens(500), now=0.0) for _ in range(80))
     assert 20 <= picks["new"] <= 24
+
+
+def test_a_replica_that_has_told_no_rate_is_taken_to_be_like_the_others() -> None:
+    made = policy()
+    made.publish("a", stats(0.0, rate=1_000), now=0.0)
+    assert made.predicted_s("new", tokens(1_000), now=0.0) == pytest.approx(1.0, abs=0.05)
 
 
 def test_no_candidates_is_an_error() -> None:

@@ -66,6 +66,17 @@ def test_conversations_hit_about_as_often_as_with_full_knowledge(
         assert imbalance(fleet) < 1.3
 
 
+def test_a_single_router_holds_out_as_the_fleet_fills_up() -> None:
+    """Near capacity each miss is work that makes the next one likelier; the oracle is short-sighted
+    there, since it weighs a cached prefix against a wait as if nothing came after.
+    """
+    sends = conversations(Random(1), 2_000, 60.0)
+    best = run(sends, oracle)
+    fleet = served_by(1, sends)
+    assert hit_share(fleet) > hit_share(best)
+    assert max(r.free_at for r in fleet) < max(r.free_at for r in best) + 1.0
+
+
 @pytest.mark.parametrize("routers", [1, 2, 4])
 def test_a_hot_prefix_spreads_over_the_fleet(routers: int) -> None:
     rng = Random(1)

@@ -118,7 +118,7 @@ def imbalance(fleet: list[Replica]) -> float:
     return max(r.busy_s for r in fleet) * len(fleet) / sum(r.busy_s for r in fleet)
 
 
-def prompt_of(*parts: tuple[object, int], home: object = None, earlier: int = 0) -> Prompt:
+def prompt_of(*parts: tuple[object, int], home: object = None) -> Prompt:
     """A prompt of named parts, each of so many chunks; the same names share a prefix."""
     chain: list[int] = []
     link = 0
@@ -129,7 +129,7 @@ def prompt_of(*parts: tuple[object, int], home: object = None, earlier: int = 0)
     prompt = Prompt(size=chunk_end(len(chain) - 1) + 100, chunks=tuple(chain))
     if home is None:
         return prompt
-    return replace(prompt, home=Random(f"{home}").getrandbits(60), earlier=earlier)
+    return replace(prompt, home=Random(f"{home}").getrandbits(60))
 
 
 def conversations(rng: Random, count: int, over_s: float) -> list[Send]:
@@ -140,11 +140,9 @@ def conversations(rng: Random, count: int, over_s: float) -> list[Send]:
         at = rng.uniform(0.0, over_s)
         system = rng.choices(range(20), weights)[0]
         parts: list[tuple[object, int]] = [(f"system {system}", 4 + system % 7)]
-        earlier = 0
         for turn in range(rng.randint(1, 8)):
             parts.append((f"turn {number} {turn}", rng.randint(1, 5)))
-            sends.append((at, prompt_of(*parts, home=number, earlier=earlier)))
-            earlier = sends[-1][1].size
+            sends.append((at, prompt_of(*parts, home=number)))
             at += rng.expovariate(1 / 3.0) + 0.5
     return sends
 

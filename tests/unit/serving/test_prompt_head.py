@@ -173,14 +173,6 @@ def test_of_several_prompts_the_first_is_followed_and_all_are_counted() -> None:
     assert both.size == one.size + len(b.encode())
 
 
-def test_earlier_turns_are_what_ends_with_the_last_answer() -> None:
-    first = read_prompt(body(conversation(1)))
-    third = read_prompt(body(conversation(3)))
-    assert first.earlier == 0
-    question = len(conversation(3)[-1]["content"].encode())
-    assert third.size - third.earlier == pytest.approx(question, abs=8)
-
-
 def test_conversations_with_one_system_prompt_have_homes_of_their_own() -> None:
     homes = {read_prompt(body(conversation(1, seed=n))).home for n in range(20)}
     assert len(homes) == 20
