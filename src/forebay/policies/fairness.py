@@ -95,11 +95,12 @@ class FairQueue:
         """
         one = self._classes[class_name]
         flow = self._flow(one, tenant, now)
-        flow.latest = max(flow.finish, one.prices.service_at(self.virtual_time))
+        flow.latest = flow.finish
         self._sell_gap(one, flow)
         flow.finish = flow.latest + ceil(max(cost_tokens, 1) * UNITS / flow.weight)
         one.prices.sell_to(flow.finish, one.price(sum(f.weight for f in one.flows.values())))
-        return one.prices.time_at(flow.latest)
+        # Rounded down on the way to service and back, the present could lie a unit in the past.
+        return max(one.prices.time_at(flow.latest), self.virtual_time)
 
     def preview(self, tenant: str, class_name: str) -> int:
         """The tag that a request would get now; nothing changes."""
@@ -163,11 +164,11 @@ class FairQueue:
         bound = present + ceil(most_tokens * UNITS / lightest)
         for tenant, amount in tokens.items():
             flow = self._flow(one, tenant, now)
-            charged = max(flow.finish, present) + ceil(amount * UNITS / flow.weight)
+            charged = flow.finish + ceil(amount * UNITS / flow.weight)
             flow.finish = max(flow.finish, min(charged, bound))
 
     def _flow(self, one: _Class, tenant: str, now: float) -> _Flow:
-        """The tenant's flow, made at the present when it has none; drops those that are passed."""
+        """The tenant's flow, ending at the present or later; drops all that are passed."""
         one.prices.pass_to(self.virtual_time)
         present = one.prices.service_at(self.virtual_time)
         one.drop_passed(present, now)

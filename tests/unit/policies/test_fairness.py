@@ -201,6 +201,14 @@ def test_a_class_that_never_ran_begins_at_the_present() -> None:
     assert queue.tag("b", "batch", 10, 0.0) == queue.virtual_time
 
 
+def test_a_newcomer_never_lies_in_the_past_by_rounding() -> None:
+    queue = FairQueue(CLASSES, {"a": 0.5, "b": 3.7})
+    for size in range(1, 200):
+        queue.started(queue.tag("a", "interactive", size, 0.0))
+        queue.started(queue.tag("b", "interactive", 7 * size, 0.0))
+        assert queue.tag(f"new-{size}", "interactive", 1, 0.0) >= queue.virtual_time
+
+
 def test_memory_is_that_of_the_tenants_that_wait() -> None:
     queue = FairQueue(CLASSES)
     for k in range(100):

@@ -218,6 +218,17 @@ def test_without_an_owner_an_even_share_is_served_after_a_minute() -> None:
     assert max(by_replica) <= LIMIT / 8 + 1
 
 
+def test_what_a_cut_off_replica_may_take_is_kept_for_it() -> None:
+    rng = random.Random(10)
+    fleet = Fleet(4, rng)
+    fleet.run(5, lambda *_: [])
+    fleet.run(70, steady(rng, 3 * LIMIT, {0, 1, 2}))
+    fleet.cut_off = {3}
+    fleet.run(200, steady(rng, 8 * LIMIT, {0, 1, 2, 3}))
+    assert any(k == 3 for _, _, k in fleet.spent)
+    assert fleet.worst_minute() <= LIMIT
+
+
 def test_a_new_owner_takes_over_from_what_the_replicas_say() -> None:
     rng = random.Random(7)
     fleet = Fleet(8, rng)
