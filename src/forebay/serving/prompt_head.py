@@ -282,6 +282,7 @@ def _cut_string(rest: str) -> str:
         escape -= 1
     whole = rest if escape < 0 else rest[:escape]
     try:
-        return str(_DECODER.decode(f'"{whole}"'))
+        text = str(_DECODER.decode(f'"{whole}"'))
     except ValueError:
         return ""
+    return text[:-1] if "\ud800" <= text[-1:] <= "\udbff" else text  # half of a pair
