@@ -83,21 +83,40 @@ class FleetActor:
         return self._ledger.exchange(report, time.monotonic())
 
 
-async def exchange_forever(tenancy: Tenancy, service: str) -> None:
-    """Report whenever a report is due; without an answer a replica looks after itself."""
-    actor: Any = None
-    while True:
-        await asyncio.sleep(_LOOK_S)
-        report = tenancy.report(time.monotonic())
-        if report is None:
-            continue
+class Exchange:
+    """A replica's side."""
+
+    def __init__(self, tenancy: Tenancy, service: str) -> None:
+        self._tenancy = tenancy
+        self._service = service
+        self._actor: Any = None
+        self._asking: asyncio.Task[None] | None = None
+
+    async def forever(self) -> None:
+        """Report whenever a report is due; without an answer a replica looks after itself."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            await self.now()
+
+    async def now(self) -> None:
+        """Report at once if one is due; who comes meanwhile waits for the same answer."""
+        if self._asking is None:
+            self._asking = asyncio.get_running_loop().create_task(self._report())
+        await asyncio.shield(self._asking)
+
+    async def _report(self) -> None:
         try:
-            actor = actor if actor is not None else _actor(service)
-            answer = await asyncio.wait_for(actor.exchange.remote(report), _ANSWER_S)
+            report = self._tenancy.report(time.monotonic())
+            if report is None:
+                return
+            if self._actor is None:
+                self._actor = _actor(self._service)
+            answer = await asyncio.wait_for(self._actor.exchange.remote(report), _ANSWER_S)
+            self._tenancy.answered(answer, time.monotonic())
         except Exception:  # dead, away or slow: all are silence, which a replica knows to bear
-            actor = None
-        else:
-            tenancy.answered(answer, time.monotonic())
+            self._actor = None
+        finally:
+            self._asking = None
 
 
 def _actor(service: str) -> Any:

@@ -170,7 +170,7 @@ class Gate:
         if _is_retry(scope):
             self._telemetry.count(catalogue.RETRIED, class_name)
         cost = self.admission.costs.price(request.shape)
-        decision = self._decide(cost, class_name, caller, arrived)
+        decision = await self._decide(cost, class_name, caller, arrived)
         if isinstance(decision, Shed):
             self._telemetry.count(catalogue.SHED, class_name, decision.reason)
             await self._refuse(send, decision)
@@ -178,9 +178,9 @@ class Gate:
         decision.ticket.cache_salt = caller.cache_salt
         await self._admitted(scope, replay(body, receive), send, request, decision)
 
-    def _decide(self, cost: Cost, class_name: str, caller: Caller, now: float) -> Decision:
+    async def _decide(self, cost: Cost, class_name: str, caller: Caller, now: float) -> Decision:
         """Within the tenant's quota, and then within what the engine can do in time."""
-        refused = self._tenancy.spend(caller, cost.tokens, now)
+        refused = await self._tenancy.spend(caller, cost.tokens, now)
         if refused is not None:
             budget_s = self.admission.config.classes[class_name].ttft_s
             return Shed("quota", 0.0, budget_s, self.admission.jittered(quota_wait_s(refused)))

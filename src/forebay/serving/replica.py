@@ -19,7 +19,7 @@ from forebay.policies.admission import (
 from forebay.policies.cost import CostModel, RequestShape
 from forebay.serving.asgi import App
 from forebay.serving.bodies import InputLimits
-from forebay.serving.exchange import exchange_forever
+from forebay.serving.exchange import Exchange
 from forebay.serving.fleet import AskRouters, FleetStatus
 from forebay.serving.gate import Gate
 from forebay.serving.tap import EngineTap
@@ -118,7 +118,9 @@ class Replica:
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._flush_forever(backend)))
         if not self.tenancy.is_open:
-            self._tasks.append(loop.create_task(exchange_forever(self.tenancy, self.spec.name)))
+            exchange = Exchange(self.tenancy, self.spec.name)
+            self.tenancy.ask_fleet = exchange.now
+            self._tasks.append(loop.create_task(exchange.forever()))
 
     async def _flush_forever(self, backend: Backend) -> None:
         while True:

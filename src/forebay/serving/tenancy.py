@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from forebay.policies.fairness import FairQueue
@@ -83,6 +83,7 @@ class Tenancy:
         self._error: str | None = None
         self.quotas: dict[str, Quota] = {}
         self.lease = QuotaLease(replica, {})
+        self.ask_fleet: Callable[[], Awaitable[None]] | None = None  # set once there is one
         self._look(clock())
 
     @property
@@ -112,13 +113,22 @@ class Tenancy:
         if caller.name:
             self._waiting[class_name].add(caller.name)
 
-    def spend(self, caller: Caller, tokens: int, now: float) -> Refused | None:
-        """Charge a request to its tenant's quotas, or say why not; None: charged."""
-        return self.lease.try_spend(caller.name, tokens, now) if self.quotas else None
+    async def spend(self, caller: Caller, tokens: int, now: float) -> Refused | None:
+        """Charge a request to its tenant's quotas, or say why not; None: charged.
+
+        Where the fleet has room that this replica lacks, it is asked for first.
+        """
+        if caller.name not in self.quotas:
+            return None
+        refused = self.lease.try_spend(caller.name, tokens, now)
+        if refused is None or not refused.ask_owner or self.ask_fleet is None:
+            return refused
+        await self.ask_fleet()
+        return self.lease.try_spend(caller.name, tokens, self._clock())
 
     def give_back(self, caller: Caller, tokens: int, now: float) -> None:
         """A charged request was not admitted."""
-        if self.quotas:
+        if caller.name in self.quotas:
             self.lease.settle(caller.name, -tokens, now, now)
             self.lease.ended(caller.name)
 
@@ -126,7 +136,7 @@ class Tenancy:
         """A charged and admitted request is over; correct the charge by what it used."""
         if ticket.tenant:
             self._served[ticket.class_name][ticket.tenant] += ticket.used_tokens
-        if self.quotas:
+        if ticket.tenant in self.quotas:
             over = ticket.used_tokens - ticket.cost.tokens
             self.lease.settle(ticket.tenant, over, ticket.admitted_at, now)
             self.lease.ended(ticket.tenant)

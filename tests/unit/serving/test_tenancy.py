@@ -134,7 +134,7 @@ async def test_a_quota_that_is_used_up_is_said_with_the_time_to_come_back(
     share_quotas(world)
     statuses = [(await ask(world, "lab")).status for _ in range(120)]
     served = statuses.count(200)
-    assert 0 < served < 120
+    assert 20 < served < 120  # more than it may have at once, one after the other
     assert world.telemetry.by_first_label(catalogue.TENANT_TOKENS)["lab"] <= 1_000
     refused = await ask(world, "lab")
     assert refused.error["code"] == "quota"
