@@ -70,12 +70,12 @@ def test_every_replica_is_used_and_the_fleet_adds_up(
 
 
 def test_a_replica_is_small_and_has_no_engine_in_it(emulated: ServingProcess) -> None:
+    title = "ray::ServeReplica:emulated:emulated"
     replicas = [
         process
         for process in psutil.Process(emulated.process.pid).children(recursive=True)
-        if "EmulatedServer" in " ".join(process.cmdline()) or "emulated" in process.name()
+        if " ".join(process.cmdline()).startswith(title)
     ]
-    replicas = [p for p in replicas if "replica" in " ".join(p.cmdline()).lower()]
     assert len(replicas) == 3
     for process in replicas:
         assert process.memory_info().rss < MOST_BYTES

@@ -12,6 +12,7 @@ from forebay.load.order import Order
 from forebay.load.part import Part, PartFacts
 from forebay.load.progress import Progress
 from forebay.measure.records import RequestRecord
+from forebay.serving.preflight import EnvironmentFailedError, check_cluster_answers
 
 _TICK_S = 1.0
 _STOP_S = 30.0
@@ -61,7 +62,15 @@ class RayCrew:
 
         self._ray = ray
         try:
-            ray.init(address=address, log_to_driver=False, namespace="forebay-load")
+            check_cluster_answers(address, "--ray")
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level="ERROR",
+                namespace="forebay-load",
+            )
+        except EnvironmentFailedError as error:
+            raise WorkerFailedError(str(error)) from error
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise WorkerFailedError(f"the Ray cluster {address} cannot be used: {error}") from error
         actor = ray.remote(Player)

@@ -30,7 +30,7 @@ def check(spec: ServiceSpec) -> None:
     _check_serving_installed(spec)
     check_port(spec.server.host, spec.server.port, "server.port")
     if spec.server.ray_address is not None:
-        _check_cluster_answers(spec.server.ray_address)
+        check_cluster_answers(spec.server.ray_address, "server.ray_address")
         return  # the cluster's nodes carry the rest
     check_port("0.0.0.0", spec.server.metrics_port, "server.metrics_port")
     _check_memory(spec)
@@ -64,10 +64,13 @@ def check_port(host: str, port: int, field: str) -> None:
             ) from error
 
 
-def _check_cluster_answers(address: str) -> None:
+def check_cluster_answers(address: str, field: str) -> None:
     """Refuse an address that nothing listens at; Ray itself tries for minutes.
 
     Forms without a plain port (`auto`) are left to Ray.
+
+    Raises:
+        EnvironmentFailedError: naming the field.
     """
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit():
@@ -76,7 +79,7 @@ def _check_cluster_answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CLUSTER_S).close()
     except OSError as error:
         raise EnvironmentFailedError(
-            f"server.ray_address: nothing answers at {address} ({error.strerror or error}); "
+            f"{field}: nothing answers at {address} ({error.strerror or error}); "
             "give the address that `ray start` printed, or remove it to start a Ray here"
         ) from error
 
