@@ -81,7 +81,7 @@ def replica_megabytes(server: systems.Server) -> list[float]:
     return [
         size / 1e6
         for name, size in server.memory().items()
-        if name.startswith("ray::ServeReplica:emulated-fleet:emulated-fleet")
+        if name.startswith("ray::ServeReplica:emulated-fleet:emul")  # names are cut
     ]
 
 

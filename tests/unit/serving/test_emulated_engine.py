@@ -15,10 +15,13 @@ from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.profiles import PROFILES
 from forebay.engine_model.step_time import StepTime
 from forebay.observability import catalogue
+from forebay.policies.admission import AdmissionConfig, AdmissionController, ClassPolicy
+from forebay.policies.cost import CostModel
 from forebay.serving.asgi import Message
 from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.engine import STOP, EmulatedEngine
 from forebay.serving.emulated.questions import natural_length
+from forebay.serving.emulated.rates import teach
 from forebay.serving.replica import EngineLimits, Replica
 from forebay.spec.service import ServiceSpec
 
@@ -232,3 +235,15 @@ async def test_the_fleets_status_adds_up(gated: Client) -> None:
     (told,) = status["replicas"]
     assert told["replica"] == "r1"
     assert told["output_tokens"] == 6
+
+
+def test_admission_knows_an_emulated_engine_before_its_first_request() -> None:
+    costs = CostModel(FAST.max_model_len, 64)
+    policy = ClassPolicy(1.0, 2.0)
+    config = AdmissionConfig({"interactive": policy}, slots=8, kv_tokens=9_999, step_tokens=2048)
+    admission = AdmissionController(config, costs, lambda: 0.0)
+    profile = replace(FAST, step_time=StepTime(1e-3, 10e-6, 1e-3))
+    teach(admission, profile)
+    assert admission.prefill_rate.rate == pytest.approx(2048 / (1e-3 + 2048 * 10e-6))
+    assert admission.seconds_per_token == pytest.approx(2e-3)
+    assert admission.seconds_per_token_when_full == pytest.approx(9e-3)

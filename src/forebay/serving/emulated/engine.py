@@ -138,10 +138,6 @@ class EmulatedEngine:
                 if delta.finish is not None:
                     return
 
-    def reset_prefix_cache(self) -> None:
-        """Forget every cached block; nothing may be running."""
-        self._model = EngineModel(self.profile)
-
     @property
     def kv_usage(self) -> float:
         """Share of the KV blocks in use, 0 to 1."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 from forebay.engine_model.profiles import PROFILES
 from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.engine import STOP, EmulatedEngine
-from forebay.serving.emulated.text import LONGEST_BYTES, VOCABULARY
+from forebay.serving.emulated.rates import teach
+from forebay.serving.emulated.text import LONGEST_BYTES
 from forebay.serving.fleet import ask_routers
 from forebay.serving.gate import Gate
 from forebay.serving.progress import report
 from forebay.serving.replica import EngineLimits, Replica
 from forebay.serving.telemetry import RayBackend, replica_name
-from forebay.serving.warm_up import OUTPUT_TOKENS, warm_up
 from forebay.spec.service import ServiceSpec
 
 
@@ -25,7 +24,6 @@ class EmulatedServer:
 
     def __init__(self, spec: ServiceSpec) -> None:
         self._spec = spec
-        self._numbers = itertools.count()
         report(spec.name, "engine")
 
     async def __serve_build_asgi_app__(self) -> Gate:
@@ -52,25 +50,12 @@ class EmulatedServer:
             late_p99=lambda: self._engine.lateness.p99,
         )
         self._engine.attach(self._replica.tap)
-        report(self._spec.name, "warm-up")
-        await self._warm_up()
+        teach(self._replica.admission, engine)
         name = self._replica.name
         self._replica.go_on_duty(RayBackend({"service": self._spec.name, "replica": name}))
         report(self._spec.name, "ready")
         api = EmulatedApi(self._engine, self._spec.model.id)
         return self._replica.gate(api, ask_routers(self._spec.name))
-
-    async def _warm_up(self) -> None:
-        replica = self._replica
-        vocabulary = max(VOCABULARY)
-        await warm_up(replica.admission, replica.tap, vocabulary, replica.clock, self._run_prompt)
-        self._engine.reset_prefix_cache()
-
-    async def _run_prompt(self, prompt: list[int]) -> None:
-        name = f"warm-up-{next(self._numbers)}"
-        answer = self._engine.generate(name, prompt, OUTPUT_TOKENS, OUTPUT_TOKENS + 1)
-        async for _ in answer:
-            pass
 
     async def begin_drain(self) -> None:
         """Refuse what is new and finish what is running."""

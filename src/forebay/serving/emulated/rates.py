@@ -1,0 +1,23 @@
+"""What a warm-up would measure of an emulated engine, from its profile and at once."""
+
+from __future__ import annotations
+
+from forebay.engine_model.profile import EngineProfile
+from forebay.policies.admission import AdmissionController
+
+_PROMPT = 512  # tokens, as in `warm_up`
+_OUTPUT = 16
+_BELIEVED_S = 1.0  # of observation that the figures stand for; what is seen soon outweighs them
+
+
+def teach(admission: AdmissionController, profile: EngineProfile) -> None:
+    """Give admission the rates of the profile: prompts alone, one answer, every slot taken."""
+    budget = profile.max_num_batched_tokens
+    pairs = budget * (_PROMPT + 1) // 2
+    prompts_s = profile.step_time.seconds(budget, pairs, 0, 0)
+    slots, context = profile.max_num_seqs, _PROMPT + _OUTPUT
+    full_s = profile.step_time.seconds(0, 0, slots, slots * context)
+    one_s = profile.step_time.seconds(0, 0, 1, context)
+    admission.prefill_rate.seed(budget / prompts_s, _BELIEVED_S)
+    admission.full_step_rate.seed(1.0 / full_s, _BELIEVED_S)
+    admission.step_rate.seed(1.0 / one_s, _BELIEVED_S)
