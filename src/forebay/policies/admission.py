@@ -3,13 +3,15 @@
 The decision compares a *predicted TTFT* with the class's budget. The prediction has three parts,
 each about one thing a request waits for:
 
-- prefill: prompt tokens queued ahead by tag, those that others will still put ahead, and its own,
-  over the measured rate at which the engine drains queued prompt tokens while it is the tokens (not
-  the slots) that bind;
+- prefill: prompt tokens queued ahead by tag, and its own, over the measured rate at which the
+  engine drains queued prompt tokens while it is the tokens (not the slots) that bind;
 - slots and KV: when more sequences (or KV tokens) are ahead than the engine holds, the time until
-  enough of the running answers have ended, from their expected remaining lengths and the current
-  time per output token;
+  enough of the running answers have ended, from their expected remaining lengths and the time per
+  output token of a full engine that computes no prompts;
 - overhead: an upper quantile of how much later than predicted first tokens really came.
+
+The first two add up, for a step takes the time of the one and of the other. Both are longer by what
+others will still put ahead (`overtaking.py`).
 
 Everything here is synchronous and pure: `now` comes from the caller's monotonic clock, randomness
 from an injected function. The shell (`serving/`) reports what the engine did through `bind`,
@@ -20,13 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 from forebay.policies.cost import Cost, CostModel
 from forebay.policies.fairness import FairQueue
 from forebay.policies.ledger import Ledger, Sequence, Ticket
-from forebay.policies.overtaking import Arrivals, Flow, expected_overtaking
+from forebay.policies.overtaking import Arrivals, Flow, prolonged, rivals
 from forebay.policies.prediction import Prediction, Releases, Wait, expected_releases
 from forebay.policies.rates import DecayedRate, TrackedQuantile
 from forebay.policies.tpot import TpotModel
@@ -41,7 +42,6 @@ INTERACTIVE, BATCH = "interactive", "batch"
 _LARGEST_CORRECTION = 0.3
 _FULL_SHARE = 0.9  # of the slots, from which on the engine counts as full
 _STALLED_STEPS = 5.0  # steps of the usual length without a sign of life, beyond which it stalls
-_MOST_OVERTAKEN = 64  # requests looked at, oldest first, whose promises an arrival might break
 _LONGEST_STEP_S = 10.0  # a longer gap is a stall or a suspended machine, not a rate
 
 
@@ -156,28 +156,49 @@ class AdmissionController:
     def decide(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Decision:
         """Admit (and enter in the ledger) or shed a request that arrived at `now`."""
         policy = self.config.classes[class_name]
-        prediction = self.predict(cost, class_name, now, tenant)
-        reason = self._reason_to_shed(cost, class_name, tenant, prediction, now)
+        place = self.fair.preview(tenant, class_name)
+        prediction = self._predict(cost, (tenant, class_name), place, now)
+        reason = self._reason_to_shed(cost, class_name, place, prediction, now)
         if reason is not None:
             wait = self._time_until_fit(reason, cost, prediction, policy)
             return Shed(reason, prediction.total_s, policy.ttft_s, wait)
+        if self.ledger.idle:
+            self._last_seen_at = now  # an engine without work is silent and does not stall
         tag = self.fair.tag(tenant, class_name, cost.tokens, now)
-        self.arrivals.add((tenant, class_name), cost.prefill_tokens, now)
+        self.arrivals.add((tenant, class_name), cost, now)
         ticket = Ticket(class_name, tag, cost, now, policy.ttft_s, prediction.raw_s, tenant)
         self.ledger.open(ticket, cost.output_tokens / cost.sequences)
         return Admitted(ticket, prediction.total_s)
 
     def predict(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Prediction:
         """Seconds until a request arriving at `now` would see its first token."""
-        tag = self.fair.preview(tenant, class_name)
+        return self._predict(cost, (tenant, class_name), self.fair.preview(tenant, class_name), now)
+
+    def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
         ahead_tokens, ahead_sequences = self._ahead_of(tag)
         rate = self.prefill_rate.rate
+        ahead_s = ahead_tokens / rate if rate else 0.0
+        release_s = self._release_s(cost, ahead_sequences)
+        if (ahead_s or release_s) and self.ledger.queued_sequences:
+            longer = self._overtaken(cost, flow, tag, ahead_s, release_s, now)
+            ahead_s, release_s = longer * ahead_s, longer * release_s
         own_s = cost.prefill_tokens / rate if rate else 0.0
-        ahead_s = 0.0
-        if rate and ahead_tokens:
-            ahead_s = (
-                ahead_tokens + self._overtaking(tag, (tenant, class_name), ahead_tokens, now)
-            ) / rate
+        return Prediction(ahead_s, own_s, release_s, self.overhead.at(now) + self._stalled_s(now))
+
+    def _overtaken(
+        self, cost: Cost, flow: Flow, tag: int, ahead_s: float, release_s: float, now: float
+    ) -> float:
+        """How many times as long a wait becomes by what others will still put ahead."""
+        rate = self.prefill_rate.rate
+        slot_s = self._seconds_per_slot(cost) if release_s else 0.0
+        shares = [
+            (rival.until_s, (rival.prefill / rate if rate else 0.0) + rival.sequences * slot_s)
+            for rival in rivals(self.fair, self.arrivals, flow, tag, now)
+        ]
+        return prolonged(ahead_s + release_s, shares) / (ahead_s + release_s)
+
+    def _release_s(self, cost: Cost, ahead_sequences: int) -> float:
+        """Seconds until slots and KV are free for a request behind so many sequences."""
         needs = Wait(
             slots=len(self.ledger.running)
             + ahead_sequences
@@ -185,32 +206,29 @@ class AdmissionController:
             - self.config.slots,
             kv_tokens=self.ledger.kv_tokens + cost.kv_tokens - self.config.kv_tokens,
         )
-        wait = self._releases(cost).wait(needs) if needs.slots > 0 or needs.kv_tokens > 0 else 0.0
-        return Prediction(
-            ahead_s,
-            own_s,
-            wait * self.seconds_per_token_when_full,
-            self.overhead.at(now) + self._stalled_s(now),
-        )
+        if needs.slots <= 0 and needs.kv_tokens <= 0:
+            return 0.0
+        return self._releases(cost).wait(needs) * self.seconds_per_token_when_full
 
-    def _overtaking(self, tag: int, flow: Flow, ahead_tokens: int, now: float) -> float:
-        return expected_overtaking(
-            self.fair,
-            self.arrivals,
-            flow=flow,
-            tag=tag,
-            ahead_tokens=ahead_tokens,
-            drain_rate=self.prefill_rate.rate,
-            now=now,
-        )
+    def _seconds_per_slot(self, cost: Cost) -> float:
+        """Seconds between two slots that a full engine gives back, by Little's law."""
+        answer = self._releases(cost).answer_tokens
+        return answer / self.config.slots * self.seconds_per_token_when_full
 
     def _stalled_s(self, now: float) -> float:
-        """Seconds for which an engine with work has shown no sign of life, beyond the usual."""
+        """Seconds for which an engine with work has shown no sign of life, beyond the usual.
+
+        A prompt shows none until all of it is computed. While others run, their tokens come with
+        each of its steps.
+        """
         if self._last_seen_at is None or self.ledger.idle or not self.seconds_per_token:
             return 0.0
-        return max(
-            now - self._last_seen_at - _STALLED_STEPS * self.seconds_per_token_when_full, 0.0
-        )
+        silent = self.config.step_tokens if self.ledger.running else self.costs.context_tokens
+        prompts_s = 0.0
+        if rate := self.prefill_rate.rate:
+            prompts_s = min(self.ledger.queued_prefill, silent) / rate
+        usual_s = _STALLED_STEPS * self.seconds_per_token_when_full + prompts_s
+        return max(now - self._last_seen_at - usual_s, 0.0)
 
     @property
     def seconds_per_token(self) -> float:
@@ -223,10 +241,11 @@ class AdmissionController:
         """Time per output token with nearly all slots taken, in seconds.
 
         Who waits for a slot waits on a full engine, also when the burst that fills it has only
-        begun and tokens still come at the pace of a light load.
+        begun and tokens still come at the pace of a light load. Steps that also compute prompts are
+        left out: prompts are counted by themselves.
         """
         rate = self.full_step_rate.rate
-        return max(self.seconds_per_token, 1.0 / rate if rate else 0.0)
+        return 1.0 / rate if rate else self.seconds_per_token
 
     @property
     def queue_bound(self) -> float:
@@ -242,11 +261,8 @@ class AdmissionController:
 
         A prompt behind it that is being computed keeps its place in the step's token budget.
         """
-        ledger = self.ledger
-        tokens, sequences = (
-            order.tokens_before(tag) for order in (ledger.prefill_order, ledger.sequence_order)
-        )
-        behind = ledger.prefill_order.tokens - tokens
+        tokens, sequences = self.ledger.order.before(tag)
+        behind = self.ledger.queued_prefill - tokens
         if behind:
             tokens += min(behind, self.config.step_tokens)
             sequences += 1
@@ -265,7 +281,7 @@ class AdmissionController:
         return self._curve
 
     def _reason_to_shed(
-        self, cost: Cost, class_name: str, tenant: str, prediction: Prediction, now: float
+        self, cost: Cost, class_name: str, tag: int, prediction: Prediction, now: float
     ) -> ShedReason | None:
         if self.draining:
             return "draining"
@@ -279,7 +295,7 @@ class AdmissionController:
             return "batch_share"
         if self._slows_down_too_much(cost):
             return "tpot"
-        if self._breaks_a_promise(self.fair.preview(tenant, class_name), prediction.own_s, now):
+        if self._breaks_a_promise(cost, tag, now):
             return "promise_kept"
         return None
 
@@ -304,20 +320,24 @@ class AdmissionController:
         at_once = len(self.ledger.running) + self.ledger.queued_sequences + cost.sequences
         return at_once > max(self.tpot.sequences_within(self.config.tpot_s), 1)
 
-    def _breaks_a_promise(self, tag: int, own_s: float, now: float) -> bool:
-        """Whether an arrival of this tag would push one that it overtakes past its budget."""
-        ledger, rate = self.ledger, self.prefill_rate.rate
-        if not rate or ledger.prefill_order.tokens_after(tag) == 0:
+    def _breaks_a_promise(self, cost: Cost, tag: int, now: float) -> bool:
+        """Whether an arrival of this tag would push one that it overtakes past its budget.
+
+        One that is late already is not saved by refusing others.
+        """
+        rate, order = self.prefill_rate.rate, self.ledger.order
+        if not rate or order.before(tag)[1] == len(order):
             return False
-        for ticket in islice(ledger.waiting, _MOST_OVERTAKEN):
-            if ticket.tag <= tag:
-                continue
-            left_s = ticket.admitted_at + ticket.budget_s - now
-            ahead_s = ledger.prefill_order.tokens_before(ticket.tag) / rate
-            # One that is late already is not saved by refusing others.
-            if ahead_s < left_s < ahead_s + own_s:
-                return True
-        return False
+        free = self.config.slots - len(self.ledger.running)
+        slot_s = self._seconds_per_slot(cost) if len(order) + cost.sequences > free else 0.0
+
+        def late(tokens: int, sequences: int, due: float) -> bool:
+            return tokens / rate + max(sequences - free, 0) * slot_s > due - now
+
+        def late_then(tokens: int, sequences: int, due: float) -> bool:
+            return late(tokens + cost.prefill_tokens, sequences + cost.sequences, due)
+
+        return order.makes_late(tag, late, late_then)
 
     def _time_until_fit(
         self, reason: ShedReason, cost: Cost, prediction: Prediction, policy: ClassPolicy
@@ -406,7 +426,8 @@ class AdmissionController:
                 if decoded:
                     self.step_rate.add(1.0, elapsed)
                     self.tpot.add(len(self.ledger.running), elapsed)
-                    if len(self.ledger.running) >= _FULL_SHARE * self.config.slots:
+                    full = len(self.ledger.running) >= _FULL_SHARE * self.config.slots
+                    if full and not self._drained:
                         self.full_step_rate.add(1.0, elapsed)
         self._drained = 0
         self._last_step_at = engine_at

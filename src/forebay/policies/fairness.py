@@ -19,7 +19,7 @@ guaranteed (decision 0010):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -106,11 +106,24 @@ class FairQueue:
         one = self._classes[class_name]
         return one.prices.time_at(self._due(one, tenant))
 
-    def room_before(self, tag: int, tenant: str, class_name: str) -> float:
-        """Tokens that a flow can still put before a request with this tag, however much it asks."""
-        one = self._classes[class_name]
-        units = one.prices.service_at(tag) - self._due(one, tenant)
-        return max(units, 0) * self._weights.get(tenant, 1.0) / UNITS
+    def rooms_before(self, tag: int, flows: Iterable[tuple[str, str]]) -> list[float]:
+        """Tokens that flows can still put before a request with this tag, however much they ask.
+
+        Args:
+            tag: the request's.
+            flows: each a tenant and its class.
+        """
+        marks = {
+            name: (one, one.prices.service_at(tag), one.prices.service_at(self.virtual_time))
+            for name, one in self._classes.items()
+        }
+        rooms = []
+        for tenant, class_name in flows:
+            one, end, present = marks[class_name]
+            flow = one.flows.get(tenant)
+            due = present if flow is None else max(flow.finish, present)
+            rooms.append(max(end - due, 0) * self._weights.get(tenant, 1.0) / UNITS)
+        return rooms
 
     def _due(self, one: _Class, tenant: str) -> int:
         """The service at which a flow's next request would start."""

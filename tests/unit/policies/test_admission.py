@@ -184,7 +184,7 @@ def test_a_tenant_with_little_queued_goes_before_one_with_much() -> None:
     waits = [policy.predict(SHORT, INTERACTIVE, 0.0, t).ahead_s for t in ("greedy", "other")]
     assert waits[1] < waits[0]
     other = admit(policy, SHORT, tenant="other")
-    assert other.tag < max(ticket.tag for ticket in policy.ledger.waiting)
+    assert other.tag < max(ticket.tag for ticket in policy.ledger.tickets)
 
 
 def test_an_engine_that_stands_still_makes_predictions_longer() -> None:
@@ -192,6 +192,49 @@ def test_an_engine_that_stands_still_makes_predictions_longer() -> None:
     start(policy, admit(policy, SHORT), now=1.0)
     lively = policy.predict(SHORT, INTERACTIVE, 1.0).total_s
     assert policy.predict(SHORT, INTERACTIVE, 9.0).total_s > lively + 7.0
+
+
+def test_an_engine_that_had_nothing_to_do_has_not_stalled() -> None:
+    policy = controller()
+    ticket = admit(policy, SHORT)
+    start(policy, ticket)
+    policy.close(ticket, 1.0)
+    admit(policy, SHORT, now=3600.0)
+    assert isinstance(policy.decide(SHORT, INTERACTIVE, 3600.001), Admitted)
+
+
+def test_a_long_prompt_alone_is_no_stall_while_it_is_computed() -> None:
+    policy = controller()
+    ticket = admit(policy, SHORT)
+    start(policy, ticket)
+    policy.close(ticket, 0.0)
+    admit(policy, replace(SHORT, prefill_tokens=4_000), now=1.0)
+    # 10,000 tokens/s: its first token is due after 0.4 s, and nothing is heard of it before.
+    assert policy.predict(SHORT, INTERACTIVE, 1.4).total_s < 0.45
+    assert policy.predict(SHORT, INTERACTIVE, 3.4).total_s > 2.0
+
+
+def test_a_promise_is_kept_however_many_are_queued_before_it() -> None:
+    policy = controller(replace(CONFIG, slots=1024))
+    for _ in range(100):
+        admit(policy, replace(SHORT, prefill_tokens=70), tenant="many")
+    admit(policy, replace(SHORT, prefill_tokens=10), tenant="many", now=0.0)
+    # The last of them has 0.3 s to spare: others of 2,900 tokens may go before it, 3,100 may not.
+    late = policy.decide(replace(SHORT, prefill_tokens=3_100), INTERACTIVE, 0.0, "other")
+    assert isinstance(late, Shed)
+    assert late.reason == "promise_kept"
+    admit(policy, replace(SHORT, prefill_tokens=2_700), tenant="other")
+
+
+def test_who_waits_for_slots_is_overtaken_in_slots_too() -> None:
+    policy = controller(replace(CONFIG, slots=4))
+    for _ in range(4):
+        start(policy, admit(policy, SHORT))
+    admit(policy, SHORT, tenant="greedy")
+    alone = policy.predict(SHORT, INTERACTIVE, 0.0, "greedy")
+    for _ in range(3):  # too few prompt tokens to matter, and each takes a slot
+        policy.close(admit(policy, replace(SHORT, prefill_tokens=1), tenant="other"), 0.0)
+    assert policy.predict(SHORT, INTERACTIVE, 0.0, "greedy").release_s > 1.2 * alone.release_s
 
 
 def test_sequences_at_once_are_bounded_where_more_would_slow_every_token() -> None:
