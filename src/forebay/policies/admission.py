@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import ceil, inf
 from typing import Literal
 
 from forebay.policies.cost import Cost, CostModel
@@ -253,7 +254,7 @@ class AdmissionController:
         if self.config.max_queued_tokens is not None:
             return float(self.config.max_queued_tokens)
         if not self.prefill_rate.known:
-            return float("inf")
+            return inf
         return self.prefill_rate.rate * max(p.ttft_s for p in self.config.classes.values())
 
     def _ahead_of(self, tag: int) -> tuple[int, int]:
@@ -311,14 +312,28 @@ class AdmissionController:
     def _batch_may_take(self, cost: Cost) -> bool:
         """Whether batch in flight stays within half of the slots, kept so for interactive."""
         in_flight = self.ledger.in_flight(BATCH)
-        return in_flight == 0 or in_flight + cost.sequences <= max(self.config.slots // 2, 1)
+        return in_flight == 0 or in_flight + cost.sequences <= self._most_batch
+
+    @property
+    def _most_batch(self) -> int:
+        """Sequences of batch that may be in flight."""
+        return max(self.config.slots // 2, 1)
 
     def _slows_down_too_much(self, cost: Cost) -> bool:
         """Whether so many sequences at once would take longer over each token than promised."""
+        return self._at_once(cost) > self._most_at_once
+
+    def _at_once(self, cost: Cost) -> int:
+        """Sequences that the engine would run at once with these too."""
+        in_flight = len(self.ledger.running) + self.ledger.queued_sequences
+        return min(in_flight + cost.sequences, self.config.slots)
+
+    @property
+    def _most_at_once(self) -> float:
+        """Sequences at once within which tokens come at the promised pace; at least 1."""
         if self.config.tpot_s is None:
-            return False
-        at_once = len(self.ledger.running) + self.ledger.queued_sequences + cost.sequences
-        return at_once > max(self.tpot.sequences_within(self.config.tpot_s), 1)
+            return inf
+        return max(self.tpot.sequences_within(self.config.tpot_s), 1.0)
 
     def _breaks_a_promise(self, cost: Cost, tag: int, now: float) -> bool:
         """Whether an arrival of this tag would push one that it overtakes past its budget.
@@ -349,10 +364,30 @@ class AdmissionController:
             excess = max(excess, over / self.prefill_rate.rate)
         elif reason == "draining":
             excess = policy.ttft_s
+        elif reason == "promise_kept":
+            excess = self._backlog_s(cost)  # then nobody is left to be overtaken
+        elif reason == "tpot":
+            excess = self._ends_s(cost, self._at_once(cost) - self._most_at_once)
+        elif reason == "batch_share":
+            over = self.ledger.in_flight(BATCH) + cost.sequences - self._most_batch
+            running = self.ledger.totals[BATCH].running
+            excess = self._ends_s(cost, over * len(self.ledger.running) / max(running, 1))
         # An overloaded replica frees room at the pace of its budget: a client back sooner than
         # a quarter of it would mostly be refused again.
         floor = policy.ttft_s / 4
         return self.jittered(max(excess, floor))
+
+    def _backlog_s(self, cost: Cost) -> float:
+        """Seconds until everybody who is queued now has a first token."""
+        over = len(self.ledger.running) + self.ledger.queued_sequences - self.config.slots
+        slots_s = max(over, 0) * self._seconds_per_slot(cost)
+        rate = self.prefill_rate.rate
+        return slots_s + (self.ledger.queued_prefill / rate if rate else 0.0)
+
+    def _ends_s(self, cost: Cost, sequences: float) -> float:
+        """Seconds until so many of the running answers have ended."""
+        needs = Wait(slots=ceil(sequences), kv_tokens=0)
+        return self._releases(cost).wait(needs) * self.seconds_per_token_when_full
 
     def jittered(self, seconds: float) -> float:
         """Up to twice as long, so that clients who obey do not come back in a wave."""

@@ -246,6 +246,40 @@ def test_sequences_at_once_are_bounded_where_more_would_slow_every_token() -> No
     assert (count, shed.reason) == (20, "tpot")
 
 
+def test_who_only_queues_does_not_slow_anybody_down() -> None:
+    policy = controller(replace(CONFIG, slots=16, tpot_s=0.05))
+    for step in range(200):
+        running = step % 40
+        policy.tpot.add(running, 0.01 + 0.002 * running)
+    for _ in range(16):
+        start(policy, admit(policy, replace(SHORT, output_tokens=5, output_cap=5)))
+    for _ in range(8):  # 24 in flight, of which the engine runs 16
+        admit(policy, replace(SHORT, output_tokens=5, output_cap=5))
+
+
+def test_who_slows_others_down_is_told_when_enough_of_them_end() -> None:
+    policy = controller(replace(CONFIG, tpot_s=0.05))
+    for step in range(200):
+        running = step % 40
+        policy.tpot.add(running, 0.01 + 0.002 * running)
+    for _ in range(20):
+        start(policy, admit(policy, replace(SHORT, output_tokens=400, output_cap=400)))
+    shed = policy.decide(SHORT, INTERACTIVE, 0.0)
+    assert isinstance(shed, Shed)
+    assert shed.reason == "tpot"
+    assert shed.retry_after_s == pytest.approx(3.99, abs=0.2)  # 399 tokens of 10 ms
+
+
+def test_who_would_break_a_promise_is_told_when_it_is_kept() -> None:
+    policy = controller(replace(CONFIG, slots=1024))
+    for _ in range(70):
+        admit(policy, replace(SHORT, prefill_tokens=100), tenant="many")
+    shed = policy.decide(replace(SHORT, prefill_tokens=3_100), INTERACTIVE, 0.0, "other")
+    assert isinstance(shed, Shed)
+    assert shed.reason == "promise_kept"
+    assert shed.retry_after_s == pytest.approx(0.7)  # 7,000 tokens at 10,000/s
+
+
 def test_every_prompt_of_a_list_and_every_sample_is_charged() -> None:
     policy = controller()
     admit(policy, Cost(sequences=6, prefill_tokens=600, output_tokens=60, output_cap=10))
