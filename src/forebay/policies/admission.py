@@ -43,6 +43,7 @@ INTERACTIVE, BATCH = "interactive", "batch"
 _LARGEST_CORRECTION = 0.3
 _FULL_SHARE = 0.9  # of the slots, from which on the engine counts as full
 _STALLED_STEPS = 5.0  # steps of the usual length without a sign of life, beyond which it stalls
+_MOST_TIMES = 4.0  # of the fullest step that is usual: longer ones do not count for more
 _LONGEST_STEP_S = 10.0  # a longer gap is a stall or a suspended machine, not a rate
 
 
@@ -177,23 +178,22 @@ class AdmissionController:
 
     def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
         ahead_tokens, ahead_sequences = self._ahead_of(tag)
-        rate = self.prefill_rate.rate
-        ahead_s = ahead_tokens / rate if rate else 0.0
+        ahead_s = self._prompts_s(ahead_tokens)
         release_s = self._release_s(cost, ahead_sequences)
         if (ahead_s or release_s) and self.ledger.queued_sequences:
             longer = self._overtaken(cost, flow, tag, ahead_s, release_s, now)
             ahead_s, release_s = longer * ahead_s, longer * release_s
-        own_s = cost.prefill_tokens / rate if rate else 0.0
-        return Prediction(ahead_s, own_s, release_s, self.overhead.at(now) + self._stalled_s(now))
+        own_s = self._prompts_s(cost.prefill_tokens)
+        return Prediction(ahead_s, own_s, release_s, self.overhead.at(now), self._stalled_s(now))
 
     def _overtaken(
         self, cost: Cost, flow: Flow, tag: int, ahead_s: float, release_s: float, now: float
     ) -> float:
         """How many times as long a wait becomes by what others will still put ahead."""
-        rate = self.prefill_rate.rate
+        token_s = self._prompts_s(1)
         slot_s = self._seconds_per_slot(cost) if release_s else 0.0
         shares = [
-            (rival.until_s, (rival.prefill / rate if rate else 0.0) + rival.sequences * slot_s)
+            (rival.until_s, rival.prefill * token_s + rival.sequences * slot_s)
             for rival in rivals(self.fair, self.arrivals, flow, tag, now)
         ]
         return prolonged(ahead_s + release_s, shares) / (ahead_s + release_s)
@@ -224,12 +224,15 @@ class AdmissionController:
         """
         if self._last_seen_at is None or self.ledger.idle or not self.seconds_per_token:
             return 0.0
-        silent = self.config.step_tokens if self.ledger.running else self.costs.context_tokens
-        prompts_s = 0.0
-        if rate := self.prefill_rate.rate:
-            prompts_s = min(self.ledger.queued_prefill, silent) / rate
+        most = self.config.step_tokens if self.ledger.running else self.costs.context_tokens
+        prompts_s = self._prompts_s(min(self.ledger.queued_prefill, most))
         usual_s = _STALLED_STEPS * self.seconds_per_token_when_full + prompts_s
         return max(now - self._last_seen_at - usual_s, 0.0)
+
+    def _prompts_s(self, tokens: int) -> float:
+        """Seconds that so many prompt tokens take; 0 while that is unknown."""
+        rate = self.prefill_rate.rate
+        return tokens / rate if rate else 0.0
 
     @property
     def seconds_per_token(self) -> float:
@@ -381,8 +384,7 @@ class AdmissionController:
         """Seconds until everybody who is queued now has a first token."""
         over = len(self.ledger.running) + self.ledger.queued_sequences - self.config.slots
         slots_s = max(over, 0) * self._seconds_per_slot(cost)
-        rate = self.prefill_rate.rate
-        return slots_s + (self.ledger.queued_prefill / rate if rate else 0.0)
+        return slots_s + self._prompts_s(self.ledger.queued_prefill)
 
     def _ends_s(self, cost: Cost, sequences: float) -> float:
         """Seconds until so many of the running answers have ended."""
@@ -456,6 +458,7 @@ class AdmissionController:
             if elapsed <= 0.0:
                 return  # a further slice of the same step: vLLM hands on 128 outputs at a time
             if elapsed < _LONGEST_STEP_S:
+                elapsed = min(elapsed, self._longest_credible_s)
                 if self._contended:
                     self.prefill_rate.add(self._drained, elapsed)
                 if decoded:
@@ -467,6 +470,16 @@ class AdmissionController:
         self._drained = 0
         self._last_step_at = engine_at
         self._contended = self._prefill_binds()
+
+    @property
+    def _longest_credible_s(self) -> float:
+        """Seconds that one step may count for; a standstill is remembered as no more than that.
+
+        Several times a step with all slots and all its prompt tokens, so that an engine that has
+        become slow is still seen as what it is after a few steps.
+        """
+        fullest_s = self.seconds_per_token_when_full + self._prompts_s(self.config.step_tokens)
+        return _MOST_TIMES * fullest_s or inf
 
     def _prefill_binds(self) -> bool:
         """Whether prompts wait in the engine for the token budget, and not for slots."""

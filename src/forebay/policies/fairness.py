@@ -99,12 +99,16 @@ class FairQueue:
         self._sell_gap(one, flow)
         flow.finish = flow.latest + ceil(max(cost_tokens, 1) * UNITS / flow.weight)
         one.prices.sell_to(flow.finish, one.price(sum(f.weight for f in one.flows.values())))
-        return one.prices.time_at(flow.latest)
+        return self._tag_at(one, flow.latest)
 
     def preview(self, tenant: str, class_name: str) -> int:
         """The tag that a request would get now; nothing changes."""
         one = self._classes[class_name]
-        return one.prices.time_at(self._due(one, tenant))
+        return self._tag_at(one, self._due(one, tenant))
+
+    def _tag_at(self, one: _Class, service: int) -> int:
+        """The tag of a request that is due at this service; rounding puts none in the past."""
+        return max(one.prices.time_at(service), self.virtual_time)
 
     def rooms_before(self, tag: int, flows: Iterable[tuple[str, str]]) -> list[float]:
         """Tokens that flows can still put before a request with this tag, however much they ask.

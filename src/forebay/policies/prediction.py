@@ -23,12 +23,14 @@ class Prediction:
         own_s: its own prompt tokens.
         release_s: sequence slots or KV blocks to come free.
         overhead_s: learned correction.
+        stalled_s: for how long the engine has been silent already, beyond the usual.
     """
 
     ahead_s: float
     own_s: float
     release_s: float
     overhead_s: float
+    stalled_s: float = 0.0
 
     @property
     def raw_s(self) -> float:
@@ -38,7 +40,7 @@ class Prediction:
     @property
     def total_s(self) -> float:
         """What the decision uses."""
-        return self.raw_s + self.overhead_s
+        return self.raw_s + self.overhead_s + self.stalled_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,7 @@ def test_a_promise_made_to_batch_is_kept() -> None:
     for _ in range(2):
         admit(policy, replace(SHORT, prefill_tokens=100), BATCH)
     long_prompt = replace(SHORT, prefill_tokens=1_000)
+    policy.observe_step([], 29.94, 29.94)  # the engine lives
     # The second batch request needs 0.02 s of the 0.05 s that are left of its 30 s.
     late = policy.decide(long_prompt, INTERACTIVE, 29.95)
     assert isinstance(late, Shed)
@@ -192,6 +193,25 @@ def test_an_engine_that_stands_still_makes_predictions_longer() -> None:
     start(policy, admit(policy, SHORT), now=1.0)
     lively = policy.predict(SHORT, INTERACTIVE, 1.0).total_s
     assert policy.predict(SHORT, INTERACTIVE, 9.0).total_s > lively + 7.0
+
+
+def test_a_standstill_is_not_taken_for_the_engines_speed() -> None:
+    policy = controller()
+    policy.prefill_rate.seed(10_000.0, 2.9)
+    tickets = [admit(policy, SHORT) for _ in range(9)]
+    for step, ticket in enumerate(tickets):
+        at = 0.01 * step + (8.0 if step > 4 else 0.0)
+        policy.observe_step([StepOutput(policy.bind(ticket, 100, 50), 1, cached=0)], at, at)
+    assert policy.prefill_rate.rate > 5_000
+    assert policy.seconds_per_token < 1.0
+
+
+def test_an_engine_that_has_become_slow_is_seen_to_be() -> None:
+    policy = controller(replace(CONFIG, slots=1024))
+    tickets = [admit(policy, replace(SHORT, prefill_tokens=10)) for _ in range(60)]
+    for step, ticket in enumerate(tickets):  # 100 tokens a step, each 60 times as long as usual
+        policy.observe_step([StepOutput(policy.bind(ticket, 100, 50), 1, cached=0)], step, step)
+    assert policy.prefill_rate.rate == pytest.approx(100, rel=0.2)
 
 
 def test_an_engine_that_had_nothing_to_do_has_not_stalled() -> None:
