@@ -193,8 +193,8 @@ class AdmissionController:
         token_s = self._prompts_s(1)
         slot_s = self._seconds_per_slot(cost) if release_s else 0.0
         shares = [
-            (rival.until_s, rival.prefill * token_s + rival.sequences * slot_s)
-            for rival in rivals(self.fair, self.arrivals, flow, tag, now)
+            (until_s, prefill * token_s + sequences * slot_s)
+            for until_s, prefill, sequences in rivals(self.fair, self.arrivals, flow, tag, now)
         ]
         return prolonged(ahead_s + release_s, shares) / (ahead_s + release_s)
 

@@ -59,10 +59,11 @@ class _Class:
 
     def drop_passed(self, present: int, now: float) -> None:
         """Flows that virtual time has passed, and those long idle, carry no information."""
+        stale = now - _FORGET_AFTER_S
         gone = [
             tenant
             for tenant, flow in self.flows.items()
-            if flow.finish <= present or now - flow.touched_at > _FORGET_AFTER_S
+            if flow.finish <= present or flow.touched_at < stale
         ]
         for tenant in gone:
             del self.flows[tenant]
@@ -118,15 +119,15 @@ class FairQueue:
             flows: each a tenant and its class.
         """
         marks = {
-            name: (one, one.prices.service_at(tag), one.prices.service_at(self.virtual_time))
+            name: (one.flows, one.prices.service_at(tag), one.prices.service_at(self.virtual_time))
             for name, one in self._classes.items()
         }
-        rooms = []
-        for tenant, class_name in flows:
-            one, end, present = marks[class_name]
-            flow = one.flows.get(tenant)
-            due = present if flow is None else max(flow.finish, present)
-            rooms.append(max(end - due, 0) * self._weights.get(tenant, 1.0) / UNITS)
+        weights, rooms = self._weights, []
+        for tenant, class_name in flows:  # of every active flow, at each decision
+            active, end, present = marks[class_name]
+            flow = active.get(tenant)
+            due = present if flow is None or flow.finish < present else flow.finish
+            rooms.append((end - due) * weights.get(tenant, 1.0) / UNITS if due < end else 0.0)
         return rooms
 
     def _due(self, one: _Class, tenant: str) -> int:

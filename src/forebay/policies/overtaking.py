@@ -7,8 +7,7 @@ by fairness itself, and how much they will by what they have been asking for lat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from forebay.policies.cost import Cost
 from forebay.policies.fairness import FairQueue
@@ -22,18 +21,10 @@ _MOST_FLOWS = 64  # looked through for forgotten ones beyond
 _MOST_HALVINGS = 500.0  # 2 to the power of twice this is still a number
 
 
-class Rival(NamedTuple):
-    """A flow that goes ahead of a request for a while.
-
-    Attributes:
-        until_s: seconds after which it has put there all that fairness lets it.
-        prefill: prompt tokens/s that it asks for.
-        sequences: sequences/s.
-    """
-
-    until_s: float
-    prefill: float
-    sequences: float
+# A flow that goes ahead of a request for a while: seconds after which it has put there all that
+# fairness lets it, and prompt tokens/s and sequences/s that it asks for. A plain tuple, since each
+# decision makes one for every active flow.
+Rival = tuple[float, float, float]
 
 
 class Arrivals:
@@ -62,11 +53,13 @@ class Arrivals:
         if len(self._flows) > _MOST_FLOWS:
             self._forget(now)
 
-    def rates(self, now: float) -> Iterator[tuple[Flow, float, float, float]]:
+    def rates(self, now: float) -> list[tuple[Flow, float, float, float]]:
         """Every flow with its prompt tokens/s to compute, sequences/s and tokens/s in all."""
         scale = self._decay(now) * _LN2 / _HALF_LIFE_S
-        for flow, (prefill, sequences, tokens) in self._flows.items():
-            yield flow, prefill * scale, sequences * scale, tokens * scale
+        return [
+            (flow, prefill * scale, sequences * scale, tokens * scale)
+            for flow, (prefill, sequences, tokens) in self._flows.items()
+        ]
 
     def _decay(self, now: float) -> float:
         halvings = (now - self._since) / _HALF_LIFE_S
@@ -97,16 +90,18 @@ def rivals(fair: FairQueue, arrivals: Arrivals, flow: Flow, tag: int, now: float
         tag: the request's.
         now: seconds.
     """
-    asking = [one for one in arrivals.rates(now) if one[0] != flow and one[3] > 0]
-    rooms = fair.rooms_before(tag, [one[0] for one in asking])
-    return sorted(
-        Rival(room / tokens, prefill, sequences)
-        for room, (_, prefill, sequences, tokens) in zip(rooms, asking, strict=True)
-        if room > 0
-    )
+    rates = arrivals.rates(now)
+    rooms = fair.rooms_before(tag, [other for other, *_ in rates])
+    found = [
+        (room / tokens, prefill, sequences)
+        for room, (other, prefill, sequences, tokens) in zip(rooms, rates, strict=True)
+        if room > 0 and tokens > 0 and other != flow
+    ]
+    found.sort()
+    return found
 
 
-def prolonged(wait_s: float, shares: Iterable[tuple[float, float]]) -> float:
+def prolonged(wait_s: float, shares: Sequence[tuple[float, float]]) -> float:
     """A wait of `wait_s` with what comes ahead while it lasts, in seconds.
 
     What comes makes the wait longer, and so more comes: the answer is where the two agree. Each
@@ -117,9 +112,8 @@ def prolonged(wait_s: float, shares: Iterable[tuple[float, float]]) -> float:
         shares: (seconds for which it may come, seconds of work that come in a second), the
             shortest first.
     """
-    todo = list(shares)
-    asked = sum(share for _, share in todo)
-    for until_s, share in todo:
+    asked = sum([share for _, share in shares])
+    for until_s, share in shares:
         if asked < 1.0 and wait_s <= until_s * (1.0 - asked):
             break
         wait_s, asked = wait_s + until_s * share, asked - share

@@ -39,7 +39,7 @@ def overtaking(
 ) -> float:
     """Prompt tokens put ahead of a request with this tag that waits for `ahead` tokens."""
     others = rivals(fair, arrivals, flow, tag, now=4.0)
-    wait_s = prolonged(ahead / DRAIN, ((one.until_s, one.prefill / DRAIN) for one in others))
+    wait_s = prolonged(ahead / DRAIN, [(until, prefill / DRAIN) for until, prefill, _ in others])
     return wait_s * DRAIN - ahead
 
 
