@@ -158,7 +158,7 @@ class AdmissionController:
     def decide(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Decision:
         """Admit (and enter in the ledger) or shed a request that arrived at `now`."""
         policy = self.config.classes[class_name]
-        place = self.fair.preview(tenant, class_name)
+        place = self.fair.preview(tenant, class_name, now)
         prediction = self._predict(cost, (tenant, class_name), place, now)
         reason = self._reason_to_shed(cost, class_name, place, prediction, now)
         if reason is not None:
@@ -174,7 +174,8 @@ class AdmissionController:
 
     def predict(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Prediction:
         """Seconds until a request arriving at `now` would see its first token."""
-        return self._predict(cost, (tenant, class_name), self.fair.preview(tenant, class_name), now)
+        place = self.fair.preview(tenant, class_name, now)
+        return self._predict(cost, (tenant, class_name), place, now)
 
     def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
         ahead_tokens, ahead_sequences = self._ahead_of(tag)

@@ -48,6 +48,10 @@ class _Flow:
     weight: float
     touched_at: float
 
+    def is_over(self, present: int, now: float) -> bool:
+        """Whether virtual time has passed it, or it was idle for long: it tells nothing then."""
+        return self.finish <= present or self.touched_at < now - _FORGET_AFTER_S
+
 
 @dataclass(slots=True)
 class _Class:
@@ -58,9 +62,9 @@ class _Class:
     flows: dict[str, _Flow] = field(default_factory=dict)
 
     def drop_passed(self, present: int, now: float) -> None:
-        """Flows that virtual time has passed, and those long idle, carry no information."""
+        """Flows that are over are dropped."""
         stale = now - _FORGET_AFTER_S
-        gone = [
+        gone = [  # `is_over`, written out: it is asked of every flow for each request
             tenant
             for tenant, flow in self.flows.items()
             if flow.finish <= present or flow.touched_at < stale
@@ -102,10 +106,23 @@ class FairQueue:
         one.prices.sell_to(flow.finish, one.price(sum(f.weight for f in one.flows.values())))
         return self._tag_at(one, flow.latest)
 
-    def preview(self, tenant: str, class_name: str) -> int:
-        """The tag that a request would get now; nothing changes."""
+    def preview(self, tenant: str, class_name: str, now: float = 0.0) -> int:
+        """The tag that a request would get at `now` (s); nothing changes."""
         one = self._classes[class_name]
-        return self._tag_at(one, self._due(one, tenant))
+        present = one.prices.service_at(self.virtual_time)
+        flow = one.flows.get(tenant)
+        due = flow.finish if flow is not None and not flow.is_over(present, now) else present
+        beyond = due - max(one.prices.end, present)
+        if beyond <= 0:
+            return self._tag_at(one, due)
+        # It was charged ahead of everything sold; see `_sell_gap`.
+        others = sum(
+            other.weight
+            for other in one.flows.values()
+            if other is not flow and not other.is_over(present, now)
+        )
+        price = one.price(others or self._weights.get(tenant, 1.0))
+        return max(one.prices.end_time, self.virtual_time) + max(ceil(beyond * price), 1)
 
     def _tag_at(self, one: _Class, service: int) -> int:
         """The tag of a request that is due at this service; rounding puts none in the past."""
@@ -129,12 +146,6 @@ class FairQueue:
             due = present if flow is None or flow.finish < present else flow.finish
             rooms.append((end - due) * weights.get(tenant, 1.0) / UNITS if due < end else 0.0)
         return rooms
-
-    def _due(self, one: _Class, tenant: str) -> int:
-        """The service at which a flow's next request would start."""
-        present = one.prices.service_at(self.virtual_time)
-        flow = one.flows.get(tenant)
-        return present if flow is None else max(flow.finish, present)
 
     def started(self, tag: int) -> None:
         """The engine has taken the request with this tag into service."""

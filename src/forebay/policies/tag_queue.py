@@ -22,8 +22,8 @@ Late = Callable[[int, int, float], bool]
 
 class _Entry(NamedTuple):
     tag: int
+    due: float  # of equal tags the earlier, as a class promises, is the one that came first
     tokens: int
-    due: float
 
 
 class TagQueue:
@@ -42,7 +42,7 @@ class TagQueue:
 
     def add(self, tag: int, tokens: int, due: float = inf) -> None:
         """A sequence with this tag has come to wait; its first token is promised by `due` (s)."""
-        entry = _Entry(tag, tokens, due)
+        entry = _Entry(tag, due, tokens)
         self.tokens += tokens
         self._count += 1
         if not self._blocks:
@@ -61,7 +61,7 @@ class TagQueue:
         Raises:
             KeyError: there is none.
         """
-        entry = _Entry(tag, tokens, due)
+        entry = _Entry(tag, due, tokens)
         index = self._block_of(entry)
         block = self._blocks[index] if index < len(self._blocks) else []
         place = bisect_left(block, entry)
@@ -78,11 +78,11 @@ class TagQueue:
 
     def before(self, tag: int) -> tuple[int, int]:
         """(Tokens, sequences) served before a new arrival with this tag: smaller and equal tags."""
-        index = self._block_of(_Entry(tag, _LAST, inf))
+        index = self._block_of(_Entry(tag, inf, _LAST))
         tokens, sequences = self._before_block(index)
         if index < len(self._blocks):
             block = self._blocks[index]
-            place = bisect_right(block, _Entry(tag, _LAST, inf))
+            place = bisect_right(block, _Entry(tag, inf, _LAST))
             tokens += sum(entry.tokens for entry in block[:place])
             sequences += place
         return tokens, sequences
@@ -95,7 +95,7 @@ class TagQueue:
             late_now: whether somebody is late without the arrival.
             late_then: whether somebody is late with it.
         """
-        first = self._block_of(_Entry(tag, _LAST, inf))
+        first = self._block_of(_Entry(tag, inf, _LAST))
         tokens, sequences = self._before_block(first)
         for index in range(first, len(self._blocks)):
             block = self._blocks[index]

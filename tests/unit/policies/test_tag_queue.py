@@ -19,11 +19,11 @@ def test_sums_are_those_of_a_plain_list(added: list[tuple[int, int]], data: st.D
         patch.setattr(tag_queue, "_MOST", 4)
         queue, naive = TagQueue(), list[tuple[int, int]]()
         for entry in added:
-            queue.add(*entry)
+            queue.add(*entry, due=sum(entry) % 5)
             naive.append(entry)
             if data.draw(st.booleans()):
                 gone = naive.pop(data.draw(st.integers(0, len(naive) - 1)))
-                queue.remove(*gone)
+                queue.remove(*gone, due=sum(gone) % 5)
             queue.check_integrity()
             tag = data.draw(st.integers(-1, 31))
             ahead = [n for t, n in naive if t <= tag]
@@ -42,7 +42,7 @@ def test_thousands_of_requests_stay_in_small_blocks() -> None:
 
 
 promised = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(1, 9), st.integers(0, 120)), max_size=60
+    st.tuples(st.integers(0, 30), st.integers(0, 120), st.integers(1, 9)), max_size=60
 )
 
 
@@ -60,11 +60,11 @@ def test_whom_an_arrival_makes_late_is_found_as_by_looking_at_everybody(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tag_queue, "_MOST", 4)
         queue = TagQueue()
-        for entry in added:
-            queue.add(*entry)
+        for other, due, size in added:
+            queue.add(other, size, due)
         queue.check_integrity()
         found, tokens = False, 0
-        for count, (other, size, due) in enumerate(sorted(added), 1):
+        for count, (other, due, size) in enumerate(sorted(added), 1):
             tokens += size
             if other > tag and not late_now(tokens, count, due):
                 found = found or late_then(tokens, count, due)
