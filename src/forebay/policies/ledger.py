@@ -58,6 +58,7 @@ class Ticket:
         budget_s: seconds from `admitted_at` within which the first token was promised.
         predicted_s: raw predicted seconds to the first token, without the learned correction.
         tenant: whose it is; empty in open mode.
+        quotas: what of its tenant's quotas was charged for it.
         cache_salt: it may share cached prefixes with requests of the same salt.
         sequences: its answers, in the order in which the engine receives them.
     """
@@ -75,6 +76,7 @@ class Ticket:
     closed: bool = False
     prompt_bytes: int = 0
     cache_salt: str | None = None
+    quotas: tuple[str, ...] = ()
 
     @property
     def due_at(self) -> float:

@@ -116,6 +116,10 @@ class Tenancy:
         """Charge a request to its tenant's quotas, or say why not; None: charged."""
         return self.lease.try_spend(caller.name, tokens, now) if self.quotas else None
 
+    def charged(self, caller: Caller) -> tuple[str, ...]:
+        """What `spend` has charged a request for that comes now."""
+        return self.lease.limited(caller.name)
+
     def give_back(self, caller: Caller, tokens: int, now: float) -> None:
         """A charged request was not admitted."""
         if self.quotas:
@@ -123,12 +127,16 @@ class Tenancy:
             self.lease.ended(caller.name)
 
     def ended(self, ticket: Ticket, now: float) -> None:
-        """A charged and admitted request is over; correct the charge by what it used."""
+        """An admitted request is over; correct what it was charged by what it used.
+
+        Quotas come and go with the tenants file while requests run: each undoes its own charges.
+        """
         if ticket.tenant:
             self._served[ticket.class_name][ticket.tenant] += ticket.used_tokens
-        if self.quotas:
+        if "tokens" in ticket.quotas:
             over = ticket.used_tokens - ticket.cost.tokens
             self.lease.settle(ticket.tenant, over, ticket.admitted_at, now)
+        if "slots" in ticket.quotas:
             self.lease.ended(ticket.tenant)
 
     # --- with the fleet -------------------------------------------------------------------
