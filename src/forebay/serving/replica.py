@@ -171,6 +171,7 @@ class Replica:
         recent = telemetry.recent_ttft()
         return {
             "replica": self.name,
+            "at_s": self.clock(),
             "draining": admission.draining,
             "classes": {name: self._class_status(name) for name in admission.config.classes},
             "tenants": telemetry.by_first_label(catalogue.TENANT_TOKENS),

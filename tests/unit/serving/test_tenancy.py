@@ -246,6 +246,20 @@ async def test_a_tenant_sees_its_own_share_of_the_fleet_and_no_other(
     assert (await world.post(STATUS_PATH, b"", method="GET")).status == 401
 
 
+async def test_routers_that_do_not_answer_are_a_503(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+
+    async def routers() -> list[dict[str, Any]]:
+        raise RuntimeError("the ingress is gone")
+
+    world.gate.fleet = FleetStatus("s", routers, world.clock)
+    headers = {"authorization": f"Bearer {KEYS['shop']}"}
+    answer = await world.post(STATUS_PATH, b"", method="GET", headers=headers)
+    assert (answer.status, answer.error["code"]) == (503, "status_unavailable")
+
+
 async def test_who_was_served_where_others_could_not_compete_waits_longer_here(
     made: tuple[World, list[FakeEngineRequest]],
 ) -> None:
