@@ -20,7 +20,9 @@ _PATH = "/forebay/status"
 
 def top(
     url: Annotated[str, typer.Argument(help="Address of the service.")] = "http://127.0.0.1:8000",
-    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 1.0,
+    every: Annotated[
+        float, typer.Option(help="Seconds between two looks; replicas tell twice a second.", min=1)
+    ] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print one look and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
     api_key_env: Annotated[
@@ -71,24 +73,26 @@ def _status(address: str, key: str | None) -> dict[str, Any]:
 def _print_once(status: dict[str, Any]) -> None:
     from rich.console import Console
 
-    Console().print(_picture(status, None, 0.0))
+    Console().print(_picture(status, None))
 
 
 def _watch(address: str, key: str | None, first: dict[str, Any], every: float) -> None:
     from rich.live import Live
 
-    before, seen_at = first, time.monotonic()
-    with Live(_picture(first, None, 0.0), auto_refresh=False, screen=True) as live:
+    before = first
+    with Live(_picture(first, None), auto_refresh=False, screen=True) as live:
         while True:
             time.sleep(every)
-            status, now = _status(address, key), time.monotonic()
-            live.update(_picture(status, before, now - seen_at), refresh=True)
-            before, seen_at = status, now
+            try:
+                status = _status(address, key)
+            except (OSError, ValueError) as error:  # a restart, perhaps: whoever watches, waits
+                live.update(f"{address} does not answer: {error}", refresh=True)
+                continue
+            live.update(_picture(status, before), refresh=True)
+            before = status
 
 
-def _picture(
-    status: dict[str, Any], before: dict[str, Any] | None, elapsed_s: float
-) -> RenderableType:
+def _picture(status: dict[str, Any], before: dict[str, Any] | None) -> RenderableType:
     from rich import box
     from rich.console import Group
     from rich.table import Table
@@ -96,7 +100,7 @@ def _picture(
     from forebay.observability.top import tables
 
     made: list[RenderableType] = [f"{status['service']}: {len(status['replicas'])} replicas"]
-    for table in tables(status, before, elapsed_s):
+    for table in tables(status, before):
         shown = Table(title=table.title, box=box.SIMPLE_HEAD, title_justify="left")
         for number, column in enumerate(table.columns):
             shown.add_column(column, justify="left" if number == 0 else "right")

@@ -42,6 +42,8 @@ class ReplicaStatus(TypedDict):
 
     Attributes:
         replica: its id.
+        at_s: when it told this, in seconds on a clock of its own that never goes back: growth of
+            its counts over growth of this is a rate.
         draining: whether it takes nothing new.
         classes: by name.
         tenants: tokens by tenant since the replica's start, prompt and answer together.
@@ -57,6 +59,7 @@ class ReplicaStatus(TypedDict):
     """
 
     replica: str
+    at_s: float
     draining: bool
     classes: dict[str, ClassStatus]
     tenants: dict[str, float]
@@ -79,7 +82,13 @@ _ADDED = ("offered", "retried", "admitted", "finished", "queued", "running", "qu
 
 
 def fleet_status(service: str, replicas: Sequence[ReplicaStatus]) -> dict[str, Any]:
-    """What `/forebay/status` answers."""
+    """What `/forebay/status` answers.
+
+    Returns:
+        `schema`, `service`, `replicas` (each a `ReplicaStatus`), `tenants` (by name, `tokens` and
+        `share`), and `classes`: by name, a `ClassStatus` of counts added up over the replicas, but
+        for `predicted_ttft_s`, of which there are the `least` and the `most`, and `budget_s`.
+    """
     names = sorted({name for replica in replicas for name in replica["classes"]})
     tenants: Counter[str] = Counter()
     for replica in replicas:

@@ -18,17 +18,14 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def tables(
-    status: dict[str, Any], before: dict[str, Any] | None, elapsed_s: float
-) -> Iterator[Table]:
+def tables(status: dict[str, Any], before: dict[str, Any] | None) -> Iterator[Table]:
     """The tables of a status.
 
     Args:
         status: what `/forebay/status` answered.
         before: the answer before it, for rates; None for the first.
-        elapsed_s: seconds between the two.
     """
-    rates = _Rates(before, elapsed_s)
+    rates = _Rates(status, before)
     yield Table(
         "Classes",
         ("class", "offered/s", "admitted/s", "shed/s", "queued", "running", "predicted TTFT",
@@ -53,26 +50,44 @@ def tables(
 
 
 class _Rates:
-    """Growth per second since the status before."""
+    """Growth per second since the status before, by the replicas' own clocks.
 
-    def __init__(self, before: dict[str, Any] | None, elapsed_s: float) -> None:
-        self._classes = before["classes"] if before else {}
-        self._replicas = {r["replica"]: r for r in before["replicas"]} if before else {}
-        self._elapsed_s = elapsed_s
+    Only replicas that are in both count: one that has gone takes its totals along, and one that has
+    come brings those of a longer time.
+    """
 
-    def of_class(self, name: str, key: str, now: float) -> str:
-        before = self._classes.get(name)
-        return self._rate(None if before is None else _number(before[key]), now)
+    def __init__(self, status: dict[str, Any], before: dict[str, Any] | None) -> None:
+        earlier = {one["replica"]: one for one in before["replicas"]} if before else {}
+        self._pairs = {
+            one["replica"]: (one, earlier[one["replica"]])
+            for one in status["replicas"]
+            if one["replica"] in earlier and one["at_s"] > earlier[one["replica"]]["at_s"]
+        }
 
-    def of_replica(self, name: str, key: str, now: float) -> str:
-        before = self._replicas.get(name)
-        return self._rate(None if before is None else before[key], now)
+    def of_class(self, name: str, key: str) -> str:
+        """Of a count of one class, over all replicas."""
+        return _rate(
+            [
+                _growth(now, before, now["classes"][name][key], before["classes"][name][key])
+                for now, before in self._pairs.values()
+                if name in now["classes"] and name in before["classes"]
+            ]
+        )
 
-    def _rate(self, before: float | None, now: float) -> str:
-        if before is None or self._elapsed_s <= 0:
-            return _NOTHING
-        # A replica that is gone takes its totals along; that is not a negative rate.
-        return f"{max(now - before, 0.0) / self._elapsed_s:,.1f}"
+    def of_replica(self, name: str, key: str) -> str:
+        """Of a count of one replica."""
+        pair = self._pairs.get(name)
+        return _rate([] if pair is None else [_growth(*pair, pair[0][key], pair[1][key])])
+
+
+def _growth(now: dict[str, Any], before: dict[str, Any], count: Any, earlier: Any) -> float:
+    """Per second; a replica that has begun anew under its name has no negative rate."""
+    seconds: float = now["at_s"] - before["at_s"]
+    return max(_number(count) - _number(earlier), 0.0) / seconds
+
+
+def _rate(growths: list[float]) -> str:
+    return f"{sum(growths):,.1f}" if growths else _NOTHING
 
 
 def _class_row(name: str, one: dict[str, Any], rates: _Rates) -> tuple[str, ...]:
@@ -81,9 +96,9 @@ def _class_row(name: str, one: dict[str, Any], rates: _Rates) -> tuple[str, ...]
     reasons = sorted(one["shed"].items(), key=lambda pair: -pair[1])
     return (
         name,
-        rates.of_class(name, "offered", one["offered"]),
-        rates.of_class(name, "admitted", one["admitted"]),
-        rates.of_class(name, "shed", _number(one["shed"])),
+        rates.of_class(name, "offered"),
+        rates.of_class(name, "admitted"),
+        rates.of_class(name, "shed"),
         f"{one['queued']}",
         f"{one['running']}",
         least if least == most else f"{least} to {most}",
@@ -103,7 +118,7 @@ def _replica_row(one: dict[str, Any], rates: _Rates) -> tuple[str, ...]:
         f"{queued:,}",
         f"{one['kv_usage']:.0%}",
         f"{one['prefill_rate']:,.0f}" if one["prefill_rate"] else _NOTHING,
-        rates.of_replica(one["replica"], "output_tokens", one["output_tokens"]),
+        rates.of_replica(one["replica"], "output_tokens"),
         f"{one['cached_tokens'] / prompts:.0%}" if prompts else _NOTHING,
         _seconds(one["ttft_p50_s"]),
         _seconds(one["ttft_p99_s"]),

@@ -3,13 +3,15 @@
 The decision compares a *predicted TTFT* with the class's budget. The prediction has three parts,
 each about one thing a request waits for:
 
-- prefill: prompt tokens queued ahead by tag, those that others will still put ahead, and its own,
-  over the measured rate at which the engine drains queued prompt tokens while it is the tokens (not
-  the slots) that bind;
+- prefill: prompt tokens queued ahead by tag, and its own, over the measured rate at which the
+  engine drains queued prompt tokens while it is the tokens (not the slots) that bind;
 - slots and KV: when more sequences (or KV tokens) are ahead than the engine holds, the time until
-  enough of the running answers have ended, from their expected remaining lengths and the current
-  time per output token;
+  enough of the running answers have ended, from their expected remaining lengths and the time per
+  output token of a full engine that computes no prompts;
 - overhead: an upper quantile of how much later than predicted first tokens really came.
+
+The first two add up, for a step takes the time of the one and of the other. Both are longer by what
+others will still put ahead (`overtaking.py`).
 
 Everything here is synchronous and pure: `now` comes from the caller's monotonic clock, randomness
 from an injected function. The shell (`serving/`) reports what the engine did through `bind`,
@@ -20,13 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from math import ceil, inf
 from typing import Literal
 
 from forebay.policies.cost import Cost, CostModel
 from forebay.policies.fairness import FairQueue
 from forebay.policies.ledger import Ledger, Sequence, Ticket
-from forebay.policies.overtaking import Arrivals, Flow, expected_overtaking
+from forebay.policies.overtaking import Arrivals, Flow, prolonged, rivals
 from forebay.policies.prediction import Prediction, Releases, Wait, expected_releases
 from forebay.policies.rates import DecayedRate, TrackedQuantile
 from forebay.policies.tpot import TpotModel
@@ -41,7 +43,7 @@ INTERACTIVE, BATCH = "interactive", "batch"
 _LARGEST_CORRECTION = 0.3
 _FULL_SHARE = 0.9  # of the slots, from which on the engine counts as full
 _STALLED_STEPS = 5.0  # steps of the usual length without a sign of life, beyond which it stalls
-_MOST_OVERTAKEN = 64  # requests looked at, oldest first, whose promises an arrival might break
+_MOST_TIMES = 4.0  # of the fullest step that is usual: longer ones do not count for more
 _LONGEST_STEP_S = 10.0  # a longer gap is a stall or a suspended machine, not a rate
 
 
@@ -156,28 +158,49 @@ class AdmissionController:
     def decide(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Decision:
         """Admit (and enter in the ledger) or shed a request that arrived at `now`."""
         policy = self.config.classes[class_name]
-        prediction = self.predict(cost, class_name, now, tenant)
-        reason = self._reason_to_shed(cost, class_name, tenant, prediction, now)
+        place = self.fair.preview(tenant, class_name, now)
+        prediction = self._predict(cost, (tenant, class_name), place, now)
+        reason = self._reason_to_shed(cost, class_name, place, prediction, now)
         if reason is not None:
             wait = self._time_until_fit(reason, cost, prediction, policy)
             return Shed(reason, prediction.total_s, policy.ttft_s, wait)
+        if self.ledger.idle:
+            self._last_seen_at = now  # an engine without work is silent and does not stall
         tag = self.fair.tag(tenant, class_name, cost.tokens, now)
-        self.arrivals.add((tenant, class_name), cost.prefill_tokens, now)
+        self.arrivals.add((tenant, class_name), cost, now)
         ticket = Ticket(class_name, tag, cost, now, policy.ttft_s, prediction.raw_s, tenant)
         self.ledger.open(ticket, cost.output_tokens / cost.sequences)
         return Admitted(ticket, prediction.total_s)
 
     def predict(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Prediction:
         """Seconds until a request arriving at `now` would see its first token."""
-        tag = self.fair.preview(tenant, class_name)
+        place = self.fair.preview(tenant, class_name, now)
+        return self._predict(cost, (tenant, class_name), place, now)
+
+    def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
         ahead_tokens, ahead_sequences = self._ahead_of(tag)
-        rate = self.prefill_rate.rate
-        own_s = cost.prefill_tokens / rate if rate else 0.0
-        ahead_s = 0.0
-        if rate and ahead_tokens:
-            ahead_s = (
-                ahead_tokens + self._overtaking(tag, (tenant, class_name), ahead_tokens, now)
-            ) / rate
+        ahead_s = self._prompts_s(ahead_tokens)
+        release_s = self._release_s(cost, ahead_sequences)
+        if (ahead_s or release_s) and self.ledger.queued_sequences:
+            longer = self._overtaken(cost, flow, tag, ahead_s, release_s, now)
+            ahead_s, release_s = longer * ahead_s, longer * release_s
+        own_s = self._prompts_s(cost.prefill_tokens)
+        return Prediction(ahead_s, own_s, release_s, self.overhead.at(now), self._stalled_s(now))
+
+    def _overtaken(
+        self, cost: Cost, flow: Flow, tag: int, ahead_s: float, release_s: float, now: float
+    ) -> float:
+        """How many times as long a wait becomes by what others will still put ahead."""
+        token_s = self._prompts_s(1)
+        slot_s = self._seconds_per_slot(cost) if release_s else 0.0
+        shares = [
+            (until_s, prefill * token_s + sequences * slot_s)
+            for until_s, prefill, sequences in rivals(self.fair, self.arrivals, flow, tag, now)
+        ]
+        return prolonged(ahead_s + release_s, shares) / (ahead_s + release_s)
+
+    def _release_s(self, cost: Cost, ahead_sequences: int) -> float:
+        """Seconds until slots and KV are free for a request behind so many sequences."""
         needs = Wait(
             slots=len(self.ledger.running)
             + ahead_sequences
@@ -185,32 +208,32 @@ class AdmissionController:
             - self.config.slots,
             kv_tokens=self.ledger.kv_tokens + cost.kv_tokens - self.config.kv_tokens,
         )
-        wait = self._releases(cost).wait(needs) if needs.slots > 0 or needs.kv_tokens > 0 else 0.0
-        return Prediction(
-            ahead_s,
-            own_s,
-            wait * self.seconds_per_token_when_full,
-            self.overhead.at(now) + self._stalled_s(now),
-        )
+        if needs.slots <= 0 and needs.kv_tokens <= 0:
+            return 0.0
+        return self._releases(cost).wait(needs) * self.seconds_per_token_when_full
 
-    def _overtaking(self, tag: int, flow: Flow, ahead_tokens: int, now: float) -> float:
-        return expected_overtaking(
-            self.fair,
-            self.arrivals,
-            flow=flow,
-            tag=tag,
-            ahead_tokens=ahead_tokens,
-            drain_rate=self.prefill_rate.rate,
-            now=now,
-        )
+    def _seconds_per_slot(self, cost: Cost) -> float:
+        """Seconds between two slots that a full engine gives back, by Little's law."""
+        answer = self._releases(cost).answer_tokens
+        return answer / self.config.slots * self.seconds_per_token_when_full
 
     def _stalled_s(self, now: float) -> float:
-        """Seconds for which an engine with work has shown no sign of life, beyond the usual."""
+        """Seconds for which an engine with work has shown no sign of life, beyond the usual.
+
+        A prompt shows none until all of it is computed. While others run, their tokens come with
+        each of its steps.
+        """
         if self._last_seen_at is None or self.ledger.idle or not self.seconds_per_token:
             return 0.0
-        return max(
-            now - self._last_seen_at - _STALLED_STEPS * self.seconds_per_token_when_full, 0.0
-        )
+        most = self.config.step_tokens if self.ledger.running else self.costs.context_tokens
+        prompts_s = self._prompts_s(min(self.ledger.queued_prefill, most))
+        usual_s = _STALLED_STEPS * self.seconds_per_token_when_full + prompts_s
+        return max(now - self._last_seen_at - usual_s, 0.0)
+
+    def _prompts_s(self, tokens: int) -> float:
+        """Seconds that so many prompt tokens take; 0 while that is unknown."""
+        rate = self.prefill_rate.rate
+        return tokens / rate if rate else 0.0
 
     @property
     def seconds_per_token(self) -> float:
@@ -223,10 +246,11 @@ class AdmissionController:
         """Time per output token with nearly all slots taken, in seconds.
 
         Who waits for a slot waits on a full engine, also when the burst that fills it has only
-        begun and tokens still come at the pace of a light load.
+        begun and tokens still come at the pace of a light load. Steps that also compute prompts are
+        left out: prompts are counted by themselves.
         """
         rate = self.full_step_rate.rate
-        return max(self.seconds_per_token, 1.0 / rate if rate else 0.0)
+        return 1.0 / rate if rate else self.seconds_per_token
 
     @property
     def queue_bound(self) -> float:
@@ -234,7 +258,7 @@ class AdmissionController:
         if self.config.max_queued_tokens is not None:
             return float(self.config.max_queued_tokens)
         if not self.prefill_rate.known:
-            return float("inf")
+            return inf
         return self.prefill_rate.rate * max(p.ttft_s for p in self.config.classes.values())
 
     def _ahead_of(self, tag: int) -> tuple[int, int]:
@@ -242,11 +266,8 @@ class AdmissionController:
 
         A prompt behind it that is being computed keeps its place in the step's token budget.
         """
-        ledger = self.ledger
-        tokens, sequences = (
-            order.tokens_before(tag) for order in (ledger.prefill_order, ledger.sequence_order)
-        )
-        behind = ledger.prefill_order.tokens - tokens
+        tokens, sequences = self.ledger.order.before(tag)
+        behind = self.ledger.queued_prefill - tokens
         if behind:
             tokens += min(behind, self.config.step_tokens)
             sequences += 1
@@ -265,7 +286,7 @@ class AdmissionController:
         return self._curve
 
     def _reason_to_shed(
-        self, cost: Cost, class_name: str, tenant: str, prediction: Prediction, now: float
+        self, cost: Cost, class_name: str, tag: int, prediction: Prediction, now: float
     ) -> ShedReason | None:
         if self.draining:
             return "draining"
@@ -279,7 +300,7 @@ class AdmissionController:
             return "batch_share"
         if self._slows_down_too_much(cost):
             return "tpot"
-        if self._breaks_a_promise(self.fair.preview(tenant, class_name), prediction.own_s, now):
+        if self._breaks_a_promise(cost, tag, now):
             return "promise_kept"
         return None
 
@@ -295,29 +316,47 @@ class AdmissionController:
     def _batch_may_take(self, cost: Cost) -> bool:
         """Whether batch in flight stays within half of the slots, kept so for interactive."""
         in_flight = self.ledger.in_flight(BATCH)
-        return in_flight == 0 or in_flight + cost.sequences <= max(self.config.slots // 2, 1)
+        return in_flight == 0 or in_flight + cost.sequences <= self._most_batch
+
+    @property
+    def _most_batch(self) -> int:
+        """Sequences of batch that may be in flight."""
+        return max(self.config.slots // 2, 1)
 
     def _slows_down_too_much(self, cost: Cost) -> bool:
         """Whether so many sequences at once would take longer over each token than promised."""
-        if self.config.tpot_s is None:
-            return False
-        at_once = len(self.ledger.running) + self.ledger.queued_sequences + cost.sequences
-        return at_once > max(self.tpot.sequences_within(self.config.tpot_s), 1)
+        return self._at_once(cost) > self._most_at_once
 
-    def _breaks_a_promise(self, tag: int, own_s: float, now: float) -> bool:
-        """Whether an arrival of this tag would push one that it overtakes past its budget."""
-        ledger, rate = self.ledger, self.prefill_rate.rate
-        if not rate or ledger.prefill_order.tokens_after(tag) == 0:
+    def _at_once(self, cost: Cost) -> int:
+        """Sequences that the engine would run at once with these too."""
+        in_flight = len(self.ledger.running) + self.ledger.queued_sequences
+        return min(in_flight + cost.sequences, self.config.slots)
+
+    @property
+    def _most_at_once(self) -> float:
+        """Sequences at once within which tokens come at the promised pace; at least 1."""
+        if self.config.tpot_s is None:
+            return inf
+        return max(self.tpot.sequences_within(self.config.tpot_s), 1.0)
+
+    def _breaks_a_promise(self, cost: Cost, tag: int, now: float) -> bool:
+        """Whether an arrival of this tag would push one that it overtakes past its budget.
+
+        One that is late already is not saved by refusing others.
+        """
+        rate, order = self.prefill_rate.rate, self.ledger.order
+        if not rate or order.before(tag)[1] == len(order):
             return False
-        for ticket in islice(ledger.waiting, _MOST_OVERTAKEN):
-            if ticket.tag <= tag:
-                continue
-            left_s = ticket.admitted_at + ticket.budget_s - now
-            ahead_s = ledger.prefill_order.tokens_before(ticket.tag) / rate
-            # One that is late already is not saved by refusing others.
-            if ahead_s < left_s < ahead_s + own_s:
-                return True
-        return False
+        free = self.config.slots - len(self.ledger.running)
+        slot_s = self._seconds_per_slot(cost) if len(order) + cost.sequences > free else 0.0
+
+        def late(tokens: int, sequences: int, due: float) -> bool:
+            return tokens / rate + max(sequences - free, 0) * slot_s > due - now
+
+        def late_then(tokens: int, sequences: int, due: float) -> bool:
+            return late(tokens + cost.prefill_tokens, sequences + cost.sequences, due)
+
+        return order.makes_late(tag, late, late_then)
 
     def _time_until_fit(
         self, reason: ShedReason, cost: Cost, prediction: Prediction, policy: ClassPolicy
@@ -329,10 +368,29 @@ class AdmissionController:
             excess = max(excess, over / self.prefill_rate.rate)
         elif reason == "draining":
             excess = policy.ttft_s
+        elif reason == "promise_kept":
+            excess = self._backlog_s(cost)  # then nobody is left to be overtaken
+        elif reason == "tpot":
+            excess = self._ends_s(cost, self._at_once(cost) - self._most_at_once)
+        elif reason == "batch_share":
+            over = self.ledger.in_flight(BATCH) + cost.sequences - self._most_batch
+            running = self.ledger.totals[BATCH].running
+            excess = self._ends_s(cost, over * len(self.ledger.running) / max(running, 1))
         # An overloaded replica frees room at the pace of its budget: a client back sooner than
         # a quarter of it would mostly be refused again.
         floor = policy.ttft_s / 4
         return self.jittered(max(excess, floor))
+
+    def _backlog_s(self, cost: Cost) -> float:
+        """Seconds until everybody who is queued now has a first token."""
+        over = len(self.ledger.running) + self.ledger.queued_sequences - self.config.slots
+        slots_s = max(over, 0) * self._seconds_per_slot(cost)
+        return slots_s + self._prompts_s(self.ledger.queued_prefill)
+
+    def _ends_s(self, cost: Cost, sequences: float) -> float:
+        """Seconds until so many of the running answers have ended."""
+        needs = Wait(slots=ceil(sequences), kv_tokens=0)
+        return self._releases(cost).wait(needs) * self.seconds_per_token_when_full
 
     def jittered(self, seconds: float) -> float:
         """Up to twice as long, so that clients who obey do not come back in a wave."""
@@ -401,16 +459,28 @@ class AdmissionController:
             if elapsed <= 0.0:
                 return  # a further slice of the same step: vLLM hands on 128 outputs at a time
             if elapsed < _LONGEST_STEP_S:
+                elapsed = min(elapsed, self._longest_credible_s)
                 if self._contended:
                     self.prefill_rate.add(self._drained, elapsed)
                 if decoded:
                     self.step_rate.add(1.0, elapsed)
                     self.tpot.add(len(self.ledger.running), elapsed)
-                    if len(self.ledger.running) >= _FULL_SHARE * self.config.slots:
+                    full = len(self.ledger.running) >= _FULL_SHARE * self.config.slots
+                    if full and not self._drained:
                         self.full_step_rate.add(1.0, elapsed)
         self._drained = 0
         self._last_step_at = engine_at
         self._contended = self._prefill_binds()
+
+    @property
+    def _longest_credible_s(self) -> float:
+        """Seconds that one step may count for; a standstill is remembered as no more than that.
+
+        Several times a step with all slots and all its prompt tokens, so that an engine that has
+        become slow is still seen as what it is after a few steps.
+        """
+        fullest_s = self.seconds_per_token_when_full + self._prompts_s(self.config.step_tokens)
+        return _MOST_TIMES * fullest_s or inf
 
     def _prefill_binds(self) -> bool:
         """Whether prompts wait in the engine for the token budget, and not for slots."""

@@ -19,7 +19,7 @@ guaranteed (decision 0010):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -48,6 +48,10 @@ class _Flow:
     weight: float
     touched_at: float
 
+    def is_over(self, present: int, now: float) -> bool:
+        """Whether virtual time has passed it, or it was idle for long: it tells nothing then."""
+        return self.finish <= present or self.touched_at < now - _FORGET_AFTER_S
+
 
 @dataclass(slots=True)
 class _Class:
@@ -58,11 +62,12 @@ class _Class:
     flows: dict[str, _Flow] = field(default_factory=dict)
 
     def drop_passed(self, present: int, now: float) -> None:
-        """Flows that virtual time has passed, and those long idle, carry no information."""
-        gone = [
+        """Flows that are over are dropped."""
+        stale = now - _FORGET_AFTER_S
+        gone = [  # `is_over`, written out: it is asked of every flow for each request
             tenant
             for tenant, flow in self.flows.items()
-            if flow.finish <= present or now - flow.touched_at > _FORGET_AFTER_S
+            if flow.finish <= present or flow.touched_at < stale
         ]
         for tenant in gone:
             del self.flows[tenant]
@@ -99,25 +104,48 @@ class FairQueue:
         self._sell_gap(one, flow)
         flow.finish = flow.latest + ceil(max(cost_tokens, 1) * UNITS / flow.weight)
         one.prices.sell_to(flow.finish, one.price(sum(f.weight for f in one.flows.values())))
-        # Rounded down on the way to service and back, the present could lie a unit in the past.
-        return max(one.prices.time_at(flow.latest), self.virtual_time)
+        return self._tag_at(one, flow.latest)
 
-    def preview(self, tenant: str, class_name: str) -> int:
-        """The tag that a request would get now; nothing changes."""
+    def preview(self, tenant: str, class_name: str, now: float = 0.0) -> int:
+        """The tag that a request would get at `now` (s); nothing changes."""
         one = self._classes[class_name]
-        return one.prices.time_at(self._due(one, tenant))
-
-    def room_before(self, tag: int, tenant: str, class_name: str) -> float:
-        """Tokens that a flow can still put before a request with this tag, however much it asks."""
-        one = self._classes[class_name]
-        units = one.prices.service_at(tag) - self._due(one, tenant)
-        return max(units, 0) * self._weights.get(tenant, 1.0) / UNITS
-
-    def _due(self, one: _Class, tenant: str) -> int:
-        """The service at which a flow's next request would start."""
         present = one.prices.service_at(self.virtual_time)
         flow = one.flows.get(tenant)
-        return present if flow is None else max(flow.finish, present)
+        due = flow.finish if flow is not None and not flow.is_over(present, now) else present
+        beyond = due - max(one.prices.end, present)
+        if beyond <= 0:
+            return self._tag_at(one, due)
+        # It was charged ahead of everything sold; see `_sell_gap`.
+        others = sum(
+            other.weight
+            for other in one.flows.values()
+            if other is not flow and not other.is_over(present, now)
+        )
+        price = one.price(others or self._weights.get(tenant, 1.0))
+        return max(one.prices.end_time, self.virtual_time) + max(ceil(beyond * price), 1)
+
+    def _tag_at(self, one: _Class, service: int) -> int:
+        """The tag of a request that is due at this service; rounding puts none in the past."""
+        return max(one.prices.time_at(service), self.virtual_time)
+
+    def rooms_before(self, tag: int, flows: Iterable[tuple[str, str]]) -> list[float]:
+        """Tokens that flows can still put before a request with this tag, however much they ask.
+
+        Args:
+            tag: the request's.
+            flows: each a tenant and its class.
+        """
+        marks = {
+            name: (one.flows, one.prices.service_at(tag), one.prices.service_at(self.virtual_time))
+            for name, one in self._classes.items()
+        }
+        weights, rooms = self._weights, []
+        for tenant, class_name in flows:  # of every active flow, at each decision
+            active, end, present = marks[class_name]
+            flow = active.get(tenant)
+            due = present if flow is None or flow.finish < present else flow.finish
+            rooms.append((end - due) * weights.get(tenant, 1.0) / UNITS if due < end else 0.0)
+        return rooms
 
     def started(self, tag: int) -> None:
         """The engine has taken the request with this tag into service."""

@@ -58,6 +58,7 @@ class Ticket:
         budget_s: seconds from `admitted_at` within which the first token was promised.
         predicted_s: raw predicted seconds to the first token, without the learned correction.
         tenant: whose it is; empty in open mode.
+        quotas: what of its tenant's quotas was charged for it.
         cache_salt: it may share cached prefixes with requests of the same salt.
         sequences: its answers, in the order in which the engine receives them.
     """
@@ -75,6 +76,12 @@ class Ticket:
     closed: bool = False
     prompt_bytes: int = 0
     cache_salt: str | None = None
+    quotas: tuple[str, ...] = ()
+
+    @property
+    def due_at(self) -> float:
+        """By when the first token was promised, on the caller's clock."""
+        return self.admitted_at + self.budget_s
 
     @property
     def used_tokens(self) -> int:
@@ -88,10 +95,11 @@ class Ticket:
 
 @dataclass(slots=True)
 class ClassTotals:
-    """Queued work of one class: prompt tokens to compute and sequences."""
+    """One class: queued prompt tokens to compute, queued sequences, and running ones."""
 
     prefill: int = 0
     sequences: int = 0
+    running: int = 0
 
 
 class Ledger:
@@ -100,10 +108,8 @@ class Ledger:
     def __init__(self, class_names: tuple[str, ...]) -> None:
         self.tickets: dict[Ticket, None] = {}
         self.running: dict[Sequence, None] = {}
-        self.queued: dict[str, ClassTotals] = {name: ClassTotals() for name in class_names}
-        self.waiting: dict[Ticket, None] = {}  # without a first token, oldest first
-        self.prefill_order = TagQueue()  # queued prompt tokens by tag
-        self.sequence_order = TagQueue()  # queued sequences by tag
+        self.totals: dict[str, ClassTotals] = {name: ClassTotals() for name in class_names}
+        self.order = TagQueue()  # queued sequences by tag, with their prompt tokens to compute
         self.kv_tokens = 0
         self.charged = 0
         self.changes = 0  # of what runs: whoever derives from it compares this, and keeps
@@ -111,12 +117,12 @@ class Ledger:
     @property
     def queued_prefill(self) -> int:
         """Prompt tokens of admitted requests still to be computed."""
-        return sum(total.prefill for total in self.queued.values())
+        return self.order.tokens
 
     @property
     def queued_sequences(self) -> int:
         """Admitted sequences without a first token."""
-        return sum(total.sequences for total in self.queued.values())
+        return len(self.order)
 
     @property
     def kv_held(self) -> int:
@@ -130,8 +136,8 @@ class Ledger:
 
     def in_flight(self, class_name: str) -> int:
         """Sequences of a class, queued or running."""
-        running = sum(1 for s in self.running if s.ticket.class_name == class_name)
-        return self.queued[class_name].sequences + running
+        totals = self.totals[class_name]
+        return totals.sequences + totals.running
 
     def open(self, ticket: Ticket, expected_output: float) -> None:
         """Enter a ticket with the sequences that its cost names."""
@@ -142,7 +148,6 @@ class Ledger:
             ticket.sequences.append(sequence)
             self._enqueue(sequence)
         self.tickets[ticket] = None
-        self.waiting[ticket] = None
 
     def bind(self, sequence: Sequence, prompt: int, cap: int, expected: float) -> None:
         """Correct a queued sequence by what the engine received, in tokens."""
@@ -162,10 +167,10 @@ class Ledger:
     def start(self, sequence: Sequence) -> None:
         """The first token is out: queued becomes running."""
         self._dequeue(sequence)
-        self.waiting.pop(sequence.ticket, None)
         self.kv_tokens += sequence.kv_tokens
         self.charged += sequence.prefill
         self.changes += 1
+        self.totals[sequence.ticket.class_name].running += 1
         sequence.state = "running"
         self.running[sequence] = None
 
@@ -183,6 +188,7 @@ class Ledger:
         elif sequence.state == "running":
             self.changes += 1
             del self.running[sequence]
+            self.totals[sequence.ticket.class_name].running -= 1
             self.kv_tokens -= sequence.kv_tokens
             self.charged -= sequence.prefill
         sequence.state = "ended"
@@ -194,39 +200,36 @@ class Ledger:
         ticket.closed = True
         for sequence in ticket.sequences:
             self.end(sequence)
-        self.waiting.pop(ticket, None)
         del self.tickets[ticket]
 
     def _enqueue(self, sequence: Sequence) -> None:
-        totals = self.queued[sequence.ticket.class_name]
+        totals = self.totals[sequence.ticket.class_name]
         totals.prefill += sequence.prefill
         totals.sequences += 1
-        self.prefill_order.add(sequence.ticket.tag, sequence.prefill)
-        self.sequence_order.add(sequence.ticket.tag, 1)
+        self.order.add(sequence.ticket.tag, sequence.prefill, sequence.ticket.due_at)
         self.charged += sequence.prefill
         self.kv_tokens += sequence.kv_tokens
 
     def _dequeue(self, sequence: Sequence) -> None:
-        totals = self.queued[sequence.ticket.class_name]
+        totals = self.totals[sequence.ticket.class_name]
         totals.prefill -= sequence.prefill
         totals.sequences -= 1
-        self.prefill_order.remove(sequence.ticket.tag, sequence.prefill)
-        self.sequence_order.remove(sequence.ticket.tag, 1)
+        self.order.remove(sequence.ticket.tag, sequence.prefill, sequence.ticket.due_at)
         self.charged -= sequence.prefill
         self.kv_tokens -= sequence.kv_tokens
 
     def check_integrity(self) -> None:
         """Raise AssertionError when a total differs from what the tickets add up to."""
         sequences = [s for ticket in self.tickets for s in ticket.sequences]
-        for name, totals in self.queued.items():
+        for name, totals in self.totals.items():
             queued = [s for s in sequences if s.state == "queued" and s.ticket.class_name == name]
             assert totals.sequences == len(queued), (name, totals, len(queued))
             assert totals.prefill == sum(s.prefill for s in queued), (name, totals)
-        self.prefill_order.check_integrity()
-        self.sequence_order.check_integrity()
-        assert self.prefill_order.tokens == self.queued_prefill
-        assert self.sequence_order.tokens == self.queued_sequences
-        assert set(self.waiting) == {t for t in self.tickets if t.first_token_at is None}
+            running = [s for s in self.running if s.ticket.class_name == name]
+            assert totals.running == len(running), (name, totals, len(running))
+        self.order.check_integrity()
+        assert self.queued_prefill == sum(one.prefill for one in self.totals.values())
+        assert self.queued_sequences == sum(one.sequences for one in self.totals.values())
         assert set(self.running) == {s for s in sequences if s.state == "running"}
         live = [s for s in sequences if s.state != "ended"]
         assert self.kv_tokens == sum(s.kv_tokens for s in live), self.kv_tokens

@@ -7,8 +7,9 @@ by fairness itself, and how much they will by what they have been asking for lat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
+from forebay.policies.cost import Cost
 from forebay.policies.fairness import FairQueue
 
 Flow = tuple[str, str]  # tenant, class
@@ -16,62 +17,106 @@ Flow = tuple[str, str]  # tenant, class
 _HALF_LIFE_S = 1.0
 _FORGOTTEN_TOKENS = 1.0
 _LN2 = 0.6931471805599453
-_ROUNDS = 2  # of the fixed point below; each further one changes a wait by under a tenth
+_MOST_FLOWS = 64  # looked through for forgotten ones beyond
+_MOST_HALVINGS = 500.0  # 2 to the power of twice this is still a number
+
+
+# A flow that goes ahead of a request for a while: seconds after which it has put there all that
+# fairness lets it, and prompt tokens/s and sequences/s that it asks for. A plain tuple, since each
+# decision makes one for every active flow.
+Rival = tuple[float, float, float]
 
 
 class Arrivals:
-    """Prompt tokens/s that each flow was admitted for lately."""
+    """What each flow was admitted for lately, per second.
+
+    Amounts are kept as if they had come at `_since` and are decayed all at once when they are read:
+    each request reads those of every flow.
+    """
 
     def __init__(self) -> None:
-        self._flows: dict[Flow, tuple[float, float]] = {}  # decayed tokens, as of when
+        # Prompt tokens to compute, sequences, and all tokens.
+        self._flows: dict[Flow, tuple[float, float, float]] = {}
+        self._since = 0.0
 
-    def add(self, flow: Flow, tokens: int, now: float) -> None:
+    def add(self, flow: Flow, cost: Cost, now: float) -> None:
         """A request of the flow was admitted at `now` (s)."""
-        self._flows[flow] = (self._at(flow, now) + tokens, now)
-        if len(self._flows) > 64:
+        if abs(now - self._since) > _MOST_HALVINGS * _HALF_LIFE_S:
+            self._rebase(now)
+        grown = 1.0 / self._decay(now)
+        prefill, sequences, tokens = self._flows.get(flow, (0.0, 0.0, 0.0))
+        self._flows[flow] = (
+            prefill + cost.prefill_tokens * grown,
+            sequences + cost.sequences * grown,
+            tokens + cost.tokens * grown,
+        )
+        if len(self._flows) > _MOST_FLOWS:
             self._forget(now)
 
-    def rates(self, now: float) -> Iterable[tuple[Flow, float]]:
-        """Every flow with its rate, tokens/s."""
-        return [(flow, self._at(flow, now) * _LN2 / _HALF_LIFE_S) for flow in self._flows]
+    def rates(self, now: float) -> list[tuple[Flow, float, float, float]]:
+        """Every flow with its prompt tokens/s to compute, sequences/s and tokens/s in all."""
+        scale = self._decay(now) * _LN2 / _HALF_LIFE_S
+        return [
+            (flow, prefill * scale, sequences * scale, tokens * scale)
+            for flow, (prefill, sequences, tokens) in self._flows.items()
+        ]
 
-    def _at(self, flow: Flow, now: float) -> float:
-        tokens, seen_at = self._flows.get(flow, (0.0, now))
-        return float(tokens * 0.5 ** (max(now - seen_at, 0.0) / _HALF_LIFE_S))
+    def _decay(self, now: float) -> float:
+        halvings = (now - self._since) / _HALF_LIFE_S
+        return float(0.5 ** min(max(halvings, -_MOST_HALVINGS), 2 * _MOST_HALVINGS))
+
+    def _rebase(self, now: float) -> None:
+        decay = self._decay(now)
+        self._forget(now)
+        self._flows = {
+            flow: (prefill * decay, sequences * decay, tokens * decay)
+            for flow, (prefill, sequences, tokens) in self._flows.items()
+        }
+        self._since = now
 
     def _forget(self, now: float) -> None:
-        for flow in [f for f in self._flows if self._at(f, now) < _FORGOTTEN_TOKENS]:
+        least = _FORGOTTEN_TOKENS / self._decay(now)
+        for flow in [flow for flow, amounts in self._flows.items() if amounts[2] < least]:
             del self._flows[flow]
 
 
-def expected_overtaking(
-    fair: FairQueue,
-    arrivals: Arrivals,
-    *,
-    flow: Flow,
-    tag: int,
-    ahead_tokens: int,
-    drain_rate: float,
-    now: float,
-) -> float:
-    """Prompt tokens that other flows are expected to put before a request while it waits.
+def rivals(fair: FairQueue, arrivals: Arrivals, flow: Flow, tag: int, now: float) -> list[Rival]:
+    """The flows that may still overtake a request, those first that will have done so first.
 
     Args:
         fair: whose tags decide.
         arrivals: what flows have been asking for.
         flow: the request's own: it never overtakes itself.
         tag: the request's.
-        ahead_tokens: what stands before it already.
-        drain_rate: prompt tokens/s that the engine takes up (> 0).
         now: seconds.
     """
-    others = [
-        (rate, room)
-        for other, rate in arrivals.rates(now)
-        if other != flow and rate > 0 and (room := fair.room_before(tag, *other)) > 0
+    rates = arrivals.rates(now)
+    rooms = fair.rooms_before(tag, [other for other, *_ in rates])
+    found = [
+        (room / tokens, prefill, sequences)
+        for room, (other, prefill, sequences, tokens) in zip(rooms, rates, strict=True)
+        if room > 0 and tokens > 0 and other != flow
     ]
-    extra = 0.0
-    for _ in range(_ROUNDS if others else 0):
-        wait_s = (ahead_tokens + extra) / drain_rate
-        extra = sum(min(room, rate * wait_s) for rate, room in others)
-    return extra
+    found.sort()
+    return found
+
+
+def prolonged(wait_s: float, shares: Sequence[tuple[float, float]]) -> float:
+    """A wait of `wait_s` with what comes ahead while it lasts, in seconds.
+
+    What comes makes the wait longer, and so more comes: the answer is where the two agree. Each
+    comes for as long as it may, at most; together they may ask for more than there is.
+
+    Args:
+        wait_s: for what is ahead already.
+        shares: (seconds for which it may come, seconds of work that come in a second), the
+            shortest first.
+    """
+    asked = sum([share for _, share in shares])
+    for until_s, share in shares:
+        if asked < 1.0 and wait_s <= until_s * (1.0 - asked):
+            break
+        wait_s, asked = wait_s + until_s * share, asked - share
+    else:
+        return wait_s
+    return wait_s / (1.0 - asked)

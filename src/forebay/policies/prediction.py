@@ -19,26 +19,28 @@ class Prediction:
     """Seconds until a request's first token, by what it waits for.
 
     Attributes:
-        ahead_s: prompt tokens queued ahead of it.
+        ahead_s: prompt tokens to be computed ahead of it.
         own_s: its own prompt tokens.
         release_s: sequence slots or KV blocks to come free.
         overhead_s: learned correction.
+        stalled_s: for how long the engine has been silent already, beyond the usual.
     """
 
     ahead_s: float
     own_s: float
     release_s: float
     overhead_s: float
+    stalled_s: float = 0.0
 
     @property
     def raw_s(self) -> float:
-        """The model's part: prompts ahead are computed while slots come free."""
-        return max(self.ahead_s, self.release_s) + self.own_s
+        """The model's part: a step takes the time of its prompts and that of its answers."""
+        return self.ahead_s + self.release_s + self.own_s
 
     @property
     def total_s(self) -> float:
         """What the decision uses."""
-        return self.raw_s + self.overhead_s
+        return self.raw_s + self.overhead_s + self.stalled_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +80,26 @@ class Releases:
             return 0.0
         if not self.running:
             return max(wait.slots, 1) * self.answer_tokens / self.capacity
-        needed = 0.0
-        if wait.slots > 0:
-            needed = float(np.interp(wait.slots - 0.5, self.slots, self.steps))
+        needed = self._slot(wait.slots) if wait.slots > 0 else 0.0
         if wait.kv_tokens > 0:
             needed = max(needed, float(np.interp(wait.kv_tokens, self.kv_tokens, self.steps)))
-        # Everything that runs now has ended and it is not enough: from then on slots come free at
-        # the steady pace of a full engine, one every `answer_tokens / capacity` steps (Little).
-        beyond = max(wait.slots - self.running, 0)
-        if wait.kv_tokens > self.kv_tokens[-1]:
-            beyond = max(beyond, 1)
-        return needed + beyond * self.answer_tokens / self.capacity
+            if wait.kv_tokens > self.kv_tokens[-1]:
+                needed += self.answer_tokens / self.capacity
+        return needed
+
+    def _slot(self, number: int) -> float:
+        """Steps until this many slots have come free, of a full engine.
+
+        Who takes a slot gives it back a typical answer later. So answers that began together end
+        together, and so do those that follow them; spread out, slots come free at a steady pace.
+        """
+        rounds, place = divmod(number - 1, self.capacity)
+        idle = self.capacity - self.running  # slots that those ahead are about to take
+        steps = float(np.interp(place + 0.5, self.slots, self.steps))
+        if place >= self.running or steps > self.answer_tokens:
+            others = float(np.interp(place + 0.5 - idle, self.slots, self.steps))
+            steps = max(self.answer_tokens, others)
+        return steps + rounds * self.answer_tokens
 
 
 _NOTHING: Floats = np.zeros(1)

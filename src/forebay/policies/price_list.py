@@ -31,6 +31,11 @@ class PriceList:
         """The service up to which prices are fixed."""
         return self._service[-1]
 
+    @property
+    def end_time(self) -> int:
+        """The virtual time up to which prices are fixed."""
+        return self._time[-1]
+
     def service_at(self, time: int) -> int:
         """The service that virtual time has reached, rounded down."""
         index = bisect_right(self._time, time) - 1

@@ -120,6 +120,7 @@ class QuotaLease:
         """Hold nothing yet; `lessee` names the replica in the fleet."""
         self.lessee = lessee
         self._holdings: dict[Key, _Holding] = {}
+        self._retired: dict[Key, _Holding] = {}
         self.set_quotas(quotas)
         self._number = 0
         self._requested_at = -inf
@@ -128,9 +129,17 @@ class QuotaLease:
         self._alone_from = inf  # unless the owner answers before
 
     def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
-        """Other limits; caps and use of those that stay are kept."""
+        """Other limits; caps and use of those that stay are kept.
+
+        Of those that go, the use is kept: requests that were charged still run, and the limit may
+        come back before they end. The cap is not, since the owner gives it to others.
+        """
         limits = limits_of(quotas)
-        self._holdings = {key: self._holdings.get(key, _Holding(0)) for key in limits}
+        known = self._retired | self._holdings
+        self._retired = {key: one for key, one in known.items() if key not in limits}
+        for one in self._retired.values():
+            one.cap = 0
+        self._holdings = {key: known.get(key, _Holding(0)) for key in limits}
         for key, limit in limits.items():
             self._holdings[key].limit = limit
 
@@ -159,15 +168,23 @@ class QuotaLease:
                 holding.running += amount
         return None
 
+    def limited(self, tenant: str) -> tuple[Resource, ...]:
+        """What a request of the tenant is charged for now: whoever ends it undoes that alone."""
+        resources: tuple[Resource, ...] = ("tokens", "slots")
+        return tuple(one for one in resources if (tenant, one) in self._holdings)
+
+    def _holding(self, key: Key) -> _Holding | None:
+        return self._holdings.get(key) or self._retired.get(key)
+
     def ended(self, tenant: str, slots: int = 1) -> None:
-        """A charged request has ended, well or not."""
-        holding = self._holdings.get((tenant, "slots"))
+        """A request that was charged a slot has ended, well or not."""
+        holding = self._holding((tenant, "slots"))
         if holding is not None:
             holding.running = max(holding.running - slots, 0)
 
     def settle(self, tenant: str, tokens: int, charged_at: float, now: float) -> None:
         """A request charged at `charged_at` used `tokens` more (or fewer, below 0) than charged."""
-        holding = self._holdings.get((tenant, "tokens"))
+        holding = self._holding((tenant, "tokens"))
         if holding is None:
             return
         holding.window.pass_to(now)

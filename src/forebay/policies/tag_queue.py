@@ -1,72 +1,116 @@
-"""Queued tokens in the order of their tags: how much is ahead of a new arrival, how much behind.
+"""Who waits, in the order of their tags: how much is ahead of a new arrival, and whom it delays.
 
-Sorted blocks with a total each: adding, removing and summing touch one block and one total per
-block. With some thousands of requests queued, that is tens of steps each.
+Sorted blocks, each with its total and its earliest promise: adding, removing and summing touch one
+block and one total per block. With some thousands of requests queued, that is tens of steps each.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable
+from math import inf
+from typing import NamedTuple
 
 _MOST = 128  # entries of a block; it is split in two beyond
 
-_Entry = tuple[int, int]  # tag, tokens
 _LAST = (1 << 63) - 1  # sorts behind any number of tokens
+
+# Whether a sequence is late that waits for so many tokens and so many sequences, itself among both,
+# and should begin by then (s). More to wait for never makes it less late, nor does less time.
+Late = Callable[[int, int, float], bool]
+
+
+class _Entry(NamedTuple):
+    tag: int
+    due: float  # of equal tags the earlier, as a class promises, is the one that came first
+    tokens: int
 
 
 class TagQueue:
-    """A multiset of (tag, tokens). Equal tags are served by arrival, as vLLM does."""
+    """Sequences by tag. Equal tags are served by arrival, as vLLM does."""
 
     def __init__(self) -> None:
         """Nothing is queued."""
         self._blocks: list[list[_Entry]] = []
         self._totals: list[int] = []
+        self._soonest: list[float] = []
+        self._count = 0
         self.tokens = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._blocks))
+        return self._count
 
-    def add(self, tag: int, tokens: int) -> None:
-        """A request with this tag has come to wait."""
+    def add(self, tag: int, tokens: int, due: float = inf) -> None:
+        """A sequence with this tag has come to wait; its first token is promised by `due` (s)."""
+        entry = _Entry(tag, due, tokens)
         self.tokens += tokens
+        self._count += 1
         if not self._blocks:
-            self._blocks, self._totals = [[(tag, tokens)]], [tokens]
+            self._blocks, self._totals, self._soonest = [[entry]], [tokens], [due]
             return
-        index = min(self._block_of((tag, tokens)), len(self._blocks) - 1)
-        insort(self._blocks[index], (tag, tokens))
+        index = min(self._block_of(entry), len(self._blocks) - 1)
+        insort(self._blocks[index], entry)
         self._totals[index] += tokens
+        self._soonest[index] = min(self._soonest[index], due)
         if len(self._blocks[index]) > _MOST:
             self._split(index)
 
-    def remove(self, tag: int, tokens: int) -> None:
-        """A request that was added with this tag and these tokens waits no more.
+    def remove(self, tag: int, tokens: int, due: float = inf) -> None:
+        """A sequence that was added with these values waits no more.
 
         Raises:
             KeyError: there is none.
         """
-        index = self._block_of((tag, tokens))
+        entry = _Entry(tag, due, tokens)
+        index = self._block_of(entry)
         block = self._blocks[index] if index < len(self._blocks) else []
-        place = bisect_left(block, (tag, tokens))
-        if place == len(block) or block[place] != (tag, tokens):
-            raise KeyError(f"no request with tag {tag} and {tokens} tokens waits")
+        place = bisect_left(block, entry)
+        if place == len(block) or block[place] != entry:
+            raise KeyError(f"nothing with tag {tag} and {tokens} tokens waits")
         del block[place]
         self._totals[index] -= tokens
+        self._count -= 1
         self.tokens -= tokens
         if not block:
-            del self._blocks[index], self._totals[index]
+            del self._blocks[index], self._totals[index], self._soonest[index]
+        elif due <= self._soonest[index]:
+            self._soonest[index] = _soonest(block)
 
-    def tokens_before(self, tag: int) -> int:
-        """Tokens served before a new arrival with this tag: those of smaller and equal tags."""
-        index = self._block_of((tag, _LAST))
-        before = sum(self._totals[:index])
+    def before(self, tag: int) -> tuple[int, int]:
+        """(Tokens, sequences) served before a new arrival with this tag: smaller and equal tags."""
+        index = self._block_of(_Entry(tag, inf, _LAST))
+        tokens, sequences = self._before_block(index)
         if index < len(self._blocks):
             block = self._blocks[index]
-            before += sum(tokens for _, tokens in block[: bisect_right(block, (tag, _LAST))])
-        return before
+            place = bisect_right(block, _Entry(tag, inf, _LAST))
+            tokens += sum(entry.tokens for entry in block[:place])
+            sequences += place
+        return tokens, sequences
 
-    def tokens_after(self, tag: int) -> int:
-        """Tokens that a new arrival with this tag would overtake: those of larger tags."""
-        return self.tokens - self.tokens_before(tag)
+    def makes_late(self, tag: int, late_now: Late, late_then: Late) -> bool:
+        """Whether an arrival with this tag makes anybody late who is not late without it.
+
+        Args:
+            tag: the arrival's: everybody with a larger one is behind it.
+            late_now: whether somebody is late without the arrival.
+            late_then: whether somebody is late with it.
+        """
+        first = self._block_of(_Entry(tag, inf, _LAST))
+        tokens, sequences = self._before_block(first)
+        for index in range(first, len(self._blocks)):
+            block = self._blocks[index]
+            at_end = tokens + self._totals[index], sequences + len(block)
+            if late_then(*at_end, self._soonest[index]):
+                for entry in block:
+                    tokens, sequences = tokens + entry.tokens, sequences + 1
+                    late = entry.tag > tag and late_then(tokens, sequences, entry.due)
+                    if late and not late_now(tokens, sequences, entry.due):
+                        return True
+            tokens, sequences = at_end
+        return False
+
+    def _before_block(self, index: int) -> tuple[int, int]:
+        return sum(self._totals[:index]), sum(map(len, self._blocks[:index]))
 
     def _block_of(self, entry: _Entry) -> int:
         """The first block that ends with this entry or a later one; their number if none does."""
@@ -76,7 +120,8 @@ class TagQueue:
         block = self._blocks[index]
         halves = [block[: len(block) // 2], block[len(block) // 2 :]]
         self._blocks[index : index + 1] = halves
-        self._totals[index : index + 1] = [sum(t for _, t in half) for half in halves]
+        self._totals[index : index + 1] = [sum(e.tokens for e in half) for half in halves]
+        self._soonest[index : index + 1] = [_soonest(half) for half in halves]
 
     def check_integrity(self) -> None:
         """Totals are those of the entries, and the entries are in order.
@@ -87,8 +132,13 @@ class TagQueue:
         flat = [entry for block in self._blocks for entry in block]
         assert flat == sorted(flat)
         assert all(0 < len(block) <= _MOST for block in self._blocks)
-        assert self._totals == [sum(t for _, t in block) for block in self._blocks]
-        assert self.tokens == sum(self._totals)
+        assert self._totals == [sum(e.tokens for e in block) for block in self._blocks]
+        assert self._soonest == [_soonest(block) for block in self._blocks]
+        assert (self._count, self.tokens) == (len(flat), sum(self._totals))
 
     def __repr__(self) -> str:
-        return f"<TagQueue {len(self)} requests, {self.tokens} tokens>"
+        return f"<TagQueue {len(self)} sequences, {self.tokens} tokens>"
+
+
+def _soonest(block: list[_Entry]) -> float:
+    return min(entry.due for entry in block)

@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from forebay.observability.status import fleet_status
+from forebay.serving.errors import RequestRefusedError
 
 STATUS_PATH = "/forebay/status"
+_ANSWER_S = 2.0
 _FRESH_S = 0.25  # replicas publish twice a second; asking the routers more often tells nothing new
 
 AskRouters = Callable[[], Awaitable[list[dict[str, Any]]]]
@@ -24,11 +26,15 @@ class FleetStatus:
         self._ask = ask
         self._clock = clock
         self._asking = asyncio.Lock()
-        self._status: dict[str, Any] = {}
-        self._answered_at = float("-inf")
+        self._status: dict[str, Any] | None = None
+        self._asked_at = float("-inf")
 
     async def body(self, tenant: str) -> bytes:
-        """The answer's body. A tenant, where there are any, is shown no other one's share."""
+        """The answer's body. A tenant, where there are any, is shown no other one's share.
+
+        Raises:
+            RequestRefusedError: 503: no router has answered.
+        """
         status = await self._current()
         if tenant:
             own = {name: one for name, one in status["tenants"].items() if name == tenant}
@@ -38,12 +44,20 @@ class FleetStatus:
 
     async def _current(self) -> dict[str, Any]:
         async with self._asking:
-            if self._clock() - self._answered_at >= _FRESH_S:
-                published = await self._ask()
-                states = [replica["status"] for replica in published if "status" in replica]
-                self._status = fleet_status(self._service, states)
-                self._answered_at = self._clock()
-            return self._status
+            if self._clock() - self._asked_at >= _FRESH_S:
+                self._status = await self._asked()
+                self._asked_at = self._clock()
+        if self._status is None:
+            raise RequestRefusedError(503, "The routers do not answer.", "status_unavailable")
+        return self._status
+
+    async def _asked(self) -> dict[str, Any] | None:
+        try:
+            published = await asyncio.wait_for(self._ask(), _ANSWER_S)
+        except Exception:  # away, starting or slow: whoever asked can only ask again
+            return None
+        states = [replica["status"] for replica in published if "status" in replica]
+        return fleet_status(self._service, states)
 
 
 def ask_routers(service: str) -> AskRouters:

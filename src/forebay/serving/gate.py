@@ -176,6 +176,7 @@ class Gate:
             await self._refuse(send, decision)
             return
         decision.ticket.cache_salt = caller.cache_salt
+        decision.ticket.quotas = self._tenancy.charged(caller)
         await self._admitted(scope, replay(body, receive), send, request, decision)
 
     async def _decide(self, cost: Cost, class_name: str, caller: Caller, now: float) -> Decision:
@@ -208,11 +209,16 @@ class Gate:
         self._telemetry.count(catalogue.ADMITTED, ticket.class_name)
         self._telemetry.sample(catalogue.PREDICTED, ticket.class_name, admitted.predicted_s)
         reset = CURRENT_TICKET.set(ticket)
-        outcome = "error"
+        outcome, shaper = "error", ErrorShaper(send)
         try:
-            outcome = await self._run(scope, receive, ErrorShaper(send), ticket)
+            outcome = await self._run(scope, receive, shaper, ticket)
         except asyncio.CancelledError:
             outcome = "disconnected"
+            raise
+        except Exception:
+            if not shaper.started:
+                message = "The replica failed to answer; the request may be sent again."
+                await send_error(shaper.raw_send, 500, message, "internal_error")
             raise
         finally:
             CURRENT_TICKET.reset(reset)
@@ -221,14 +227,26 @@ class Gate:
     async def _run(
         self, scope: Scope, receive: Receive, shaper: ErrorShaper, ticket: Ticket
     ) -> str:
-        """Run vLLM's app under the class's deadline; returns how it ended."""
+        """Run vLLM's app under the class's deadline; returns how it ended.
+
+        The deadline is the first token's: an answer that is sent whole may take longer.
+        """
         deadline_s = self.admission.config.classes[ticket.class_name].deadline_s
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(deadline_s) as deadline:
-                shaper.on_first_body = lambda: deadline.reschedule(None)
-                await self.app(scope, receive, shaper.send)
+            async with asyncio.timeout(None) as deadline:
+
+                def expire() -> None:
+                    if ticket.first_token_at is None and not shaper.started:
+                        deadline.reschedule(loop.time())
+
+                timer = loop.call_later(deadline_s, expire)
+                try:
+                    await self.app(scope, receive, shaper.send)
+                finally:
+                    timer.cancel()
         except TimeoutError:
-            if shaper.started:
+            if shaper.started or not deadline.expired():
                 raise
             await send_error(
                 shaper.raw_send,
@@ -274,7 +292,6 @@ class ErrorShaper:
     def __init__(self, send: Send) -> None:
         self.raw_send = send
         self.started = False
-        self.on_first_body: Callable[[], None] | None = None
         self._held: Message | None = None
         self._error: list[bytes] | None = None
 
@@ -297,8 +314,6 @@ class ErrorShaper:
             return
         if not chunk and message.get("more_body", False):
             return
-        if self.on_first_body is not None:
-            self.on_first_body()
         if chunk.startswith(_SSE_ERROR):
             await self._unwrap_sse_error(start, chunk)
             return

@@ -175,6 +175,7 @@ class Replica:
         recent = telemetry.recent_ttft()
         return {
             "replica": self.name,
+            "at_s": self.clock(),
             "draining": admission.draining,
             "classes": {name: self._class_status(name) for name in admission.config.classes},
             "tenants": telemetry.by_first_label(catalogue.TENANT_TOKENS),
@@ -196,16 +197,16 @@ class Replica:
     def _class_status(self, name: str) -> ClassStatus:
         admission, telemetry = self.admission, self.telemetry
         small = admission.costs.price(RequestShape(0, 1, max_tokens=1))
-        queued = admission.ledger.queued[name]
+        totals = admission.ledger.totals[name]
         return {
             "offered": telemetry.total_of(catalogue.OFFERED, name),
             "retried": telemetry.total_of(catalogue.RETRIED, name),
             "admitted": telemetry.total_of(catalogue.ADMITTED, name),
             "finished": telemetry.total_of(catalogue.FINISHED, name),
             "shed": telemetry.by_second_label(catalogue.SHED, name),
-            "queued": queued.sequences,
-            "running": admission.ledger.in_flight(name) - queued.sequences,
-            "queued_tokens": queued.prefill,
+            "queued": totals.sequences,
+            "running": totals.running,
+            "queued_tokens": totals.prefill,
             "predicted_ttft_s": admission.predict(small, name, self.clock()).total_s,
             "budget_s": admission.config.classes[name].ttft_s,
         }

@@ -61,7 +61,8 @@ class EngineTap:
         self._telemetry = telemetry
         self._clock = clock
         self._stop = stop_reason
-        self._sequences: dict[str, Sequence] = {}
+        self._sequences: dict[str, Sequence] = {}  # by the engine's request id
+        self._ids: dict[Ticket, list[str]] = {}
 
     def on_add(self, request: EngineRequest) -> None:
         """A sequence goes to the engine: stamp the decision on it, whatever the client sent.
@@ -79,6 +80,7 @@ class EngineTap:
         params = request.sampling_params
         cap = 0 if params is None else (params.max_tokens or self._admission.costs.context_tokens)
         self._learn_ratio(ticket, prompt)
+        self._ids.setdefault(ticket, []).append(request.request_id)
         self._sequences[request.request_id] = self._admission.bind(ticket, prompt, cap)
 
     def _learn_ratio(self, ticket: Ticket, prompt_tokens: int) -> None:
@@ -119,7 +121,5 @@ class EngineTap:
 
     def forget(self, ticket: Ticket) -> None:
         """The ticket is closed; nothing more is heard of its sequences."""
-        if all(sequence.state == "ended" for sequence in ticket.sequences) and self._sequences:
-            dead = [key for key, s in self._sequences.items() if s.ticket is ticket]
-            for key in dead:
-                del self._sequences[key]
+        for request_id in self._ids.pop(ticket, ()):
+            self._sequences.pop(request_id, None)

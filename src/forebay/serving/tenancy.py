@@ -126,6 +126,10 @@ class Tenancy:
         await self.ask_fleet()
         return self.lease.try_spend(caller.name, tokens, self._clock())
 
+    def charged(self, caller: Caller) -> tuple[str, ...]:
+        """What `spend` has charged a request for that comes now."""
+        return self.lease.limited(caller.name)
+
     def give_back(self, caller: Caller, tokens: int, now: float) -> None:
         """A charged request was not admitted."""
         if caller.name in self.quotas:
@@ -133,12 +137,16 @@ class Tenancy:
             self.lease.ended(caller.name)
 
     def ended(self, ticket: Ticket, now: float) -> None:
-        """A charged and admitted request is over; correct the charge by what it used."""
+        """An admitted request is over; correct what it was charged by what it used.
+
+        Quotas come and go with the tenants file while requests run: each undoes its own charges.
+        """
         if ticket.tenant:
             self._served[ticket.class_name][ticket.tenant] += ticket.used_tokens
-        if ticket.tenant in self.quotas:
+        if "tokens" in ticket.quotas:
             over = ticket.used_tokens - ticket.cost.tokens
             self.lease.settle(ticket.tenant, over, ticket.admitted_at, now)
+        if "slots" in ticket.quotas:
             self.lease.ended(ticket.tenant)
 
     # --- with the fleet -------------------------------------------------------------------

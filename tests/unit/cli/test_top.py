@@ -24,10 +24,10 @@ def of_class(offered: float, shed: dict[str, float]) -> ClassStatus:
     }  # fmt: skip
 
 
-def replica(name: str, offered: float, tokens: float) -> ReplicaStatus:
+def replica(name: str, offered: float, tokens: float, at_s: float = 0.0) -> ReplicaStatus:
     shed = {"ttft_budget": 3.0}
     return {
-        "replica": name, "draining": name == "b",
+        "replica": name, "at_s": at_s, "draining": name == "b",
         "classes": {"interactive": of_class(offered, shed)}, "tenants": {"acme": tokens},
         "prefill_rate": 9000.0, "seconds_per_token": 0.01, "slots": 64, "kv_tokens": 1000,
         "kv_usage": 0.5, "prompt_tokens": 100, "cached_tokens": 25,
@@ -83,7 +83,30 @@ def test_nobody_there_is_the_environments_fault() -> None:
     assert "does not answer" in shown.stderr
 
 
-def test_rates_are_growth_over_time_and_never_negative() -> None:
-    classes, replicas, _ = tables(status(14, 20), status(10, 40), 2.0)
-    assert classes.rows[0][1] == "4.0"  # two replicas, 4 more each, in 2 s
-    assert [row[6] for row in replicas.rows] == ["0.0", "0.0"]  # restarted: its counts began anew
+def rates(now: list[ReplicaStatus], before: list[ReplicaStatus]) -> tuple[str, list[str]]:
+    """Requests offered per second in all, and tokens/s of each replica, as shown."""
+    classes, replicas, _ = tables(fleet_status("chat", now), fleet_status("chat", before))
+    return classes.rows[0][1], [row[6] for row in replicas.rows]
+
+
+def test_rates_are_growth_over_the_replicas_own_time_and_never_negative() -> None:
+    now = [replica("a", 14, 20, 12.0), replica("b", 14, 60, 702.5)]
+    before = [replica("a", 10, 40, 10.0), replica("b", 10, 40, 700.0)]
+    # 4 more in 2 s and 4 more in 2.5 s; a has begun anew, so its tokens have too.
+    assert rates(now, before) == ("3.6", ["0.0", "8.0"])
+
+
+def test_a_replica_that_goes_or_comes_distorts_no_rate() -> None:
+    before = [replica("a", 10, 40, 10.0), replica("gone", 900, 900, 5.0)]
+    now = [replica("a", 14, 60, 12.0), replica("new", 500, 500, 6.0)]
+    assert rates(now, before) == ("2.0", ["10.0", "-"])
+
+
+def test_a_replica_that_tells_nothing_new_has_no_rate() -> None:
+    told = [replica("a", 10, 40, 10.0)]
+    assert rates(told, told) == ("-", ["-"])
+
+
+def test_a_fleet_of_nobody_is_shown() -> None:
+    shown = list(tables(fleet_status("chat", []), None))
+    assert [table.rows for table in shown] == [(), ()]

@@ -170,6 +170,7 @@ def test_a_promise_made_to_batch_is_kept() -> None:
     for _ in range(2):
         admit(policy, replace(SHORT, prefill_tokens=100), BATCH)
     long_prompt = replace(SHORT, prefill_tokens=1_000)
+    policy.observe_step([], 29.94, 29.94)  # the engine lives
     # The second batch request needs 0.02 s of the 0.05 s that are left of its 30 s.
     late = policy.decide(long_prompt, INTERACTIVE, 29.95)
     assert isinstance(late, Shed)
@@ -184,7 +185,7 @@ def test_a_tenant_with_little_queued_goes_before_one_with_much() -> None:
     waits = [policy.predict(SHORT, INTERACTIVE, 0.0, t).ahead_s for t in ("greedy", "other")]
     assert waits[1] < waits[0]
     other = admit(policy, SHORT, tenant="other")
-    assert other.tag < max(ticket.tag for ticket in policy.ledger.waiting)
+    assert other.tag < max(ticket.tag for ticket in policy.ledger.tickets)
 
 
 def test_an_engine_that_stands_still_makes_predictions_longer() -> None:
@@ -194,6 +195,68 @@ def test_an_engine_that_stands_still_makes_predictions_longer() -> None:
     assert policy.predict(SHORT, INTERACTIVE, 9.0).total_s > lively + 7.0
 
 
+def test_a_standstill_is_not_taken_for_the_engines_speed() -> None:
+    policy = controller()
+    policy.prefill_rate.seed(10_000.0, 2.9)
+    tickets = [admit(policy, SHORT) for _ in range(9)]
+    for step, ticket in enumerate(tickets):
+        at = 0.01 * step + (8.0 if step > 4 else 0.0)
+        policy.observe_step([StepOutput(policy.bind(ticket, 100, 50), 1, cached=0)], at, at)
+    assert policy.prefill_rate.rate > 5_000
+    assert policy.seconds_per_token < 1.0
+
+
+def test_an_engine_that_has_become_slow_is_seen_to_be() -> None:
+    policy = controller(replace(CONFIG, slots=1024))
+    tickets = [admit(policy, replace(SHORT, prefill_tokens=10)) for _ in range(60)]
+    for step, ticket in enumerate(tickets):  # 100 tokens a step, each 60 times as long as usual
+        policy.observe_step([StepOutput(policy.bind(ticket, 100, 50), 1, cached=0)], step, step)
+    assert policy.prefill_rate.rate == pytest.approx(100, rel=0.2)
+
+
+def test_an_engine_that_had_nothing_to_do_has_not_stalled() -> None:
+    policy = controller()
+    ticket = admit(policy, SHORT)
+    start(policy, ticket)
+    policy.close(ticket, 1.0)
+    admit(policy, SHORT, now=3600.0)
+    assert isinstance(policy.decide(SHORT, INTERACTIVE, 3600.001), Admitted)
+
+
+def test_a_long_prompt_alone_is_no_stall_while_it_is_computed() -> None:
+    policy = controller()
+    ticket = admit(policy, SHORT)
+    start(policy, ticket)
+    policy.close(ticket, 0.0)
+    admit(policy, replace(SHORT, prefill_tokens=4_000), now=1.0)
+    # 10,000 tokens/s: its first token is due after 0.4 s, and nothing is heard of it before.
+    assert policy.predict(SHORT, INTERACTIVE, 1.4).total_s < 0.45
+    assert policy.predict(SHORT, INTERACTIVE, 3.4).total_s > 2.0
+
+
+def test_a_promise_is_kept_however_many_are_queued_before_it() -> None:
+    policy = controller(replace(CONFIG, slots=1024))
+    for _ in range(100):
+        admit(policy, replace(SHORT, prefill_tokens=70), tenant="many")
+    admit(policy, replace(SHORT, prefill_tokens=10), tenant="many", now=0.0)
+    # The last of them has 0.3 s to spare: others of 2,900 tokens may go before it, 3,100 may not.
+    late = policy.decide(replace(SHORT, prefill_tokens=3_100), INTERACTIVE, 0.0, "other")
+    assert isinstance(late, Shed)
+    assert late.reason == "promise_kept"
+    admit(policy, replace(SHORT, prefill_tokens=2_700), tenant="other")
+
+
+def test_who_waits_for_slots_is_overtaken_in_slots_too() -> None:
+    policy = controller(replace(CONFIG, slots=4))
+    for _ in range(4):
+        start(policy, admit(policy, SHORT))
+    admit(policy, SHORT, tenant="greedy")
+    alone = policy.predict(SHORT, INTERACTIVE, 0.0, "greedy")
+    for _ in range(3):  # too few prompt tokens to matter, and each takes a slot
+        policy.close(admit(policy, replace(SHORT, prefill_tokens=1), tenant="other"), 0.0)
+    assert policy.predict(SHORT, INTERACTIVE, 0.0, "greedy").release_s > 1.2 * alone.release_s
+
+
 def test_sequences_at_once_are_bounded_where_more_would_slow_every_token() -> None:
     policy = controller(replace(CONFIG, tpot_s=0.05))
     for step in range(200):
@@ -201,6 +264,40 @@ def test_sequences_at_once_are_bounded_where_more_would_slow_every_token() -> No
         policy.tpot.add(running, 0.01 + 0.002 * running)  # 50 ms with 20 running
     count, shed = fill(policy, SHORT)
     assert (count, shed.reason) == (20, "tpot")
+
+
+def test_who_only_queues_does_not_slow_anybody_down() -> None:
+    policy = controller(replace(CONFIG, slots=16, tpot_s=0.05))
+    for step in range(200):
+        running = step % 40
+        policy.tpot.add(running, 0.01 + 0.002 * running)
+    for _ in range(16):
+        start(policy, admit(policy, replace(SHORT, output_tokens=5, output_cap=5)))
+    for _ in range(8):  # 24 in flight, of which the engine runs 16
+        admit(policy, replace(SHORT, output_tokens=5, output_cap=5))
+
+
+def test_who_slows_others_down_is_told_when_enough_of_them_end() -> None:
+    policy = controller(replace(CONFIG, tpot_s=0.05))
+    for step in range(200):
+        running = step % 40
+        policy.tpot.add(running, 0.01 + 0.002 * running)
+    for _ in range(20):
+        start(policy, admit(policy, replace(SHORT, output_tokens=400, output_cap=400)))
+    shed = policy.decide(SHORT, INTERACTIVE, 0.0)
+    assert isinstance(shed, Shed)
+    assert shed.reason == "tpot"
+    assert shed.retry_after_s == pytest.approx(3.99, abs=0.2)  # 399 tokens of 10 ms
+
+
+def test_who_would_break_a_promise_is_told_when_it_is_kept() -> None:
+    policy = controller(replace(CONFIG, slots=1024))
+    for _ in range(70):
+        admit(policy, replace(SHORT, prefill_tokens=100), tenant="many")
+    shed = policy.decide(replace(SHORT, prefill_tokens=3_100), INTERACTIVE, 0.0, "other")
+    assert isinstance(shed, Shed)
+    assert shed.reason == "promise_kept"
+    assert shed.retry_after_s == pytest.approx(0.7)  # 7,000 tokens at 10,000/s
 
 
 def test_every_prompt_of_a_list_and_every_sample_is_charged() -> None:

@@ -26,61 +26,125 @@ from forebay.policies.cost import CostModel, RequestShape
 from forebay.policies.ledger import Sequence, Ticket
 
 CONTEXT = 4096
-BOUND = 5_000
+BOUND = 20_000
+TENANTS = st.sampled_from(["", "a", "b", "c"])
+CLASSES = st.sampled_from([INTERACTIVE, BATCH])
 
 
 class AdmissionMachine(RuleBasedStateMachine):
-    """Random clients and a random engine around one controller."""
+    """Random clients of several tenants and a random engine around one controller."""
 
-    @initialize(slots=st.integers(1, 8), jitter=st.floats(0, 0.999))
-    def start(self, slots: int, jitter: float) -> None:
+    @initialize(
+        slots=st.integers(1, 8), jitter=st.floats(0, 0.999), tpot_s=st.sampled_from([None, 0.1])
+    )
+    def start(self, slots: int, jitter: float, tpot_s: float | None) -> None:
         config = AdmissionConfig(
             classes={
-                INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=2.0),
+                INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=2.0, weight=8.0),
                 BATCH: ClassPolicy(ttft_s=30.0, deadline_s=60.0),
             },
             slots=slots,
             kv_tokens=20_000,
             step_tokens=512,
+            tpot_s=tpot_s,
             max_queued_tokens=BOUND,
         )
         self.now = 0.0
         self.controller = AdmissionController(config, CostModel(CONTEXT, 64), lambda: jitter)
+        self.controller.prefill_rate.seed(10_000.0, 5.0)
         self.open: list[Ticket] = []
+        self.last_tag: dict[tuple[str, str], int] = {}
 
     def sequences(self, *states: str) -> list[Sequence]:
         return [s for t in self.open for s in t.sequences if s.state in states]
 
-    @rule(seconds=st.floats(0.001, 3.0))
+    def waits_s(self) -> dict[Ticket, float]:
+        """How long each that waits has to, by what is queued now: by tag, equal ones by arrival."""
+        rate, waits, tokens = self.controller.prefill_rate.rate, dict[Ticket, float](), 0
+        queued = self.sequences("queued") if rate else []
+        for s in sorted(queued, key=lambda s: (s.ticket.tag, s.ticket.due_at, s.prefill)):
+            tokens += s.prefill
+            waits[s.ticket] = tokens / rate
+        return waits
+
+    @rule(seconds=st.one_of(st.floats(0.001, 3.0), st.sampled_from([0.0, 700.0, 1e5])))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
+        if seconds > 100.0:  # longer than any deadline: flows are forgotten, and may begin anew
+            self.last_tag.clear()
+
+    @rule(weights=st.dictionaries(st.sampled_from("abc"), st.sampled_from([0.1, 1.0, 30.0])))
+    def weights_change(self, weights: dict[str, float]) -> None:
+        self.controller.fair.set_weights(weights)
+
+    @rule(tenant=TENANTS, class_name=CLASSES, tokens=st.floats(0, 1e5))
+    def served_elsewhere(self, tenant: str, class_name: str, tokens: float) -> None:
+        self.controller.fair.served_elsewhere(class_name, {tenant: tokens}, 3 * tokens, self.now)
 
     @rule(
         ids=st.integers(1, CONTEXT),
         prompts=st.integers(1, 3),
         samples=st.integers(1, 3),
         cap=st.one_of(st.none(), st.integers(1, CONTEXT)),
-        class_name=st.sampled_from([INTERACTIVE, BATCH]),
+        cached=st.sampled_from([0, 0, 100, CONTEXT]),
+        class_name=CLASSES,
+        tenant=TENANTS,
     )
     def arrive(
-        self, ids: int, prompts: int, samples: int, cap: int | None, class_name: str
+        self,
+        ids: int,
+        prompts: int,
+        samples: int,
+        cap: int | None,
+        cached: int,
+        class_name: str,
+        tenant: str,
     ) -> None:
-        was_idle = self.controller.ledger.idle
-        queued = self.controller.ledger.queued_prefill
-        cost = self.controller.costs.price(RequestShape(0, ids, prompts, samples, cap))
-        decision = self.controller.decide(cost, class_name, self.now)
+        controller, ledger = self.controller, self.controller.ledger
+        was_idle, queued, before = ledger.idle, ledger.queued_prefill, self.waits_s()
+        shape = RequestShape(0, ids, prompts, samples, cap, cached_tokens=cached)
+        cost = controller.costs.price(shape)
+        due = controller.fair.preview(tenant, class_name, self.now)
+        decision = controller.decide(cost, class_name, self.now, tenant)
         if isinstance(decision, Shed):
             assert not was_idle, "an idle replica refused"
             assert decision.retry_after_s > 0
-            assert self.controller.ledger.queued_prefill == queued, (
-                "a refusal left something behind"
+            assert ledger.queued_prefill == queued, "a refusal left something behind"
+            assert controller.fair.preview(tenant, class_name, self.now) == due, (
+                "a refusal was charged"
             )
             return
         assert isinstance(decision, Admitted)
+        ticket = decision.ticket
         assert decision.predicted_s >= 0
-        assert was_idle or self.controller.ledger.queued_prefill <= BOUND
-        assert len(decision.ticket.sequences) == max(prompts * samples, 1)
-        self.open.append(decision.ticket)
+        assert ticket.tag == due, "the place that was predicted is not the one that was given"
+        assert was_idle or ledger.queued_prefill <= BOUND
+        assert len(ticket.sequences) == max(prompts * samples, 1)
+        self._goes_behind_its_own(ticket)
+        self.open.append(ticket)
+        self._breaks_no_promise(ticket, before)
+
+    @rule(
+        asks=st.lists(
+            st.tuples(TENANTS, st.sampled_from([500, 1_500, 2_500])), min_size=3, max_size=10
+        )
+    )
+    def burst(self, asks: list[tuple[str, int]]) -> None:
+        """Several tenants at once: the first ones are given tags ahead of virtual time."""
+        for tenant, prompt in asks:
+            self.arrive(prompt, 1, 1, 1, 0, INTERACTIVE, tenant)
+
+    def _goes_behind_its_own(self, ticket: Ticket) -> None:
+        flow = ticket.tenant, ticket.class_name
+        assert ticket.tag >= self.last_tag.get(flow, 0), "a flow has overtaken itself"
+        self.last_tag[flow] = ticket.tag
+
+    def _breaks_no_promise(self, newcomer: Ticket, before: dict[Ticket, float]) -> None:
+        """Who waits behind a newcomer is in time still, if it was without it."""
+        for ticket, wait_s in self.waits_s().items():
+            left_s = ticket.due_at - self.now
+            if ticket.tag > newcomer.tag and before[ticket] <= left_s:
+                assert wait_s <= left_s + 1e-9, "an arrival has broken a promise"
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), prompt=st.integers(1, CONTEXT), cap=st.integers(1, CONTEXT))
@@ -105,13 +169,23 @@ class AdmissionMachine(RuleBasedStateMachine):
         for sequence in moving:
             assert sequence.state == ("ended" if ends else "running")
 
+    @precondition(lambda self: self.sequences("queued", "running"))
+    @rule(data=st.data())
+    def stop_string(self, data: st.DataObject) -> None:
+        sequence = data.draw(st.sampled_from(self.sequences("queued", "running")))
+        self.controller.end(sequence, natural=True)
+        self.controller.observe_step([StepOutput(sequence, 1)], self.now, self.now)
+        assert sequence.state == "ended"
+
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def request_ends(self, data: st.DataObject) -> None:
         ticket = data.draw(st.sampled_from(self.open))
         self.open.remove(ticket)
         self.controller.close(ticket, self.now)
+        due = self.controller.fair.preview(ticket.tenant, ticket.class_name)
         self.controller.close(ticket, self.now)
+        assert self.controller.fair.preview(ticket.tenant, ticket.class_name) == due
         assert all(s.state == "ended" for s in ticket.sequences)
 
     @invariant()
@@ -119,6 +193,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         if hasattr(self, "controller"):
             self.controller.check_integrity()
             assert set(self.controller.ledger.tickets) == set(self.open)
+            assert self.controller.tpot.sequences_within(0.1) >= 1.0
 
     def teardown(self) -> None:
         if not hasattr(self, "controller"):
@@ -129,6 +204,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert ledger.idle
         assert (ledger.queued_prefill, ledger.queued_sequences) == (0, 0)
         assert (ledger.kv_tokens, ledger.charged, len(ledger.running)) == (0, 0, 0)
+        assert all(one.running == 0 for one in ledger.totals.values())
 
 
 TestAdmission = AdmissionMachine.TestCase

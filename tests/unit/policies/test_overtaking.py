@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from forebay.policies.cost import Cost
 from forebay.policies.fairness import FairQueue
-from forebay.policies.overtaking import Arrivals, Flow, expected_overtaking
+from forebay.policies.overtaking import Arrivals, Flow, prolonged, rivals
 
 DRAIN = 10_000.0
 GREEDY, MODEST = ("greedy", "interactive"), ("modest", "interactive")
+NIGHTLY = ("greedy", "batch")
+
+
+def request(prefill: int, answer: int = 0) -> Cost:
+    return Cost(sequences=1, prefill_tokens=prefill, output_tokens=answer, output_cap=answer)
 
 
 def waiting(queued: int) -> tuple[FairQueue, int]:
@@ -19,19 +27,20 @@ def waiting(queued: int) -> tuple[FairQueue, int]:
     return fair, fair.preview(*GREEDY)
 
 
-def asking(tokens_per_s: float) -> Arrivals:
+def asking(tokens_per_s: float, flow: Flow = MODEST, answer: int = 0) -> Arrivals:
     arrivals = Arrivals()
     for step in range(400):
-        arrivals.add(MODEST, round(tokens_per_s / 100), now=step / 100)
+        arrivals.add(flow, request(round(tokens_per_s / 100), answer), now=step / 100)
     return arrivals
 
 
 def overtaking(
     fair: FairQueue, arrivals: Arrivals, tag: int, ahead: int, flow: Flow = GREEDY
 ) -> float:
-    return expected_overtaking(
-        fair, arrivals, flow=flow, tag=tag, ahead_tokens=ahead, drain_rate=DRAIN, now=4.0
-    )
+    """Prompt tokens put ahead of a request with this tag that waits for `ahead` tokens."""
+    others = rivals(fair, arrivals, flow, tag, now=4.0)
+    wait_s = prolonged(ahead / DRAIN, [(until, prefill / DRAIN) for until, prefill, _ in others])
+    return wait_s * DRAIN - ahead
 
 
 def test_what_others_ask_for_during_the_wait_is_counted() -> None:
@@ -41,9 +50,22 @@ def test_what_others_ask_for_during_the_wait_is_counted() -> None:
     assert extra == pytest.approx(500, rel=0.2)
 
 
+def test_who_takes_half_of_the_engine_makes_a_wait_twice_as_long() -> None:
+    fair, tag = waiting(100_000)
+    extra = overtaking(fair, asking(5_000), tag, 1_000)
+    assert extra == pytest.approx(1_000, rel=0.15)
+
+
 def test_no_more_than_fairness_lets_them() -> None:
     fair, tag = waiting(2000)
     assert overtaking(fair, asking(1_000_000), tag, 2000) == pytest.approx(2000, rel=0.01)
+
+
+def test_answers_use_up_the_room_that_fairness_gives() -> None:
+    fair, tag = waiting(2000)
+    # Of the 2,000 tokens that may go ahead, three in four are answers: they are nobody's prefill.
+    extra = overtaking(fair, asking(1_000_000, answer=30_000), tag, 2000)
+    assert extra == pytest.approx(500, rel=0.01)
 
 
 def test_nobody_overtakes_itself_or_a_request_that_is_next() -> None:
@@ -52,9 +74,52 @@ def test_nobody_overtakes_itself_or_a_request_that_is_next() -> None:
     assert overtaking(fair, asking(1000), fair.virtual_time, 5000) == 0
 
 
-def test_what_was_asked_long_ago_is_forgotten() -> None:
-    arrivals = asking(1000)
-    (_, before), *_ = arrivals.rates(4.0)
-    (_, after), *_ = arrivals.rates(34.0)
+def test_batch_is_overtaken_by_interactive_and_hardly_the_other_way_round() -> None:
+    fair = FairQueue({"interactive": 8.0, "batch": 1.0})
+    for _ in range(4):
+        fair.tag(*NIGHTLY, 1000, now=0.0)
+        fair.tag(*MODEST, 1000, now=0.0)
+    batch = overtaking(fair, asking(4_000), fair.preview(*NIGHTLY), 8_000, flow=NIGHTLY)
+    interactive = overtaking(fair, asking(4_000, NIGHTLY), fair.preview(*MODEST), 8_000, MODEST)
+    assert batch > 4_000
+    assert interactive == 0
+
+
+def test_equal_tags_are_served_by_arrival_so_nobody_overtakes() -> None:
+    fair = FairQueue({"interactive": 8.0, "batch": 1.0})
+    tag = fair.tag(*GREEDY, 1000, now=0.0)
+    assert fair.preview(*MODEST) == tag
+    assert overtaking(fair, asking(1000), tag, 5000) == 0
+
+
+@pytest.mark.parametrize("start", [0.0, 1e6])
+def test_what_was_asked_long_ago_is_forgotten(start: float) -> None:
+    arrivals = Arrivals()
+    for step in range(400):
+        arrivals.add(MODEST, request(10), now=start + step / 100)
+    (_, before, sequences, _), *_ = arrivals.rates(start + 4.0)
+    (_, after, *_), *_ = arrivals.rates(start + 34.0)
     assert before == pytest.approx(1000, rel=0.1)
+    assert sequences == pytest.approx(100, rel=0.1)
     assert after < 1e-3
+
+
+def test_a_thousand_tenants_of_yesterday_are_not_kept() -> None:
+    arrivals = Arrivals()
+    for tenant in range(1000):
+        arrivals.add((f"{tenant}", "batch"), request(10), now=0.01 * tenant)
+    arrivals.add(MODEST, request(10), now=2000.0)
+    assert [flow for flow, *_ in arrivals.rates(2000.0)] == [MODEST]
+
+
+shares = st.lists(st.tuples(st.floats(0.001, 100), st.floats(0.001, 2)), max_size=6).map(sorted)
+
+
+@given(wait_s=st.floats(0.001, 100), shares=shares)
+@settings(max_examples=100, deadline=None)
+def test_a_prolonged_wait_is_as_long_as_what_comes_in_it(
+    wait_s: float, shares: list[tuple[float, float]]
+) -> None:
+    longer = prolonged(wait_s, shares)
+    comes = sum(share * min(longer, until_s) for until_s, share in shares)
+    assert longer == pytest.approx(wait_s + comes, rel=1e-6)

@@ -19,39 +19,69 @@ def test_sums_are_those_of_a_plain_list(added: list[tuple[int, int]], data: st.D
         patch.setattr(tag_queue, "_MOST", 4)
         queue, naive = TagQueue(), list[tuple[int, int]]()
         for entry in added:
-            queue.add(*entry)
+            queue.add(*entry, due=sum(entry) % 5)
             naive.append(entry)
             if data.draw(st.booleans()):
                 gone = naive.pop(data.draw(st.integers(0, len(naive) - 1)))
-                queue.remove(*gone)
+                queue.remove(*gone, due=sum(gone) % 5)
             queue.check_integrity()
-            tag = data.draw(st.integers(-1, 7))
-            assert queue.tokens_before(tag) == sum(n for t, n in naive if t <= tag)
-            assert queue.tokens_after(tag) == sum(n for t, n in naive if t > tag)
+            tag = data.draw(st.integers(-1, 31))
+            ahead = [n for t, n in naive if t <= tag]
+            assert queue.before(tag) == (sum(ahead), len(ahead))
             assert (len(queue), queue.tokens) == (len(naive), sum(n for _, n in naive))
 
 
 def test_thousands_of_requests_stay_in_small_blocks() -> None:
     queue = TagQueue()
-    for k in range(3000):
+    for k in range(3001):
         queue.add(k * 7919 % 3001, 2)
     queue.check_integrity()
-    assert queue.tokens_before(1500) + queue.tokens_after(1500) == 6000
-    assert queue.tokens_before(3001) == 6000
-    assert queue.tokens_after(-1) == 6000
+    assert queue.before(1500) == (3002, 1501)
+    assert queue.before(3001) == (6002, 3001)
+    assert queue.before(-1) == (0, 0)
+
+
+promised = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(0, 120), st.integers(1, 9)), max_size=60
+)
+
+
+@given(added=promised, tag=st.integers(-1, 31), mine=st.integers(0, 20))
+@settings(max_examples=100, deadline=None)
+def test_whom_an_arrival_makes_late_is_found_as_by_looking_at_everybody(
+    added: list[tuple[int, int, int]], tag: int, mine: int
+) -> None:
+    def late_now(tokens: int, sequences: int, due: float) -> bool:
+        return tokens + sequences > due
+
+    def late_then(tokens: int, sequences: int, due: float) -> bool:
+        return late_now(tokens + mine, sequences + 1, due)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tag_queue, "_MOST", 4)
+        queue = TagQueue()
+        for other, due, size in added:
+            queue.add(other, size, due)
+        queue.check_integrity()
+        found, tokens = False, 0
+        for count, (other, due, size) in enumerate(sorted(added), 1):
+            tokens += size
+            if other > tag and not late_now(tokens, count, due):
+                found = found or late_then(tokens, count, due)
+        assert queue.makes_late(tag, late_now, late_then) == found
 
 
 def test_an_arrival_with_an_equal_tag_goes_behind() -> None:
     queue = TagQueue()
     queue.add(5, 100)
-    assert queue.tokens_before(5) == 100
-    assert queue.tokens_before(4) == 0
+    assert queue.before(5) == (100, 1)
+    assert queue.before(4) == (0, 0)
 
 
 @pytest.mark.parametrize(("tag", "tokens"), [(1, 3), (2, 2), (9, 1)])
 def test_what_is_not_there_cannot_be_removed(tag: int, tokens: int) -> None:
     queue = TagQueue()
     queue.add(1, 2)
-    with pytest.raises(KeyError, match="no request"):
+    with pytest.raises(KeyError, match="nothing with tag"):
         queue.remove(tag, tokens)
     assert queue.tokens == 2

@@ -136,6 +136,82 @@ async def test_completions_take_ids_lists_and_samples(client: Client) -> None:
     assert len(await client.events("/v1/completions", many)) == 8
 
 
+async def test_prompts_count_once_and_answers_stand_by_their_prompt(client: Client) -> None:
+    body = {"prompt": ["a b", "c d e"], "n": 2, "max_tokens": 2, "ignore_eos": True}
+    answer = await client.json("/v1/completions", body)
+    assert answer["usage"]["prompt_tokens"] == 2 + 3
+    texts = [choice["text"] for choice in answer["choices"]]
+    assert texts[0] == texts[1] != texts[2] == texts[3]
+    streamed = await client.events(
+        "/v1/completions", {**body, "stream_options": {"include_usage": True}}
+    )
+    assert streamed[-1]["usage"] == answer["usage"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/completions", {"prompt": ""}, "prompt"),
+        ("/v1/completions", {"prompt": []}, "prompt"),
+        ("/v1/completions", {"prompt": ["a", ""]}, "prompt"),
+        ("/v1/completions", {"prompt": [[]]}, "prompt"),
+        ("/v1/completions", {"prompt": [1] * FAST.max_model_len}, "prompt"),
+        ("/v1/completions", {"prompt": [1, "a"]}, "prompt"),
+        ("/v1/completions", {"prompt": [-1]}, "prompt"),
+        ("/v1/completions", {"prompt": 7}, "prompt"),
+        ("/v1/completions", {"prompt": "a", "max_tokens": "9"}, "max_tokens"),
+        ("/v1/completions", {"prompt": "a", "n": 1.5}, "n"),
+        ("/v1/chat/completions", {"messages": "hi"}, "messages"),
+        ("/v1/chat/completions", {"messages": [1]}, "messages"),
+        ("/detokenize", {"tokens": ["a"]}, "prompt"),
+        ("/tokenize", [], None),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_cannot_be_answered_is_a_400(
+    client: Client, engine: EmulatedEngine, path: str, body: Any, param: str | None, stream: bool
+) -> None:
+    status, chunks = await client.ask(path, {**body, "stream": stream} if body else body)
+    error = json.loads(b"".join(chunks))["error"]
+    assert (status, error["param"]) == (400, param)
+    assert engine.kv_usage == 0
+
+
+async def test_a_prompt_one_short_of_the_context_gets_one_token(client: Client) -> None:
+    prompt = [1] * (FAST.max_model_len - 1)
+    answer = await client.json("/v1/completions", {"prompt": prompt, "max_tokens": 9})
+    assert answer["usage"]["completion_tokens"] == 1
+
+
+async def test_an_engine_that_is_closed_leaves_nobody_waiting(engine: EmulatedEngine) -> None:
+    async def ask() -> None:
+        async for _ in engine.generate("long", [1, 2, 3], 1500, 1501):
+            engine.close()
+
+    with pytest.raises(RuntimeError, match="closed"):
+        await asyncio.wait_for(ask(), 5.0)
+    with pytest.raises(RuntimeError, match="closed"):
+        await anext(aiter(engine.generate("next", [1], 1, 2)))
+
+
+async def test_a_fault_in_telling_one_step_does_not_stop_the_engine(
+    client: Client, engine: EmulatedEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Faulty:
+        def on_add(self, _: Any) -> None:
+            pass
+
+        def on_step(self, *_: Any) -> None:
+            raise RuntimeError("in the tap")
+
+    engine.attach(Faulty())  # type: ignore[arg-type]
+    answer = await asyncio.wait_for(
+        client.json("/v1/completions", {"prompt": "a", "max_tokens": 3, "ignore_eos": True}), 5.0
+    )
+    assert answer["usage"]["completion_tokens"] == 3
+    assert "in the tap" in caplog.text
+
+
 async def test_a_prompt_seen_before_is_cached_in_whole_blocks(client: Client) -> None:
     body = {"prompt": list(range(2 * BLOCK + 5)), "max_tokens": 1}
     cached = [

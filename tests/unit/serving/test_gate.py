@@ -10,7 +10,9 @@ import pytest
 from gate_world import (
     CHAT,
     CONTEXT,
+    STOP,
     FakeEngineRequest,
+    FakeOutput,
     FakeParams,
     World,
     responding,
@@ -193,14 +195,31 @@ async def test_after_the_first_byte_no_deadline_cuts_the_answer() -> None:
     assert answer.body == b"first last"
 
 
+async def test_a_whole_answer_may_take_longer_than_the_first_token_may() -> None:
+    async def whole(scope: Scope, receive: Receive, send: Send) -> None:
+        world.tap.on_add(FakeEngineRequest("r", [1] * 10, FakeParams(4)))
+        world.tap.on_step([FakeOutput("r", [7])], None)
+        await _pass(0.05)
+        world.tap.on_step([FakeOutput("r", [7], STOP)], None)
+        await responding(200, b"{}")(scope, receive, send)
+
+    world = World(whole, deadline_s=0.01)
+    assert (await world.post("/v1/chat/completions", CHAT)).status == 200
+    assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "ok")] == 1
+
+
+async def _pass(seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    passed: asyncio.Future[None] = loop.create_future()
+    loop.call_later(seconds, passed.set_result, None)
+    await passed
+
+
 async def _slow_after_first_byte(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"first ", "more_body": True})
-    loop = asyncio.get_running_loop()
-    passed: asyncio.Future[None] = loop.create_future()
-    loop.call_later(0.05, passed.set_result, None)
-    await passed
+    await _pass(0.05)
     await send({"type": "http.response.body", "body": b"last", "more_body": False})
 
 
@@ -231,6 +250,62 @@ async def test_a_failing_app_releases_what_it_held() -> None:
     with pytest.raises(RuntimeError, match="boom"):
         await world.post("/v1/chat/completions", CHAT)
     assert world.admission.ledger.idle
+
+
+async def test_a_failing_app_is_answered_for_in_openais_shape() -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("secret")
+
+    world, sent = World(broken), list[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    receive: Callable[[], Awaitable[Message]] = lambda: asyncio.sleep(  # noqa: E731
+        0, {"type": "http.request", "body": b'{"prompt": "x"}', "more_body": False}
+    )
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": headers}
+    with pytest.raises(RuntimeError):
+        await world.gate(scope, receive, send)
+    assert sent[0]["status"] == 500
+    assert b"internal_error" in sent[1]["body"]
+    assert b"secret" not in sent[1]["body"]
+    assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "error")] == 1
+
+
+async def test_a_timeout_within_the_app_is_not_a_missed_deadline() -> None:
+    async def hasty(scope: Scope, receive: Receive, send: Send) -> None:
+        raise TimeoutError
+
+    world = World(hasty)
+    with pytest.raises(TimeoutError):
+        await world.post("/v1/chat/completions", CHAT)
+    assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "error")] == 1
+
+
+@pytest.mark.parametrize("ends", ["stop string", "abort", "left behind"])
+async def test_every_way_of_ending_leaves_nothing_behind(ends: str) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for name in "abcd":
+            world.tap.on_add(FakeEngineRequest(name, [1] * 10, FakeParams(4)))
+        world.tap.on_step([FakeOutput("a", [7]), FakeOutput("b", [7])], None)
+        if ends == "stop string":
+            world.tap.on_stopped(["a", "b", "unknown"])
+            world.tap.on_step([FakeOutput("c", [7, 8], STOP), FakeOutput("d", [7], STOP)], None)
+        elif ends == "abort":
+            world.tap.on_step([FakeOutput(name, [], "abort") for name in "abcd"], None)
+        world.tap.on_step([FakeOutput("a", [7])], None)
+        await responding(200, b"{}")(scope, receive, send)
+
+    world = World(app)
+    await world.post("/v1/completions", {"prompt": ["x", "y"], "n": 2})
+    world.tap.on_step([FakeOutput(name, [7]) for name in "abcd"], None)
+    ledger = world.admission.ledger
+    assert ledger.idle
+    assert (ledger.queued_prefill, ledger.kv_tokens, len(ledger.running)) == (0, 0, 0)
+    world.admission.check_integrity()
 
 
 async def test_retries_are_counted_as_retries() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from gate_world import CHAT, Answer, FakeEngineRequest, World, responding, servi
 
 from forebay.observability import catalogue
 from forebay.policies.admission import BATCH
+from forebay.policies.quotas import Demand
+from forebay.serving.asgi import Receive, Scope, Send
 from forebay.serving.exchange import FleetLedger
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
 from forebay.serving.fleet_reports import Report
@@ -142,6 +145,66 @@ async def test_a_quota_that_is_used_up_is_said_with_the_time_to_come_back(
     assert (await ask(world, "shop")).status == 200  # others are not touched
 
 
+async def test_quotas_that_come_and_go_undo_only_their_own_charges(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    limits = {"max_concurrency": 4, "tokens_per_minute": 100_000}
+    write_tenants(file)
+    leave = [asyncio.Event() for _ in range(3)]
+    arrived = 0
+
+    async def until_told(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal arrived
+        mine, arrived = leave[arrived], arrived + 1
+        await mine.wait()
+        await responding(200, b"{}")(scope, receive, send)
+
+    world = World(until_told, tenants=str(file))
+
+    async def begin() -> asyncio.Task[Answer]:
+        before, task = arrived, asyncio.create_task(ask(world, "lab"))
+        while arrived == before:
+            assert not task.done(), task.result().body
+            await asyncio.sleep(0)
+        return task
+
+    def reload(**more: Any) -> None:
+        write_tenants(file, **more)
+        world.clock.now += 2.0
+
+    def running() -> int:
+        return sum(demand.use for demand in demands(world, "slots"))
+
+    free = await begin()  # before there is any quota
+    reload(lab=limits)
+    await ask(world, "nobody")  # reads the file
+    share_quotas(world)
+    charged = await begin()
+    assert running() == 1
+    leave[0].set()
+    await free
+    assert running() == 1, "a request that was never charged has freed a slot"
+    reload()
+    await ask(world, "nobody")
+    reload(lab=limits)
+    await ask(world, "nobody")
+    share_quotas(world)
+    again = await begin()
+    assert running() == 2, "a request that still runs was forgotten while there was no quota"
+    for event, task in ((leave[1], charged), (leave[2], again)):
+        event.set()
+        await task
+    assert running() == 0
+
+
+def demands(world: World, resource: str) -> list[Demand]:
+    """What the replica would report of one resource now."""
+    world.clock.now += 1.0
+    report = world.tenancy.report(world.clock.now)
+    assert report is not None
+    assert report.lease is not None
+    return [demand for demand in report.lease.demands if demand.key[1] == resource]
+
+
 async def test_what_a_refused_request_would_have_used_is_given_back(
     made: tuple[World, list[FakeEngineRequest]],
 ) -> None:
@@ -181,6 +244,20 @@ async def test_a_tenant_sees_its_own_share_of_the_fleet_and_no_other(
     assert answer.json["tenants"] == {"shop": {"tokens": 9.0, "share": 0.9}}
     assert "lab" not in answer.body.decode()
     assert (await world.post(STATUS_PATH, b"", method="GET")).status == 401
+
+
+async def test_routers_that_do_not_answer_are_a_503(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+
+    async def routers() -> list[dict[str, Any]]:
+        raise RuntimeError("the ingress is gone")
+
+    world.gate.fleet = FleetStatus("s", routers, world.clock)
+    headers = {"authorization": f"Bearer {KEYS['shop']}"}
+    answer = await world.post(STATUS_PATH, b"", method="GET", headers=headers)
+    assert (answer.status, answer.error["code"]) == (503, "status_unavailable")
 
 
 async def test_who_was_served_where_others_could_not_compete_waits_longer_here(

@@ -22,11 +22,12 @@ from forebay.serving.emulated.questions import (
     CHAT,
     COMPLETIONS,
     Question,
+    ids_of,
     prompts_of,
     questions_of,
 )
 from forebay.serving.emulated.text import decode, piece
-from forebay.serving.errors import send_error
+from forebay.serving.errors import RequestRefusedError, send_error
 
 _BODY_LIMIT = 64 * 1024 * 1024  # the gate's is smaller
 _STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -84,7 +85,18 @@ class EmulatedApi:
         return self._engine.profile
 
     async def _post(self, path: str, receive: Receive, send: Send) -> None:
-        data = json.loads(await read_body(receive, _BODY_LIMIT))
+        try:
+            await self._answered(
+                path, _object(await read_body(receive, _BODY_LIMIT)), receive, send
+            )
+        except RequestRefusedError as refusal:
+            await send_error(
+                send, refusal.status, refusal.message, refusal.code, param=refusal.param
+            )
+
+    async def _answered(
+        self, path: str, data: dict[str, Any], receive: Receive, send: Send
+    ) -> None:
         if path in (CHAT, COMPLETIONS):
             await self._ask(path, data, receive, send)
         elif path == "/tokenize":
@@ -92,7 +104,7 @@ class EmulatedApi:
             found = {"count": len(ids), "max_model_len": self._profile.max_model_len, "tokens": ids}
             await _send_json(send, found)
         elif path == "/detokenize":
-            await _send_json(send, {"prompt": decode(data.get("tokens", []))})
+            await _send_json(send, {"prompt": decode(ids_of(data.get("tokens", [])))})
         else:
             await send_error(send, 404, f"The emulated engine has no {path}.", "unknown_path")
 
@@ -102,10 +114,6 @@ class EmulatedApi:
             await send_error(send, 404, message, "model_not_found", param="model")
             return
         questions = questions_of(path, data, self._profile.max_model_len)
-        if not questions:
-            message = f"The context holds {self._profile.max_model_len} tokens."
-            await send_error(send, 400, message, "context_length_exceeded", param="prompt")
-            return
         answering = asyncio.ensure_future(self._answer(questions, send))
         leaving = asyncio.ensure_future(_gone(receive))
         try:
@@ -138,7 +146,7 @@ class EmulatedApi:
             }
             for index, (text, finish, _, _) in enumerate(answers)
         ]
-        usage = _usage(questions, sum(a[2] for a in answers), sum(a[3] for a in answers))
+        usage = _usage(questions, [(made, cached) for _, _, made, cached in answers])
         kind = "chat.completion" if chat else "text_completion"
         await _send_json(send, {**self._head(name, kind), "choices": choices, "usage": usage})
 
@@ -161,7 +169,7 @@ class EmulatedApi:
         )
         tail = b"data: [DONE]\n\n"
         if questions[0].usage:
-            usage = _usage(questions, sum(c[0] for c in counts), sum(c[1] for c in counts))
+            usage = _usage(questions, counts)
             tail = (
                 f'data: {head}, "choices": [], "usage": {json.dumps(usage)}}}\n\n'.encode() + tail
             )
@@ -194,14 +202,33 @@ class EmulatedApi:
         return {"id": name, "object": kind, "created": int(time.time()), "model": self._model}
 
 
-def _usage(questions: list[Question], completion: int, cached: int) -> dict[str, Any]:
-    prompt = sum(len(question.prompt) for question in questions)
+def _usage(questions: list[Question], counts: list[tuple[int, int]]) -> dict[str, Any]:
+    """Counts of a request; a prompt counts once, however many answers it got.
+
+    Args:
+        questions: what was asked.
+        counts: tokens made and prompt tokens cached, of each.
+    """
+    completion = sum(made for made, _ in counts)
+    firsts = [pair for pair in zip(questions, counts, strict=True) if pair[0].sample == 0]
+    prompt = sum(len(question.prompt) for question, _ in firsts)
+    cached = sum(cached for _, (_, cached) in firsts)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
     }
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(body)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise RequestRefusedError(400, "The body must be a JSON object.", "bad_json")
+    return data
 
 
 async def _send_json(send: Send, value: Any) -> None:

@@ -76,6 +76,14 @@ class _Listener:
             self.waiting.set_result(None)
         return delta
 
+    def fail(self, error: Exception) -> None:
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_exception(error)
+
+
+def _closed() -> RuntimeError:
+    return RuntimeError("the engine was closed")
+
 
 class EmulatedEngine:
     """One replica's engine. Make and use it inside one event loop."""
@@ -92,6 +100,7 @@ class EmulatedEngine:
         self._ends_at = 0.0
         self._listeners: dict[str, _Listener] = {}
         self._tap: EngineTap | None = None
+        self._closed = False
 
     def attach(self, tap: EngineTap) -> None:
         """Send every request and step through `tap` from now on."""
@@ -107,20 +116,24 @@ class EmulatedEngine:
             prompt: token ids.
             max_tokens: most tokens of the answer.
             stop_after: tokens after which the answer ends by itself.
+
+        Raises:
+            ValueError: the model engine cannot take such a request.
+            RuntimeError: the engine was closed.
         """
+        if self._closed:
+            raise _closed()
         asked = Asked(request_id, prompt, SimpleNamespace(max_tokens=max_tokens))
         if self._tap is not None:
             self._tap.on_add(asked)
         answer = answer_tokens(prompt, min(max_tokens, stop_after), VOCABULARY)
         listener = self._listeners[request_id] = _Listener(answer)
-        self._model.add(
-            EngineRequest(
-                request_id, prompt, max_tokens, stop_after, asked.priority, asked.cache_salt, answer
-            ),
-            self._clock(),
+        request = EngineRequest(
+            request_id, prompt, max_tokens, stop_after, asked.priority, asked.cache_salt, answer
         )
-        self._begin_if_idle()
         try:
+            self._model.add(request, self._clock())
+            self._begin_if_idle()
             async for delta in self._deltas(listener):
                 yield delta
         finally:
@@ -130,6 +143,8 @@ class EmulatedEngine:
     async def _deltas(self, listener: _Listener) -> AsyncIterator[Delta]:
         while True:
             if not listener.deltas:
+                if self._closed:
+                    raise _closed()
                 listener.waiting = self._loop.create_future()
                 await listener.waiting
             ready, listener.deltas = listener.deltas, []
@@ -149,8 +164,13 @@ class EmulatedEngine:
         return self._model.preemptions
 
     def close(self) -> None:
-        """Make no more steps."""
+        """Make no more steps; who waits for an answer gets an error."""
+        if self._closed:
+            return
+        self._closed = True
         self._alarm.close()
+        for listener in self._listeners.values():
+            listener.fail(_closed())
 
     def _begin_if_idle(self) -> None:
         if self._step is None:
@@ -159,6 +179,8 @@ class EmulatedEngine:
 
     def _begin(self) -> None:
         """Start the next step at the end of the one before, if there is anything to do."""
+        if self._closed:
+            return
         self._step = self._model.start_step(self._ends_at)
         if self._step is not None:
             self._ends_at = self._step.ends_at
@@ -177,8 +199,10 @@ class EmulatedEngine:
         self.lateness.add(now - ended_at, self._step.duration_s)
         if now - ended_at > _MOST_BEHIND_S:
             self._ends_at = now
-        self._hand_out(self._model.finish_step(), ended_at)
-        self._begin()
+        try:
+            self._hand_out(self._model.finish_step(), ended_at)
+        finally:
+            self._begin()  # a fault in telling stops nobody else's answer
 
     def _hand_out(self, outputs: Sequence[Output], ended_at: float) -> None:
         told = []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from forebay.serving.emulated.text import encode, render
+from forebay.serving.errors import RequestRefusedError
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
@@ -26,6 +27,7 @@ class Question:
         stop_after: tokens after which it ends by itself.
         stream: whether the tokens are sent as they come.
         usage: whether a stream ends with its counts.
+        sample: which of the answers to its prompt it is, from 0.
     """
 
     path: str
@@ -34,6 +36,7 @@ class Question:
     stop_after: int
     stream: bool
     usage: bool
+    sample: int = 0
 
     @property
     def is_chat(self) -> bool:
@@ -42,29 +45,53 @@ class Question:
 
 
 def questions_of(path: str, data: dict[str, Any], context_tokens: int) -> list[Question]:
-    """Every answer that a body asks for; none when a prompt is longer than the context."""
+    """Every answer that a body asks for, those to one prompt beside each other.
+
+    Raises:
+        RequestRefusedError: 400: a prompt is empty or longer than the context, or a field is not
+            what it should be.
+    """
     prompts = prompts_of(path, data)
-    if any(len(prompt) >= context_tokens for prompt in prompts):
-        return []
-    options = data.get("stream_options") or {}
-    asked = data.get("max_completion_tokens") or data.get("max_tokens")
+    for prompt in prompts:
+        _check_length(prompt, context_tokens)
+    options = data.get("stream_options")
+    asked = _count(data, "max_completion_tokens") or _count(data, "max_tokens")
     if asked is None and path == COMPLETIONS:
         asked = _COMPLETION_TOKENS
     found = []
     for prompt in prompts:
         room = context_tokens - len(prompt)
         most = min(asked or room, room)
-        found.append(
-            Question(
-                path=path,
-                prompt=prompt,
-                max_tokens=most,
-                stop_after=most + 1 if data.get("ignore_eos") else natural_length(prompt),
-                stream=data.get("stream") is True,
-                usage=bool(options.get("include_usage")),
-            )
+        question = Question(
+            path=path,
+            prompt=prompt,
+            max_tokens=most,
+            stop_after=most + 1 if data.get("ignore_eos") else natural_length(prompt),
+            stream=data.get("stream") is True,
+            usage=isinstance(options, dict) and bool(options.get("include_usage")),
         )
-    return found * (data.get("n") or 1)
+        found += [replace(question, sample=k) for k in range(_count(data, "n") or 1)]
+    return found
+
+
+def _check_length(prompt: list[int], context_tokens: int) -> None:
+    if not prompt:
+        raise RequestRefusedError(400, "The prompt is empty.", "invalid_prompt", "prompt")
+    if len(prompt) >= context_tokens:
+        message = f"The prompt has {len(prompt)} tokens; the context holds {context_tokens} and "
+        raise RequestRefusedError(
+            400, f"{message}an answer needs one at least.", "context_length_exceeded", "prompt"
+        )
+
+
+def _count(data: dict[str, Any], field: str) -> int | None:
+    value = data.get(field)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        message = f"{field} must be a whole number of 1 or more, and is {value!r}."
+        raise RequestRefusedError(400, message, "invalid_type", field)
+    return value
 
 
 def natural_length(prompt: list[int]) -> int:
@@ -79,12 +106,32 @@ def natural_length(prompt: list[int]) -> int:
 
 
 def prompts_of(path: str, data: dict[str, Any]) -> list[list[int]]:
-    """The prompts of a body as token ids."""
+    """The prompts of a body as token ids.
+
+    Raises:
+        RequestRefusedError: 400: there is none, or it is neither text nor token ids.
+    """
     if path == CHAT:
-        return [render(data.get("messages", []), data.get("tools"))]
+        messages = data.get("messages")
+        if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+            message = "messages must be a list of objects."
+            raise RequestRefusedError(400, message, "invalid_type", "messages")
+        return [render(messages, data.get("tools"))]
     prompt = data.get("prompt", "")
+    several = isinstance(prompt, list) and prompt and not isinstance(prompt[0], int)
+    return [ids_of(one) for one in (prompt if several else [prompt])]
+
+
+def ids_of(prompt: Any) -> list[int]:
+    """One prompt, a text or token ids, as token ids.
+
+    Raises:
+        RequestRefusedError: 400: it is neither.
+    """
     if isinstance(prompt, str):
-        return [encode(prompt)]
-    if prompt and isinstance(prompt[0], int):
-        return [prompt]
-    return [encode(one) if isinstance(one, str) else one for one in prompt]
+        return encode(prompt)
+    if isinstance(prompt, list) and all(type(one) is int and one >= 0 for one in prompt):
+        return prompt
+    raise RequestRefusedError(
+        400, "A prompt must be a text or a list of token ids.", "invalid_prompt", "prompt"
+    )

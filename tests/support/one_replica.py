@@ -1,0 +1,279 @@
+"""One replica in virtual time: admission in front of the engine model, as the gate and the tap do.
+
+No clock, no threads: minutes of traffic take seconds, and the same traffic gives the same figures.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from forebay.engine_model.model import EngineModel
+from forebay.engine_model.profile import EngineProfile
+from forebay.engine_model.profiles import PROFILES
+from forebay.engine_model.sequences import EngineRequest, Output
+from forebay.engine_model.steps import Step
+from forebay.measure.percentiles import percentile
+from forebay.policies.admission import (
+    BATCH,
+    INTERACTIVE,
+    AdmissionConfig,
+    AdmissionController,
+    Admitted,
+    ClassPolicy,
+    Shed,
+    StepOutput,
+)
+from forebay.policies.cost import CostModel, RequestShape
+from forebay.policies.ledger import Sequence, Ticket
+
+# Every prompt is another one, so nothing is found in a cache; not looking saves half of the time.
+DEMO = replace(PROFILES["demo-cpu"], prefix_caching=False)
+CLASSES = {
+    INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=2.0, weight=8.0),
+    BATCH: ClassPolicy(ttft_s=30.0, deadline_s=60.0, weight=1.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request: when it comes, in seconds, and how large it is, in tokens."""
+
+    at: float
+    prompt: int
+    answer: int
+    tenant: str = ""
+    class_name: str = INTERACTIVE
+    max_tokens: int | None = -1  # -1: the answer's own length; None: the client sets none
+
+
+@dataclass(slots=True)
+class Fate:
+    """What became of a request."""
+
+    ask: Ask
+    shed: Shed | None = None
+    predicted_s: float | None = None
+    ticket: Ticket | None = None
+    first_at: float | None = None
+    ended_at: float | None = None
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Seconds from the request's arrival to its first token; None without one."""
+        return None if self.first_at is None else self.first_at - self.ask.at
+
+    @property
+    def good(self) -> bool:
+        """Whether its first token came within the budget of its class."""
+        return self.ttft_s is not None and self.ttft_s <= CLASSES[self.ask.class_name].ttft_s
+
+
+@dataclass(slots=True)
+class _Running:
+    fate: Fate
+    sequence: Sequence
+
+
+@dataclass
+class OneReplica:
+    """A replica and the traffic that it gets.
+
+    Attributes:
+        profile: the engine.
+        tpot_s: promised pace; None: none is.
+        weights: of tenants.
+        stalls: (from, until) in seconds: no step ends in between.
+        warm: whether it is warmed up first, as a replica is.
+        check: called after every event; for invariants.
+    """
+
+    profile: EngineProfile = DEMO
+    tpot_s: float | None = None
+    weights: dict[str, float] = field(default_factory=dict)
+    stalls: tuple[tuple[float, float], ...] = ()
+    warm: bool = True
+    seed: int = 1
+    check: Callable[[AdmissionController], None] | None = None
+
+    def __post_init__(self) -> None:
+        config = AdmissionConfig(
+            classes=CLASSES,
+            slots=self.profile.max_num_seqs,
+            kv_tokens=self.profile.kv_tokens,
+            step_tokens=self.profile.max_num_batched_tokens,
+            tpot_s=self.tpot_s,
+        )
+        costs = CostModel(self.profile.max_model_len, 256)
+        self.admission = AdmissionController(config, costs, random.Random(self.seed).random)
+        self.admission.fair.set_weights(self.weights)
+        self.engine = EngineModel(self.profile)
+        self.now = 0.0
+        self.fates: list[Fate] = []
+        self._step: Step | None = None
+        self._running: dict[str, _Running] = {}
+        self._deadlines: list[tuple[float, str]] = []
+        self._numbers = 0
+        if self.warm:
+            self._warm_up()
+
+    def _warm_up(self) -> None:
+        """As `serving/warm_up.py` does, less the round that compiles."""
+        for prompts, tokens in ((8, 512), (self.profile.max_num_seqs, 16)):
+            self.run([Ask(self.now, tokens, 16) for _ in range(prompts)])
+        self.fates.clear()
+
+    def run(self, asks: Iterable[Ask], until: float | None = None) -> list[Fate]:
+        """Serve requests, the earliest first, to the end or until then (s); what became of each."""
+        began = len(self.fates)
+        for ask in sorted(asks, key=lambda ask: ask.at):
+            self._steps_until(ask.at)
+            self._arrive(ask)
+        self._steps_until(float("inf") if until is None else until)
+        return self.fates[began:]
+
+    def _steps_until(self, moment: float) -> None:
+        while self._step is not None:
+            ends_at = self._ends_at(self._step)
+            due = self._deadlines[0][0] if self._deadlines else float("inf")
+            if min(due, ends_at) > moment:
+                break
+            if due <= ends_at:
+                self.now = max(self.now, due)
+                self._expire(heapq.heappop(self._deadlines)[1])
+            else:
+                self.now = ends_at
+                self._hand_out(self.engine.finish_step())
+                self._step = self.engine.start_step(self.now)
+            self._checked()
+        self.now = max(self.now, moment) if moment != float("inf") else self.now
+
+    def _ends_at(self, step: Step) -> float:
+        for begin, end in self.stalls:
+            if step.started_at < end and step.ends_at > begin:
+                return end + step.duration_s
+        return step.ends_at
+
+    def _arrive(self, ask: Ask) -> None:
+        fate = Fate(ask)
+        self.fates.append(fate)
+        most = ask.answer if ask.max_tokens == -1 else ask.max_tokens
+        shape = RequestShape(prompt_bytes=0, prompt_ids=ask.prompt, max_tokens=most)
+        cost = self.admission.costs.price(shape)
+        decision = self.admission.decide(cost, ask.class_name, self.now, ask.tenant)
+        if isinstance(decision, Admitted):
+            self._add(fate, decision, ask, cost.output_cap)
+        else:
+            fate.shed = decision
+        self._checked()
+
+    def _add(self, fate: Fate, decision: Admitted, ask: Ask, cap: int) -> None:
+        ticket = decision.ticket
+        fate.ticket, fate.predicted_s = ticket, decision.predicted_s
+        self._numbers += 1
+        name = f"{self._numbers:09}"
+        request = EngineRequest(
+            name,
+            range(self._numbers, self._numbers + ask.prompt),
+            cap,
+            ask.answer if cap != ask.answer else ask.answer + 1,
+            ticket.tag,
+            None,
+            range(1, self.profile.max_model_len + 1),
+        )
+        self._running[name] = _Running(fate, self.admission.bind(ticket, ask.prompt, cap))
+        self.engine.add(request, self.now)
+        heapq.heappush(self._deadlines, (self.now + CLASSES[ask.class_name].deadline_s, name))
+        if self._step is None:
+            self._step = self.engine.start_step(self.now)
+
+    def _expire(self, name: str) -> None:
+        one = self._running.get(name)
+        if one is not None and one.fate.first_at is None:
+            self.engine.abort(name)
+            self._close(name)
+
+    def leave(self, fate: Fate) -> None:
+        """The client of a request has gone."""
+        name = next(n for n, one in self._running.items() if one.fate is fate)
+        self.engine.abort(name)
+        self._close(name)
+
+    def _close(self, name: str) -> None:
+        fate = self._running.pop(name).fate
+        assert fate.ticket is not None
+        self.admission.close(fate.ticket, self.now)
+
+    def _hand_out(self, outputs: list[Output]) -> None:
+        steps, over = [], []
+        for output in outputs:
+            one = self._running[output.request_id]
+            ended = output.finish is not None
+            if one.fate.first_at is None:
+                one.fate.first_at = self.now
+            if ended:
+                one.fate.ended_at = self.now
+                over.append(output.request_id)
+            steps.append(
+                StepOutput(
+                    one.sequence,
+                    output.new_tokens,
+                    output.cached_tokens,
+                    ended,
+                    output.finish == "stop",
+                )
+            )
+        if steps:
+            self.admission.observe_step(steps, self.now, self.now)
+        for name in over:
+            self._close(name)
+
+    def _checked(self) -> None:
+        if self.check is not None:
+            self.check(self.admission)
+
+
+def poisson(
+    rate: float,
+    seconds: float,
+    prompt: int,
+    answer: int,
+    *,
+    start: float = 0.0,
+    seed: int = 7,
+    **more: object,
+) -> list[Ask]:
+    """Requests of one size at exponential gaps, `rate` a second."""
+    rng = random.Random(seed)
+    asks, at = [], start
+    while (at := at + rng.expovariate(rate)) < start + seconds:
+        asks.append(Ask(at, prompt, answer, **more))  # type: ignore[arg-type]
+    return asks
+
+
+def capacity(prompt: int, answer: int, profile: EngineProfile = DEMO) -> float:
+    """Requests/s of one size that the engine finishes when it never lacks any."""
+    engine, count = EngineModel(profile), 20 * profile.max_num_seqs
+    for number in range(count):
+        tokens = range(number, number + prompt)
+        engine.add(
+            EngineRequest(f"{number:06}", tokens, answer, answer + 1, answer=range(1, answer + 1)),
+            0.0,
+        )
+    now, ended, marks = 0.0, 0, []
+    while (step := engine.start_step(now)) is not None:
+        now = step.ends_at
+        ended += sum(output.finish is not None for output in engine.finish_step())
+        marks.append((now, ended))
+    first = next(mark for mark in marks if mark[1] >= count // 4)
+    last = next(mark for mark in marks if mark[1] >= 3 * count // 4)
+    return (last[1] - first[1]) / (last[0] - first[0])
+
+
+def p(fates: Iterable[Fate], rank: float) -> float:
+    """Percentile of the TTFT of those that got a first token, seconds."""
+    value = percentile([fate.ttft_s for fate in fates if fate.ttft_s is not None], rank)
+    assert value is not None, "nobody got a first token"
+    return value

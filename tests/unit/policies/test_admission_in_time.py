@@ -1,0 +1,163 @@
+"""Minutes of traffic through admission and the engine model, in virtual time: what users get.
+
+Capacity is what the engine finishes when it never lacks requests. All figures are of the profile
+`demo-cpu`, with a TTFT budget of 1 s (interactive) and 30 s (batch).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from one_replica import CLASSES, DEMO, Ask, Fate, OneReplica, capacity, p, poisson
+
+from forebay.policies.admission import BATCH, INTERACTIVE
+
+BUDGET_S = CLASSES[INTERACTIVE].ttft_s
+SHORT = (182, 48)  # tokens of prompt and answer
+SIZES = {"short": SHORT, "long prompts": (1442, 48), "long outputs": (60, 400)}
+
+
+@cache
+def most(prompt: int, answer: int) -> float:
+    return capacity(prompt, answer)
+
+
+def of(fates: list[Fate], tenant: str = "", name: str = INTERACTIVE) -> list[Fate]:
+    return [f for f in fates if f.ask.tenant == tenant and f.ask.class_name == name]
+
+
+def after(fates: list[Fate], moment: float) -> list[Fate]:
+    return [fate for fate in fates if fate.ask.at >= moment]
+
+
+def good(fates: list[Fate]) -> int:
+    return sum(fate.good for fate in fates)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_three_times_what_it_can_do_costs_a_replica_nothing(size: str) -> None:
+    prompt, answer = SIZES[size]
+    replica = OneReplica()
+    rate = most(prompt, answer)
+    fates = replica.run(poisson(3 * rate, 15, prompt, answer, start=replica.now))
+    settled = after(fates, replica.fates[0].ask.at + 5)
+    assert good(settled) >= 0.9 * rate * 10
+    assert p(settled, 99) <= BUDGET_S
+    assert p(settled, 50) <= 0.75 * BUDGET_S
+
+
+def test_two_saturating_tenants_get_tokens_by_weight_and_in_time() -> None:
+    replica = OneReplica(weights={"big": 3.0, "small": 1.0})
+    start, rate = replica.now, 1.5 * most(*SHORT)
+    asks = [
+        ask
+        for seed, tenant in enumerate(("big", "small"))
+        for ask in poisson(rate, 20, *SHORT, start=start, seed=seed, tenant=tenant)
+    ]
+    fates = replica.run(asks)
+    settled = [f for f in after(fates, start + 5) if f.ticket is not None]
+    tokens = Counter(f.ask.tenant for f in settled)  # all are of one size
+    assert tokens["big"] / tokens["small"] == pytest.approx(3.0, rel=0.1)
+    for tenant in tokens:
+        assert good(of(settled, tenant)) >= 0.97 * len(of(settled, tenant))
+
+
+def test_a_modest_tenant_keeps_what_it_had_beside_one_that_floods() -> None:
+    replica = OneReplica()
+    start, rate = replica.now, most(*SHORT)
+    modest = poisson(0.2 * rate, 15, *SHORT, start=start, seed=1, tenant="modest")
+    flood = poisson(10 * rate, 15, *SHORT, start=start, seed=2, tenant="greedy")
+    fates = replica.run([*modest, *flood])
+    assert good(of(fates, "modest")) >= 0.97 * len(modest)
+    greedy = [f for f in of(fates, "greedy") if f.ticket is not None]
+    assert len(greedy) >= 0.7 * rate * 15  # nothing is kept back for the other
+    assert good(greedy) >= 0.95 * len(greedy)
+
+
+def test_batch_uses_what_interactive_leaves_and_interactive_does_not_queue_behind_it() -> None:
+    replica = OneReplica()
+    start, rate = replica.now, most(*SHORT)
+    asks = poisson(0.4 * rate, 20, *SHORT, start=start, seed=1)
+    flood = poisson(2 * rate, 20, *SHORT, start=start, seed=2, class_name=BATCH)
+    fates = after(replica.run([*asks, *flood], until=start + 20), start + 5)
+    served = [f for f in of(fates, name=BATCH) if f.first_at is not None]
+    assert len(served) >= 0.85 * 0.6 * rate * 15
+    interactive = of(fates)
+    assert all(f.shed is None for f in interactive)
+    assert p(interactive, 95) <= 0.1 * BUDGET_S
+
+
+def test_after_a_burst_waits_are_short_again_within_seconds() -> None:
+    replica = OneReplica()
+    start, rate = replica.now, most(*SHORT)
+    burst = poisson(2 * rate, 20, *SHORT, start=start, seed=1)
+    fates = replica.run([*burst, *poisson(0.7 * rate, 15, *SHORT, start=start + 20, seed=2)])
+    assert p(fates, 99) <= BUDGET_S
+    over = after(fates, start + 25)
+    assert all(fate.shed is None for fate in over)
+    assert p(over, 99) <= 0.1 * BUDGET_S
+
+
+def test_a_prompt_fifty_times_as_long_hardly_delays_others_where_it_is_cut_up() -> None:
+    ordinary = poisson(0.6 * most(*SHORT), 20, *SHORT, start=10.0)
+    giants = [Ask(12.0 + 4 * k, 50 * SHORT[0], 48) for k in range(5)]
+    waits = {}
+    for threshold in (0, 256):
+        profile = replace(DEMO, max_model_len=16_384, long_prefill_token_threshold=threshold)
+        for asks in ([], giants):
+            fates = OneReplica(profile=profile).run([*ordinary, *asks])
+            assert all(fate.good for fate in fates)
+            waits[threshold, bool(asks)] = p([f for f in fates if f.ask.prompt == SHORT[0]], 99)
+    assert waits[256, True] <= 1.5 * waits[256, False]
+    assert waits[0, True] > 3 * waits[0, False]  # what it is good for
+
+
+def test_a_thousand_requests_at_once_are_judged_one_by_one() -> None:
+    replica = OneReplica()
+    start = replica.now + 1.0
+    fates = replica.run([Ask(start + k * 1e-6, *SHORT) for k in range(1000)])
+    admitted = [fate for fate in fates if fate.ticket is not None]
+    assert len(admitted) >= 0.5 * most(*SHORT) * BUDGET_S
+    assert all(fate.good for fate in admitted)
+    waits = [fate.shed.retry_after_s for fate in fates if fate.shed is not None]
+    assert len(waits) + len(admitted) == 1000
+    # Those who obey come back over a stretch of time, and not together.
+    waits.sort()
+    assert waits[-len(waits) // 10] >= 1.5 * waits[len(waits) // 10]
+
+
+def test_answers_far_longer_than_learned_are_learned_before_they_do_harm() -> None:
+    replica = OneReplica()
+    start = replica.now
+    short = poisson(0.5 * most(*SHORT), 10, *SHORT, start=start, max_tokens=None)
+    longer = poisson(2 * most(60, 400), 40, 60, 400, start=start + 10, max_tokens=None)
+    settled = after(replica.run([*short, *longer]), start + 25)
+    assert good(settled) >= 0.8 * most(60, 400) * 25
+    assert p(settled, 90) <= BUDGET_S
+
+
+def test_an_engine_that_stands_still_lets_in_few_and_comes_back() -> None:
+    start = 10.0
+    replica = OneReplica(stalls=((start + 10, start + 14),))
+    fates = replica.run(poisson(0.6 * most(*SHORT), 30, *SHORT, start=start))
+    during = [f for f in fates if start + 11.5 <= f.ask.at < start + 14]
+    assert sum(f.ticket is not None for f in during) <= 0.02 * len(during)
+    back = after(fates, start + 19)
+    assert good(back) == len(back)
+
+
+def test_the_promised_pace_is_held_by_running_fewer_at_once() -> None:
+    tpot_s = 5e-3  # with 25 at once, and none of them a prompt
+    replica = OneReplica(tpot_s=tpot_s)
+    start = replica.now
+    fates = replica.run(poisson(30, 30, 60, 400, start=start))
+    paces = [
+        (f.ended_at - f.first_at) / 399
+        for f in after(fates, start + 10)
+        if f.ended_at is not None and f.first_at is not None
+    ]
+    assert sorted(paces)[len(paces) // 2] <= 1.1 * tpot_s
+    assert len(paces) / 20 >= 0.7 * 25 / (400 * tpot_s)
