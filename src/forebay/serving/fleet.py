@@ -11,7 +11,7 @@ from forebay.observability.status import fleet_status
 from forebay.serving.errors import RequestRefusedError
 
 STATUS_PATH = "/forebay/status"
-_ANSWER_S = 2.0
+_ANSWER_S = 8.0  # the first question starts Serve's router in this process: seconds on a busy core
 _FRESH_S = 0.25  # replicas publish twice a second; asking the routers more often tells nothing new
 
 AskRouters = Callable[[], Awaitable[list[dict[str, Any]]]]
@@ -63,12 +63,16 @@ class FleetStatus:
 def ask_routers(service: str) -> AskRouters:
     """Asks the service's ingress; only within a replica."""
 
+    handle: Any = None
+
     async def ask() -> list[dict[str, Any]]:
-        from ray import serve
+        nonlocal handle
+        if handle is None:
+            from ray import serve
 
-        from forebay.serving.app import INGRESS_DEPLOYMENT
+            from forebay.serving.app import INGRESS_DEPLOYMENT
 
-        handle = serve.get_deployment_handle(INGRESS_DEPLOYMENT, service)
+            handle = serve.get_deployment_handle(INGRESS_DEPLOYMENT, service)
         return list(await handle.fleet.remote())
 
     return ask
