@@ -62,7 +62,6 @@ class FleetStatus:
 
 def ask_routers(service: str) -> AskRouters:
     """Asks the service's ingress; only within a replica."""
-
     handle: Any = None
 
     async def ask() -> list[dict[str, Any]]:
