@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Literal
 
-from forebay.policies.cost import Cost, CostModel
+from forebay.policies.cost import Cost, CostModel, RequestShape
 from forebay.policies.fairness import FairQueue
 from forebay.policies.ledger import Ledger, Sequence, Ticket
 from forebay.policies.overtaking import Arrivals, Flow, prolonged, rivals
@@ -133,14 +133,7 @@ class AdmissionController:
         self.prefill_rate = DecayedRate(half_life_s=2.0)
         self.step_rate = DecayedRate(half_life_s=1.0)
         self.full_step_rate = DecayedRate(half_life_s=5.0)
-        tightest = min(policy.ttft_s for policy in config.classes.values())
-        self.overhead = TrackedQuantile(
-            quantile=0.9,
-            step=tightest / 50,
-            ceiling=tightest * _LARGEST_CORRECTION,
-            half_life_s=10.0,
-            value=tightest / 50,
-        )
+        self.overhead = _no_errors_yet(config)
         self.tpot = TpotModel()
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
         self.arrivals = Arrivals()
@@ -176,6 +169,14 @@ class AdmissionController:
         """Seconds until a request arriving at `now` would see its first token."""
         place = self.fair.preview(tenant, class_name, now)
         return self._predict(cost, (tenant, class_name), place, now)
+
+    def predict_typical(self, class_name: str, now: float) -> Prediction:
+        """What the tenant that asks for most would wait with a prompt of a single token.
+
+        One that asks for nothing would go before all that wait, and so say nothing of them.
+        """
+        small = self.costs.price(RequestShape(prompt_bytes=0, prompt_ids=1, max_tokens=1))
+        return self.predict(small, class_name, now, self.arrivals.busiest(class_name))
 
     def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
         ahead_tokens, ahead_sequences = self._ahead_of(tag)
@@ -398,6 +399,17 @@ class AdmissionController:
 
     # --- learning -------------------------------------------------------------------------
 
+    def forget_paces(self) -> None:
+        """What was measured so far was not the engine's pace: it was compiling, say."""
+        for rate in (self.prefill_rate, self.step_rate, self.full_step_rate):
+            rate.seed(0.0, 0.0)
+        self.tpot = TpotModel()
+        self._last_step_at = None
+
+    def forget_errors(self) -> None:
+        """What was predicted so far was predicted without knowing the engine."""
+        self.overhead = _no_errors_yet(self.config)
+
     def bind(self, ticket: Ticket, prompt_tokens: int, output_cap: int) -> Sequence:
         """The engine received one sequence of a ticket: `prompt_tokens` are exact."""
         expected = self.costs.outputs.expected_total(0, output_cap) if output_cap else 0.0
@@ -506,3 +518,14 @@ class AdmissionController:
             f"<AdmissionController {self.ledger!r} prefill={self.prefill_rate.rate:.0f}/s "
             f"tpot={self.seconds_per_token * 1e3:.1f}ms overhead={self.overhead.value * 1e3:.0f}ms>"
         )
+
+
+def _no_errors_yet(config: AdmissionConfig) -> TrackedQuantile:
+    tightest = min(policy.ttft_s for policy in config.classes.values())
+    return TrackedQuantile(
+        quantile=0.9,
+        step=tightest / 50,
+        ceiling=tightest * _LARGEST_CORRECTION,
+        half_life_s=10.0,
+        value=tightest / 50,
+    )

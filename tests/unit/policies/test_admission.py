@@ -300,6 +300,17 @@ def test_who_would_break_a_promise_is_told_when_it_is_kept() -> None:
     assert shed.retry_after_s == pytest.approx(0.7)  # 7,000 tokens at 10,000/s
 
 
+def test_a_typical_wait_is_that_of_who_asks_for_most() -> None:
+    policy = controller()
+    assert policy.predict_typical(INTERACTIVE, 0.0).ahead_s == 0
+    for _ in range(5):
+        admit(policy, replace(SHORT, prefill_tokens=1_000), tenant="greedy")
+    admit(policy, SHORT, tenant="modest")
+    typical = policy.predict_typical(INTERACTIVE, 0.0)
+    assert typical.ahead_s == policy.predict(SHORT, INTERACTIVE, 0.0, "greedy").ahead_s > 0.4
+    assert policy.predict(SHORT, INTERACTIVE, 0.0, "nobody").ahead_s < 0.4
+
+
 def test_every_prompt_of_a_list_and_every_sample_is_charged() -> None:
     policy = controller()
     admit(policy, Cost(sequences=6, prefill_tokens=600, output_tokens=60, output_cap=10))
