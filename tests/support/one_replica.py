@@ -28,9 +28,14 @@ from forebay.policies.admission import (
 )
 from forebay.policies.cost import CostModel, RequestShape
 from forebay.policies.ledger import Sequence, Ticket
+from forebay.policies.prompt_parts import part_tokens
 
 # Every prompt is another one, so nothing is found in a cache; not looking saves half of the time.
-DEMO = replace(PROFILES["demo-cpu"], prefix_caching=False)
+DEMO = replace(
+    PROFILES["demo-cpu"],
+    prefix_caching=False,
+    long_prefill_token_threshold=part_tokens(PROFILES["demo-cpu"].max_num_batched_tokens),
+)
 CLASSES = {
     INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=2.0, weight=8.0),
     BATCH: ClassPolicy(ttft_s=30.0, deadline_s=60.0, weight=1.0),

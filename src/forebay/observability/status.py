@@ -21,7 +21,7 @@ class ClassStatus(TypedDict):
         shed: refused requests by reason.
         queued, running: sequences now.
         queued_tokens: prompt tokens now waiting.
-        predicted_ttft_s: of a small request arriving now.
+        predicted_ttft_s: of a small request arriving now, from the tenant that asks for most.
         budget_s: what is promised.
     """
 

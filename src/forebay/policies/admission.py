@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Literal
 
-from forebay.policies.cost import Cost, CostModel
+from forebay.policies.cost import Cost, CostModel, RequestShape
 from forebay.policies.fairness import FairQueue
 from forebay.policies.ledger import Ledger, Sequence, Ticket
 from forebay.policies.overtaking import Arrivals, Flow, prolonged, rivals
@@ -44,6 +44,7 @@ _LARGEST_CORRECTION = 0.3
 _FULL_SHARE = 0.9  # of the slots, from which on the engine counts as full
 _STALLED_STEPS = 5.0  # steps of the usual length without a sign of life, beyond which it stalls
 _MOST_TIMES = 4.0  # of the fullest step that is usual: longer ones do not count for more
+_LEAST_ANSWERS = 0.25  # of a step's time is its answers', whatever its prompts should take
 _LONGEST_STEP_S = 10.0  # a longer gap is a stall or a suspended machine, not a rate
 
 
@@ -133,14 +134,7 @@ class AdmissionController:
         self.prefill_rate = DecayedRate(half_life_s=2.0)
         self.step_rate = DecayedRate(half_life_s=1.0)
         self.full_step_rate = DecayedRate(half_life_s=5.0)
-        tightest = min(policy.ttft_s for policy in config.classes.values())
-        self.overhead = TrackedQuantile(
-            quantile=0.9,
-            step=tightest / 50,
-            ceiling=tightest * _LARGEST_CORRECTION,
-            half_life_s=10.0,
-            value=tightest / 50,
-        )
+        self.overhead = _no_errors_yet(config)
         self.tpot = TpotModel()
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
         self.arrivals = Arrivals()
@@ -177,27 +171,41 @@ class AdmissionController:
         place = self.fair.preview(tenant, class_name, now)
         return self._predict(cost, (tenant, class_name), place, now)
 
+    def predict_typical(self, class_name: str, now: float) -> Prediction:
+        """What the tenant that asks for most would wait with a prompt of a single token.
+
+        One that asks for nothing would go before all that wait, and so say nothing of them.
+        """
+        small = self.costs.price(RequestShape(prompt_bytes=0, prompt_ids=1, max_tokens=1))
+        return self.predict(small, class_name, now, self.arrivals.busiest(class_name))
+
     def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
         ahead_tokens, ahead_sequences = self._ahead_of(tag)
         ahead_s = self._prompts_s(ahead_tokens)
         release_s = self._release_s(cost, ahead_sequences)
         if (ahead_s or release_s) and self.ledger.queued_sequences:
-            longer = self._overtaken(cost, flow, tag, ahead_s, release_s, now)
-            ahead_s, release_s = longer * ahead_s, longer * release_s
+            tokens, sequences = self._overtaking(cost, flow, tag, ahead_s, release_s, now)
+            ahead_s = self._prompts_s(ahead_tokens + tokens)
+            release_s = self._release_s(cost, ahead_sequences + round(sequences))
         own_s = self._prompts_s(cost.prefill_tokens)
         return Prediction(ahead_s, own_s, release_s, self.overhead.at(now), self._stalled_s(now))
 
-    def _overtaken(
+    def _overtaking(
         self, cost: Cost, flow: Flow, tag: int, ahead_s: float, release_s: float, now: float
-    ) -> float:
-        """How many times as long a wait becomes by what others will still put ahead."""
+    ) -> tuple[float, float]:
+        """(Prompt tokens, sequences) that others will still put ahead while a request waits."""
         token_s = self._prompts_s(1)
         slot_s = self._seconds_per_slot(cost) if release_s else 0.0
-        shares = [
-            (until_s, prefill * token_s + sequences * slot_s)
-            for until_s, prefill, sequences in rivals(self.fair, self.arrivals, flow, tag, now)
-        ]
-        return prolonged(ahead_s + release_s, shares) / (ahead_s + release_s)
+        others = rivals(self.fair, self.arrivals, flow, tag, now)
+        wait_s = prolonged(
+            ahead_s + release_s,
+            [
+                (until_s, prefill * token_s + sequences * slot_s)
+                for until_s, prefill, sequences in others
+            ],
+        )
+        tokens = sum([prefill * min(until_s, wait_s) for until_s, prefill, _ in others])
+        return tokens, sum([count * min(until_s, wait_s) for until_s, _, count in others])
 
     def _release_s(self, cost: Cost, ahead_sequences: int) -> float:
         """Seconds until slots and KV are free for a request behind so many sequences."""
@@ -230,7 +238,7 @@ class AdmissionController:
         usual_s = _STALLED_STEPS * self.seconds_per_token_when_full + prompts_s
         return max(now - self._last_seen_at - usual_s, 0.0)
 
-    def _prompts_s(self, tokens: int) -> float:
+    def _prompts_s(self, tokens: float) -> float:
         """Seconds that so many prompt tokens take; 0 while that is unknown."""
         rate = self.prefill_rate.rate
         return tokens / rate if rate else 0.0
@@ -246,8 +254,8 @@ class AdmissionController:
         """Time per output token with nearly all slots taken, in seconds.
 
         Who waits for a slot waits on a full engine, also when the burst that fills it has only
-        begun and tokens still come at the pace of a light load. Steps that also compute prompts are
-        left out: prompts are counted by themselves.
+        begun and tokens still come at the pace of a light load. Of steps that also compute prompts,
+        what these take is left out: prompts are counted by themselves.
         """
         rate = self.full_step_rate.rate
         return 1.0 / rate if rate else self.seconds_per_token
@@ -398,6 +406,17 @@ class AdmissionController:
 
     # --- learning -------------------------------------------------------------------------
 
+    def forget_paces(self) -> None:
+        """What was measured so far was not the engine's pace: it was compiling, say."""
+        for rate in (self.prefill_rate, self.step_rate, self.full_step_rate):
+            rate.seed(0.0, 0.0)
+        self.tpot = TpotModel()
+        self._last_step_at = None
+
+    def forget_errors(self) -> None:
+        """What was predicted so far was predicted without knowing the engine."""
+        self.overhead = _no_errors_yet(self.config)
+
     def bind(self, ticket: Ticket, prompt_tokens: int, output_cap: int) -> Sequence:
         """The engine received one sequence of a ticket: `prompt_tokens` are exact."""
         expected = self.costs.outputs.expected_total(0, output_cap) if output_cap else 0.0
@@ -465,9 +484,9 @@ class AdmissionController:
                 if decoded:
                     self.step_rate.add(1.0, elapsed)
                     self.tpot.add(len(self.ledger.running), elapsed)
-                    full = len(self.ledger.running) >= _FULL_SHARE * self.config.slots
-                    if full and not self._drained:
-                        self.full_step_rate.add(1.0, elapsed)
+                    if len(self.ledger.running) >= _FULL_SHARE * self.config.slots:
+                        answers_s = elapsed - self._prompts_s(self._drained)
+                        self.full_step_rate.add(1.0, max(answers_s, _LEAST_ANSWERS * elapsed))
         self._drained = 0
         self._last_step_at = engine_at
         self._contended = self._prefill_binds()
@@ -506,3 +525,14 @@ class AdmissionController:
             f"<AdmissionController {self.ledger!r} prefill={self.prefill_rate.rate:.0f}/s "
             f"tpot={self.seconds_per_token * 1e3:.1f}ms overhead={self.overhead.value * 1e3:.0f}ms>"
         )
+
+
+def _no_errors_yet(config: AdmissionConfig) -> TrackedQuantile:
+    tightest = min(policy.ttft_s for policy in config.classes.values())
+    return TrackedQuantile(
+        quantile=0.9,
+        step=tightest / 50,
+        ceiling=tightest * _LARGEST_CORRECTION,
+        half_life_s=10.0,
+        value=tightest / 50,
+    )

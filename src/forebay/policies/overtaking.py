@@ -61,6 +61,15 @@ class Arrivals:
             for flow, (prefill, sequences, tokens) in self._flows.items()
         ]
 
+    def busiest(self, class_name: str) -> str:
+        """The tenant that asks for most in a class; empty when nobody has asked."""
+        asked = [
+            (tokens, tenant)
+            for (tenant, name), (_, _, tokens) in self._flows.items()
+            if name == class_name
+        ]
+        return max(asked)[1] if asked else ""
+
     def _decay(self, now: float) -> float:
         halvings = (now - self._since) / _HALF_LIFE_S
         return float(0.5 ** min(max(halvings, -_MOST_HALVINGS), 2 * _MOST_HALVINGS))

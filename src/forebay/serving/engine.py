@@ -14,6 +14,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.executor.abstract import Executor
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
+from forebay.policies.prompt_parts import part_tokens
 from forebay.serving.tap import EngineTap
 
 STOP = FinishReason.STOP
@@ -57,6 +58,12 @@ def executor_class(config: Any) -> type[Executor]:
     return Executor.get_class(config)
 
 
+def cut_long_prompts(scheduler: Any) -> None:
+    """Have long prompts computed in parts, unless the file says how large those should be."""
+    if scheduler.enable_chunked_prefill and not scheduler.long_prefill_token_threshold:
+        scheduler.long_prefill_token_threshold = part_tokens(scheduler.max_num_batched_tokens)
+
+
 class ForebayEngine(VLLMEngine):
     """Ray Serve LLM's vLLM engine, built around `TappedLLM`."""
 
@@ -64,6 +71,7 @@ class ForebayEngine(VLLMEngine):
         self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any
     ) -> TappedLLM:
         vllm_engine_config.parallel_config.placement_group = placement_group
+        cut_long_prompts(vllm_engine_config.scheduler_config)
         # The tap counts what Forebay exports; vLLM's own statistics, taken at every step in two
         # processes and exported through Ray's metrics, would count it a second time.
         return TappedLLM(

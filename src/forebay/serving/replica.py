@@ -16,7 +16,7 @@ from forebay.policies.admission import (
     AdmissionController,
     ClassPolicy,
 )
-from forebay.policies.cost import CostModel, RequestShape
+from forebay.policies.cost import CostModel
 from forebay.serving.asgi import App
 from forebay.serving.bodies import InputLimits
 from forebay.serving.exchange import Exchange
@@ -148,8 +148,7 @@ class Replica:
         """What routers and the live line read: waits, rates and running totals."""
         self._published += 1
         now = self.clock()
-        nothing = self.admission.costs.price(RequestShape(0, 1, max_tokens=1))
-        prediction = self.admission.predict(nothing, INTERACTIVE, now)
+        prediction = self.admission.predict_typical(INTERACTIVE, now)
         return {
             "sequence": self._published,
             "wait_s": prediction.total_s,
@@ -196,7 +195,6 @@ class Replica:
 
     def _class_status(self, name: str) -> ClassStatus:
         admission, telemetry = self.admission, self.telemetry
-        small = admission.costs.price(RequestShape(0, 1, max_tokens=1))
         totals = admission.ledger.totals[name]
         return {
             "offered": telemetry.total_of(catalogue.OFFERED, name),
@@ -207,7 +205,7 @@ class Replica:
             "queued": totals.sequences,
             "running": totals.running,
             "queued_tokens": totals.prefill,
-            "predicted_ttft_s": admission.predict(small, name, self.clock()).total_s,
+            "predicted_ttft_s": admission.predict_typical(name, self.clock()).total_s,
             "budget_s": admission.config.classes[name].ttft_s,
         }
 

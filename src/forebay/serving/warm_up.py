@@ -58,9 +58,10 @@ async def warm_up(
         (admission.config.slots, _SHORT_PROMPT),
     ):
         if tokens == size:
-            admission.prefill_rate.seed(0.0, 0.0)
+            admission.forget_paces()
         made = [
             [rng.randrange(vocabulary // 2, vocabulary) for _ in range(tokens)]
             for _ in range(prompts)
         ]
         await asyncio.gather(*(one(prompt) for prompt in made))
+    admission.forget_errors()

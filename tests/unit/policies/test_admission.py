@@ -122,6 +122,21 @@ def test_who_waits_for_a_slot_is_promised_the_pace_of_a_full_engine() -> None:
     assert policy.predict(SHORT, INTERACTIVE, 0.0).release_s == pytest.approx(4 * before)
 
 
+def test_the_pace_of_a_full_engine_is_that_of_its_answers_alone() -> None:
+    policy = controller(replace(CONFIG, slots=10))
+    policy.full_step_rate.seed(0.0, 0.0)
+    running = [admit(policy, replace(SHORT, prefill_tokens=1)) for _ in range(9)]
+    policy.observe_step([StepOutput(policy.bind(t, 1, 50), 1, cached=0) for t in running], 0.0, 0.0)
+    for step in range(1, 40):  # each computes a prompt in 30 ms beside the answers' 10 ms
+        new = policy.bind(admit(policy, replace(SHORT, prefill_tokens=300)), 300, 1)
+        old = [StepOutput(ticket.sequences[0], 1) for ticket in running]
+        ended = StepOutput(new, 1, cached=0, ended=True)
+        policy.observe_step([*old, ended], 0.04 * step, 0.04 * step)
+        policy.prefill_rate.seed(10_000.0, 1.0)
+    assert policy.seconds_per_token_when_full == pytest.approx(0.01, rel=0.01)
+    assert policy.seconds_per_token > 0.02
+
+
 def test_kv_that_cannot_soon_be_free_makes_a_wait() -> None:
     policy = controller(replace(CONFIG, kv_tokens=400))
     start(policy, admit(policy, replace(SHORT, prefill_tokens=300, output_tokens=90)))
@@ -298,6 +313,17 @@ def test_who_would_break_a_promise_is_told_when_it_is_kept() -> None:
     assert isinstance(shed, Shed)
     assert shed.reason == "promise_kept"
     assert shed.retry_after_s == pytest.approx(0.7)  # 7,000 tokens at 10,000/s
+
+
+def test_a_typical_wait_is_that_of_who_asks_for_most() -> None:
+    policy = controller()
+    assert policy.predict_typical(INTERACTIVE, 0.0).ahead_s == 0
+    for _ in range(5):
+        admit(policy, replace(SHORT, prefill_tokens=1_000), tenant="greedy")
+    admit(policy, SHORT, tenant="modest")
+    typical = policy.predict_typical(INTERACTIVE, 0.0)
+    assert typical.ahead_s == policy.predict(SHORT, INTERACTIVE, 0.0, "greedy").ahead_s > 0.4
+    assert policy.predict(SHORT, INTERACTIVE, 0.0, "nobody").ahead_s < 0.4
 
 
 def test_every_prompt_of_a_list_and_every_sample_is_charged() -> None:

@@ -301,6 +301,27 @@ async def test_what_the_gate_lets_in_is_counted_to_the_last_token(
     replica.admission.ledger.check_integrity()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_leaves_an_answer_half_way_leaves_nothing_behind(
+    gated: Client, replica: Replica, engine: EmulatedEngine, stream: bool
+) -> None:
+    body = chat("hi", n=2, max_tokens=1500, ignore_eos=True, stream=stream)
+    task = asyncio.create_task(gated.ask("/v1/chat/completions", body, leave_after=3))
+    for _ in range(100_000):
+        if replica.telemetry.total(catalogue.OUTPUT_TOKENS) >= 2:
+            break
+        await asyncio.sleep(0)
+    if not stream:
+        task.cancel()  # as the server does when the connection has gone
+    await asyncio.gather(task, return_exceptions=True)
+    assert engine.kv_usage == 0
+    assert replica.admission.ledger.idle
+    replica.admission.check_integrity()
+    ended = replica.telemetry.by_second_label(catalogue.FINISHED, "interactive")
+    assert ended == {"disconnected": 1}
+    assert (await gated.ask("/v1/chat/completions", chat("hi", max_tokens=2)))[0] == 200
+
+
 async def test_the_fleets_status_adds_up(gated: Client) -> None:
     await gated.ask("/v1/chat/completions", chat("hello", max_tokens=6, ignore_eos=True))
     status = await gated.json("/forebay/status")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
+from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.profiles import PROFILES
+from forebay.policies.prompt_parts import part_tokens
 from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.engine import STOP, EmulatedEngine
 from forebay.serving.emulated.rates import teach
@@ -19,6 +22,13 @@ from forebay.serving.telemetry import RayBackend, replica_name
 from forebay.spec.service import ServiceSpec
 
 
+def served(engine: EngineProfile) -> EngineProfile:
+    """An engine as Forebay starts it: like vLLM's, it computes long prompts in parts."""
+    if engine.long_prefill_token_threshold:
+        return engine
+    return replace(engine, long_prefill_token_threshold=part_tokens(engine.max_num_batched_tokens))
+
+
 class EmulatedServer:
     """One replica of a service whose engine is emulated."""
 
@@ -28,7 +38,7 @@ class EmulatedServer:
 
     async def __serve_build_asgi_app__(self) -> Gate:
         """The emulated engine's app behind the gate, warmed up and measured once."""
-        engine = PROFILES[self._spec.model.source]
+        engine = served(PROFILES[self._spec.model.source])
         if self._spec.model.slowed != 1:
             engine = engine.slowed(self._spec.model.slowed)
         self._engine = EmulatedEngine(engine, time.perf_counter)

@@ -1,0 +1,74 @@
+"""What a replica knows of its engine after the warm-up, and what the warm-up leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from gate_world import FakeEngineRequest, FakeOutput, FakeParams, World, responding
+
+from forebay.serving.warm_up import OUTPUT_TOKENS, warm_up
+
+STEP_S = 0.01  # of the engine below, which runs whatever it has, a token of each in a step
+COMPILES_S = 9.0
+
+
+class Engine:
+    """Runs the warm-up's prompts on the world's clock; its first steps compile."""
+
+    def __init__(self, world: World, *, fails: bool = False) -> None:
+        self._world = world
+        self._fails = fails
+        self._left: dict[str, int] = {}
+        self._steps = self._prompts = 0
+
+    async def run(self, prompt: list[int]) -> None:
+        name, self._prompts = f"w{self._prompts}", self._prompts + 1
+        self._world.tap.on_add(FakeEngineRequest(name, prompt, FakeParams(OUTPUT_TOKENS)))
+        if self._fails:
+            raise RuntimeError("no engine")
+        self._left[name] = OUTPUT_TOKENS
+        while name in self._left:
+            await asyncio.sleep(0)
+            if name == next(iter(self._left), None):
+                self._step()
+
+    def _step(self) -> None:
+        self._steps += 1
+        self._world.clock.now += COMPILES_S if self._steps <= 3 else STEP_S
+        outputs = []
+        for name in list(self._left):
+            self._left[name] -= 1
+            ends = self._left[name] == 0
+            outputs.append(FakeOutput(name, [7], "length" if ends else None))
+            if ends:
+                del self._left[name]
+        self._world.tap.on_step(outputs, self._world.clock.now)
+
+
+def world_of() -> World:
+    return World(responding(200, b"{}"))
+
+
+async def test_compiling_is_not_taken_for_the_engines_pace() -> None:
+    world = world_of()
+    admission = world.admission
+    untouched = admission.overhead.value
+    await warm_up(admission, world.tap, 1000, world.clock, Engine(world).run)
+    assert admission.seconds_per_token == pytest.approx(STEP_S, rel=0.01)
+    assert admission.overhead.value == untouched
+    assert admission.tpot.sequences_within(2 * STEP_S) == float("inf")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_nothing_is_left_behind(fails: bool) -> None:
+    world = world_of()
+    engine = Engine(world, fails=fails)
+    if fails:
+        with pytest.raises(RuntimeError, match="no engine"):
+            await warm_up(world.admission, world.tap, 1000, world.clock, engine.run)
+    else:
+        await warm_up(world.admission, world.tap, 1000, world.clock, engine.run)
+    assert world.admission.ledger.idle
+    assert world.admission.ledger.queued_prefill == 0
+    world.admission.check_integrity()
