@@ -26,6 +26,7 @@ from math import ceil, inf
 from typing import Literal
 
 from forebay.policies.cost import Cost, CostModel, RequestShape
+from forebay.policies.expectation import Expectation
 from forebay.policies.fairness import FairQueue
 from forebay.policies.ledger import Ledger, Sequence, Ticket
 from forebay.policies.overtaking import Arrivals, Flow, prolonged, rivals
@@ -84,7 +85,7 @@ class AdmissionConfig:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The request may go to the engine, under this ticket."""
+    """The request may go to the engine, under this ticket; its expected TTFT in seconds."""
 
     ticket: Ticket
     predicted_s: float
@@ -135,6 +136,7 @@ class AdmissionController:
         self.step_rate = DecayedRate(half_life_s=1.0)
         self.full_step_rate = DecayedRate(half_life_s=5.0)
         self.overhead = _no_errors_yet(config)
+        self.expectation = Expectation()
         self.tpot = TpotModel()
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
         self.arrivals = Arrivals()
@@ -164,7 +166,7 @@ class AdmissionController:
         self.arrivals.add((tenant, class_name), cost, now)
         ticket = Ticket(class_name, tag, cost, now, policy.ttft_s, prediction.raw_s, tenant)
         self.ledger.open(ticket, cost.output_tokens / cost.sequences)
-        return Admitted(ticket, prediction.total_s)
+        return Admitted(ticket, self.expectation.of(prediction.raw_s) + prediction.stalled_s)
 
     def predict(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Prediction:
         """Seconds until a request arriving at `now` would see its first token."""
@@ -416,6 +418,7 @@ class AdmissionController:
     def forget_errors(self) -> None:
         """What was predicted so far was predicted without knowing the engine."""
         self.overhead = _no_errors_yet(self.config)
+        self.expectation = Expectation()
 
     def bind(self, ticket: Ticket, prompt_tokens: int, output_cap: int) -> Sequence:
         """The engine received one sequence of a ticket: `prompt_tokens` are exact."""
@@ -451,7 +454,9 @@ class AdmissionController:
         self.fair.started(ticket.tag)
         if ticket.first_token_at is None:
             ticket.first_token_at = now
-            self.overhead.observe(now - ticket.admitted_at - ticket.predicted_s, now)
+            waited_s = now - ticket.admitted_at
+            self.overhead.observe(waited_s - ticket.predicted_s, now)
+            self.expectation.add(ticket.predicted_s, waited_s)
         return uncached
 
     def _progress(self, output: StepOutput) -> None:

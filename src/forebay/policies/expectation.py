@@ -1,0 +1,41 @@
+"""From what the model predicts to what is expected: predictions set right by what came true.
+
+Admission decides by a cautious figure, an upper quantile. What users are told and what is judged
+(`/forebay/status`) is the expected one: a line through the latest predictions and first tokens.
+"""
+
+from __future__ import annotations
+
+_KEEP = 0.5 ** (1 / 200)  # a first token loses half its weight in 200 more
+_FEW = 20.0  # first tokens' weight, below which predictions are taken as they are
+_LEAST_SLOPE, _MOST_SLOPE = 0.0, 3.0
+
+
+class Expectation:
+    """A fading fit of first tokens to predictions, both in seconds."""
+
+    def __init__(self) -> None:
+        self._weight = self._x = self._y = self._xx = self._xy = 0.0
+
+    def add(self, predicted_s: float, actual_s: float) -> None:
+        """A first token came `actual_s` after the model had predicted `predicted_s`."""
+        self._weight = self._weight * _KEEP + 1.0
+        self._x = self._x * _KEEP + predicted_s
+        self._y = self._y * _KEEP + actual_s
+        self._xx = self._xx * _KEEP + predicted_s * predicted_s
+        self._xy = self._xy * _KEEP + predicted_s * actual_s
+
+    def of(self, predicted_s: float) -> float:
+        """What is to be expected where the model predicts `predicted_s`."""
+        if self._weight < _FEW:
+            return predicted_s
+        mean_x, mean_y = self._x / self._weight, self._y / self._weight
+        variance = self._xx / self._weight - mean_x * mean_x
+        slope = 0.0
+        if variance > 1e-12:
+            slope = (self._xy / self._weight - mean_x * mean_y) / variance
+        slope = min(max(slope, _LEAST_SLOPE), _MOST_SLOPE)
+        return max(mean_y + slope * (predicted_s - mean_x), 0.0)
+
+    def __repr__(self) -> str:
+        return f"<Expectation {self._weight:.0f} first tokens>"
