@@ -2,13 +2,14 @@
 
 Two things: quotas, which hold for the fleet (`policies/quotas.py`), and what tenants were served,
 so that weights hold for it too (`policies/fleet_fairness.py`). The actor keeps nothing that must
-survive it. It belongs to the replica that made it; when that goes, another one's next report makes
-a new one, and until then each replica looks after itself.
+survive it. It belongs to no replica and ends with the service; if it dies, the next report makes a
+new one, and until then each replica looks after itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from forebay.policies.quotas import PERIOD_S
 from forebay.serving.fleet_reports import Answer, ByClass, Report
 from forebay.serving.tenancy import Tenancy
 
+_LOG = logging.getLogger("ray.serve")  # goes to the replica's log
 _NAMESPACE = "forebay"
 _LOOK_S = 0.05  # how finely a report that became urgent is noticed
 _ANSWER_S = 1.0
@@ -91,6 +93,7 @@ class Exchange:
         self._service = service
         self._actor: Any = None
         self._asking: asyncio.Task[None] | None = None
+        self._in_trouble = False
 
     async def forever(self) -> None:
         """Report whenever a report is due; without an answer a replica looks after itself."""
@@ -113,14 +116,51 @@ class Exchange:
                 self._actor = _actor(self._service)
             answer = await asyncio.wait_for(self._actor.exchange.remote(report), _ANSWER_S)
             self._tenancy.answered(answer, time.monotonic())
-        except Exception:  # dead, away or slow: all are silence, which a replica knows to bear
+            self._tell("")
+        except TimeoutError:
+            self._tell(f"no answer within {_ANSWER_S:g} s")
+        except Exception as error:  # dead or away: silence, which a replica knows to bear
             self._actor = None
+            self._tell(f"{type(error).__name__}: {error}")
         finally:
             self._asking = None
+
+    def _tell(self, trouble: str) -> None:
+        """Log when the fleet's ledger is lost and when it is back, once each."""
+        if bool(trouble) != self._in_trouble:
+            self._in_trouble = bool(trouble)
+            if trouble:
+                _LOG.warning("the fleet's ledger does not answer (%s)", trouble)
+            else:
+                _LOG.warning("the fleet's ledger answers")
 
 
 def _actor(service: str) -> Any:
     import ray
 
-    options = {"name": f"fleet:{service}", "namespace": _NAMESPACE, "get_if_exists": True}
-    return ray.remote(FleetActor).options(**options, num_cpus=0).remote()
+    # Detached: a handle got by name does not keep an actor alive, and nobody's may be the one.
+    return (
+        ray.remote(FleetActor)
+        .options(
+            name=_name(service),
+            namespace=_NAMESPACE,
+            get_if_exists=True,
+            lifetime="detached",
+            num_cpus=0,
+        )
+        .remote()
+    )
+
+
+def end_ledger(service: str) -> None:
+    """End the actor, for a cluster that outlives the service."""
+    import ray
+
+    try:
+        ray.kill(ray.get_actor(_name(service), _NAMESPACE))
+    except ValueError:  # there is none
+        pass
+
+
+def _name(service: str) -> str:
+    return f"fleet:{service}"

@@ -18,6 +18,7 @@ from forebay.observability import catalogue
 from forebay.serving import cores, environment, preflight, processes, progress
 from forebay.serving.app import INGRESS_DEPLOYMENT, build
 from forebay.serving.environment import STATS_PERIOD_S
+from forebay.serving.exchange import end_ledger
 from forebay.serving.preflight import EnvironmentFailedError
 from forebay.spec.service import ServiceSpec
 
@@ -231,6 +232,7 @@ class Platform:
         if self.spec.server.ray_address is not None and ray.is_initialized():
             with contextlib.suppress(Exception):  # the cluster may be gone already
                 serve.shutdown()
+                end_ledger(self.spec.name)
         with contextlib.suppress(Exception):  # whatever is left is ended by process id
             ray.shutdown()
 

@@ -1,0 +1,86 @@
+"""Tenants of a fleet of three emulated replicas: keys, and one quota for all of them together."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+from serving_process import ServingProcess
+
+from forebay.spec.keys import key_hash, new_key
+
+KEYS = {"metered": new_key(), "free": new_key()}
+QUOTA = 3_000  # tokens a minute
+SETTLE_S = 30.0
+ANSWER = 20
+SERVICE = Path(__file__).parent / "service.yaml"
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
+    folder = tmp_path_factory.mktemp("keyed")
+    tenants = [
+        {"name": "metered", "key_hashes": [key_hash(KEYS["metered"])], "tokens_per_minute": QUOTA},
+        {"name": "free", "key_hashes": [key_hash(KEYS["free"])]},
+    ]
+    (folder / "tenants.yaml").write_text(yaml.safe_dump({"tenants": tenants}))
+    spec = {**yaml.safe_load(SERVICE.read_text()), "name": "keyed", "tenants": "tenants.yaml"}
+    file = folder / "keyed.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    serving = ServingProcess(file, folder)
+    try:
+        serving.wait_for("Ctrl-C drains")
+        yield serving
+        assert serving.interrupt() == 0, "\n".join(serving.lines[-40:])
+        assert serving.leftovers() == []
+    finally:
+        serving.end()
+
+
+def ask(service: ServingProcess, key: str | None, number: int = 0) -> tuple[int, int]:
+    """Status, and the tokens that the answer took."""
+    body = {"model": "demo", "prompt": f"number {number}", "max_tokens": ANSWER, "ignore_eos": True}
+    headers = {"content-type": "application/json"}
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
+    request = urllib.request.Request(
+        f"{service.url}/v1/completions", json.dumps(body).encode(), headers
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return 200, json.load(answer)["usage"]["total_tokens"]
+    except urllib.error.HTTPError as error:
+        return error.code, 0
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    give_up = time.monotonic() + SETTLE_S
+    while not condition():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.3)
+    return True
+
+
+def test_no_key_no_answer(keyed: ServingProcess) -> None:
+    assert ask(keyed, None)[0] == 401
+    assert ask(keyed, new_key())[0] == 401
+    assert ask(keyed, KEYS["free"])[0] == 200
+
+
+def test_a_quota_holds_over_all_replicas_together(keyed: ServingProcess) -> None:
+    # The owner of the quotas listens for some seconds before it grants anything.
+    assert eventually(lambda: ask(keyed, KEYS["metered"])[0] == 200)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: ask(keyed, KEYS["metered"], n), range(400)))
+    used = sum(tokens for _, tokens in found)
+    assert 0.5 * QUOTA < used <= 1.05 * QUOTA
+    assert {status for status, _ in found} == {200, 429}
+    assert ask(keyed, KEYS["free"])[0] == 200
