@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,7 @@ def row(case: str, run: LoadRun, tenant: str, of_class: str = "interactive") -> 
         "offered/s": len(mine) / (run.duration_s - WARM_S),
         "served": len(served),
         "shed": sum(r.outcome == "shed" for r in mine),
+        "mostly for": reasons(mine),
         "failed": sum(r.failure for r in mine),
         "good share": good / max(len(mine), 1),
         "TTFT p95 s": p95,
@@ -187,6 +189,12 @@ def row(case: str, run: LoadRun, tenant: str, of_class: str = "interactive") -> 
         "tokens/s": tokens_while(mine, run.duration_s),
         "lag p99 ms": lag_p99_ms(run),
     }
+
+
+def reasons(records: Sequence[RequestRecord]) -> str:
+    """Why most of the refused were."""
+    counted = Counter(r.reason for r in records if r.outcome == "shed")
+    return ", ".join(f"{reason} {count}" for reason, count in counted.most_common(2))
 
 
 def belongs(record: RequestRecord, tenant: str, of_class: str) -> bool:
