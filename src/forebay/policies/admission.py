@@ -32,10 +32,18 @@ from forebay.policies.ledger import Ledger, Sequence, Ticket
 from forebay.policies.overtaking import Arrivals, Flow, prolonged, rivals
 from forebay.policies.prediction import Prediction, Releases, Wait, expected_releases
 from forebay.policies.rates import DecayedRate, TrackedQuantile
+from forebay.policies.slots import Claim, most_held
 from forebay.policies.tpot import TpotModel
 
 ShedReason = Literal[
-    "ttft_budget", "queue_full", "batch_share", "promise_kept", "tpot", "quota", "draining"
+    "ttft_budget",
+    "queue_full",
+    "batch_share",
+    "fair_share",
+    "promise_kept",
+    "tpot",
+    "quota",
+    "draining",
 ]
 
 INTERACTIVE, BATCH = "interactive", "batch"
@@ -43,6 +51,9 @@ INTERACTIVE, BATCH = "interactive", "batch"
 # would be answered by refusing nearly everything for as long as it is remembered.
 _LARGEST_CORRECTION = 0.3
 _FULL_SHARE = 0.9  # of the slots, from which on the engine counts as full
+_DEMAND_S = 2.0  # half-life of what flows are seen to ask for
+_KEPT_FROM_BATCH = 8  # one slot in so many, for an interactive request that comes out of the blue
+_CROWDED = 0.5  # of the slots in use, below which nobody needs to be held back
 _STALLED_STEPS = 5.0  # steps of the usual length without a sign of life, beyond which it stalls
 _MOST_TIMES = 4.0  # of the fullest step that is usual: longer ones do not count for more
 _LEAST_ANSWERS = 0.25  # of a step's time is its answers', whatever its prompts should take
@@ -139,7 +150,8 @@ class AdmissionController:
         self.expectation = Expectation()
         self.tpot = TpotModel()
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
-        self.arrivals = Arrivals()
+        self.arrivals = Arrivals()  # admitted
+        self.demand = Arrivals(_DEMAND_S)  # offered
         self.draining = False
         self._jitter = jitter
         self._last_step_at: float | None = None
@@ -154,9 +166,10 @@ class AdmissionController:
     def decide(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Decision:
         """Admit (and enter in the ledger) or shed a request that arrived at `now`."""
         policy = self.config.classes[class_name]
+        self.demand.add((tenant, class_name), cost, now)
         place = self.fair.preview(tenant, class_name, now)
         prediction = self._predict(cost, (tenant, class_name), place, now)
-        reason = self._reason_to_shed(cost, class_name, place, prediction, now)
+        reason = self._reason_to_shed(cost, (tenant, class_name), place, prediction, now)
         if reason is not None:
             wait = self._time_until_fit(reason, cost, prediction, policy)
             return Shed(reason, prediction.total_s, policy.ttft_s, wait)
@@ -296,8 +309,9 @@ class AdmissionController:
         return self._curve
 
     def _reason_to_shed(
-        self, cost: Cost, class_name: str, tag: int, prediction: Prediction, now: float
+        self, cost: Cost, flow: Flow, tag: int, prediction: Prediction, now: float
     ) -> ShedReason | None:
+        class_name = flow[1]
         if self.draining:
             return "draining"
         if self.ledger.idle:
@@ -306,8 +320,8 @@ class AdmissionController:
             return "queue_full"
         if prediction.total_s > self._allowance(class_name, prediction):
             return "ttft_budget"
-        if class_name == BATCH and not self._batch_may_take(cost):
-            return "batch_share"
+        if self.ledger.held[flow] + cost.sequences > self._most_held(flow, now):
+            return "batch_share" if class_name == BATCH else "fair_share"
         if self._slows_down_too_much(cost):
             return "tpot"
         if self._breaks_a_promise(cost, tag, now):
@@ -323,15 +337,27 @@ class AdmissionController:
         budget = self.config.classes[class_name].ttft_s * (1.0 - self.config.margin)
         return max(budget, budget / 2 + prediction.own_s + prediction.overhead_s)
 
-    def _batch_may_take(self, cost: Cost) -> bool:
-        """Whether batch in flight stays within half of the slots, kept so for interactive."""
-        in_flight = self.ledger.in_flight(BATCH)
-        return in_flight == 0 or in_flight + cost.sequences <= self._most_batch
-
-    @property
-    def _most_batch(self) -> int:
-        """Sequences of batch that may be in flight."""
-        return max(self.config.slots // 2, 1)
+    def _most_held(self, flow: Flow, now: float) -> float:
+        """Sequences that a flow may have at once; at least one request is always let in."""
+        if not self.ledger.held[flow]:
+            return inf
+        slots = self.config.slots
+        most = float(slots - max(slots // _KEPT_FROM_BATCH, 1)) if flow[1] == BATCH else inf
+        rates = self.demand.rates(now)
+        in_flight = len(self.ledger.running) + self.ledger.queued_sequences
+        if len(rates) < 2 or in_flight < _CROWDED * slots:
+            return most
+        flows = [rate[0] for rate in rates]
+        # With prompts in between, tokens come more slowly than a full engine makes them alone.
+        seconds = max(self.seconds_per_token, self.seconds_per_token_when_full)
+        claims = [
+            Claim(weight, (tokens - prefill) * seconds)
+            for weight, (_, prefill, _, tokens) in zip(
+                self.fair.weights_of(flows), rates, strict=True
+            )
+        ]
+        place = flows.index(flow)
+        return min(most, most_held(claims[place], claims[:place] + claims[place + 1 :], slots))
 
     def _slows_down_too_much(self, cost: Cost) -> bool:
         """Whether so many sequences at once would take longer over each token than promised."""
@@ -382,10 +408,8 @@ class AdmissionController:
             excess = self._backlog_s(cost)  # then nobody is left to be overtaken
         elif reason == "tpot":
             excess = self._ends_s(cost, self._at_once(cost) - self._most_at_once)
-        elif reason == "batch_share":
-            over = self.ledger.in_flight(BATCH) + cost.sequences - self._most_batch
-            running = self.ledger.totals[BATCH].running
-            excess = self._ends_s(cost, over * len(self.ledger.running) / max(running, 1))
+        elif reason in ("batch_share", "fair_share"):
+            excess = self._ends_s(cost, cost.sequences)
         # An overloaded replica frees room at the pace of its budget: a client back sooner than
         # a quarter of it would mostly be refused again.
         floor = policy.ttft_s / 4

@@ -19,7 +19,7 @@ guaranteed (decision 0010):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -146,6 +146,17 @@ class FairQueue:
             due = present if flow is None or flow.finish < present else flow.finish
             rooms.append((end - due) * weights.get(tenant, 1.0) / UNITS if due < end else 0.0)
         return rooms
+
+    def weights_of(self, flows: Sequence[tuple[str, str]]) -> list[float]:
+        """Weights of flows that are all active: a class's is divided among its tenants."""
+        own = [self._weights.get(tenant, 1.0) for tenant, _ in flows]
+        of_class: dict[str, float] = {}
+        for (_, name), weight in zip(flows, own, strict=True):
+            of_class[name] = of_class.get(name, 0.0) + weight
+        return [
+            self._classes[name].weight * weight / of_class[name]
+            for (_, name), weight in zip(flows, own, strict=True)
+        ]
 
     def started(self, tag: int) -> None:
         """The engine has taken the request with this tag into service."""

@@ -8,6 +8,7 @@ totals (`queued_prefill`, `queued_sequences`, `running`, `kv_tokens`) stands in 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -84,6 +85,11 @@ class Ticket:
         return self.admitted_at + self.budget_s
 
     @property
+    def flow(self) -> tuple[str, str]:
+        """Whose request it is: tenant and class."""
+        return self.tenant, self.class_name
+
+    @property
     def used_tokens(self) -> int:
         """Tokens of prompts taken up and answers so far: what its tenant really used."""
         return sum(s.prompt + s.produced for s in self.sequences if s.produced)
@@ -110,6 +116,7 @@ class Ledger:
         self.running: dict[Sequence, None] = {}
         self.totals: dict[str, ClassTotals] = {name: ClassTotals() for name in class_names}
         self.order = TagQueue()  # queued sequences by tag, with their prompt tokens to compute
+        self.held: Counter[tuple[str, str]] = Counter()  # sequences by tenant and class
         self.kv_tokens = 0
         self.charged = 0
         self.changes = 0  # of what runs: whoever derives from it compares this, and keeps
@@ -146,6 +153,7 @@ class Ledger:
         for _ in range(ticket.cost.sequences):
             sequence = Sequence(ticket, prompt, prefill, ticket.cost.output_cap, expected_output)
             ticket.sequences.append(sequence)
+            self.held[ticket.flow] += 1
             self._enqueue(sequence)
         self.tickets[ticket] = None
 
@@ -161,6 +169,7 @@ class Ledger:
         """Enter a sequence that the estimate did not foresee (it is charged all the same)."""
         sequence = Sequence(ticket, prompt, prompt, cap, expected, bound=True)
         ticket.sequences.append(sequence)
+        self.held[ticket.flow] += 1
         self._enqueue(sequence)
         return sequence
 
@@ -191,7 +200,14 @@ class Ledger:
             self.totals[sequence.ticket.class_name].running -= 1
             self.kv_tokens -= sequence.kv_tokens
             self.charged -= sequence.prefill
+        if sequence.state != "ended":
+            self._let_go(sequence.ticket.flow)
         sequence.state = "ended"
+
+    def _let_go(self, flow: tuple[str, str]) -> None:
+        self.held[flow] -= 1
+        if not self.held[flow]:
+            del self.held[flow]
 
     def close(self, ticket: Ticket) -> None:
         """Release everything a ticket still holds; a second call changes nothing."""
@@ -230,6 +246,7 @@ class Ledger:
         self.order.check_integrity()
         assert self.queued_prefill == sum(one.prefill for one in self.totals.values())
         assert self.queued_sequences == sum(one.sequences for one in self.totals.values())
+        assert self.held == Counter(s.ticket.flow for s in sequences if s.state != "ended")
         assert set(self.running) == {s for s in sequences if s.state == "running"}
         live = [s for s in sequences if s.state != "ended"]
         assert self.kv_tokens == sum(s.kv_tokens for s in live), self.kv_tokens

@@ -34,14 +34,16 @@ class Arrivals:
     each request reads those of every flow.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, half_life_s: float = _HALF_LIFE_S) -> None:
+        """Forget what came `half_life_s` ago by half."""
+        self._half_life_s = half_life_s
         # Prompt tokens to compute, sequences, and all tokens.
         self._flows: dict[Flow, tuple[float, float, float]] = {}
         self._since = 0.0
 
     def add(self, flow: Flow, cost: Cost, now: float) -> None:
         """A request of the flow was admitted at `now` (s)."""
-        if abs(now - self._since) > _MOST_HALVINGS * _HALF_LIFE_S:
+        if abs(now - self._since) > _MOST_HALVINGS * self._half_life_s:
             self._rebase(now)
         grown = 1.0 / self._decay(now)
         prefill, sequences, tokens = self._flows.get(flow, (0.0, 0.0, 0.0))
@@ -55,7 +57,7 @@ class Arrivals:
 
     def rates(self, now: float) -> list[tuple[Flow, float, float, float]]:
         """Every flow with its prompt tokens/s to compute, sequences/s and tokens/s in all."""
-        scale = self._decay(now) * _LN2 / _HALF_LIFE_S
+        scale = self._decay(now) * _LN2 / self._half_life_s
         return [
             (flow, prefill * scale, sequences * scale, tokens * scale)
             for flow, (prefill, sequences, tokens) in self._flows.items()
@@ -71,7 +73,7 @@ class Arrivals:
         return max(asked)[1] if asked else ""
 
     def _decay(self, now: float) -> float:
-        halvings = (now - self._since) / _HALF_LIFE_S
+        halvings = (now - self._since) / self._half_life_s
         return float(0.5 ** min(max(halvings, -_MOST_HALVINGS), 2 * _MOST_HALVINGS))
 
     def _rebase(self, now: float) -> None:

@@ -54,6 +54,7 @@ _SHED_TEXT = {
     "ttft_budget": "the first token would take {predicted:.1f} s; {budget:.1f} s is promised",
     "queue_full": "the queue is full",
     "batch_share": "batch requests have the share of the replica that is theirs",
+    "fair_share": "what is left of the replica is owed to other tenants",
     "promise_kept": "serving this now would break a promise made to an earlier request",
     "tpot": "more requests at once would slow every answer beyond what is promised",
     "quota": "the tenant's quota is used up",

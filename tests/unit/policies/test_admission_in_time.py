@@ -77,6 +77,20 @@ def test_a_modest_tenant_keeps_what_it_had_beside_one_that_floods() -> None:
     assert good(greedy) >= 0.95 * len(greedy)
 
 
+def test_a_modest_tenant_finds_slots_beside_one_that_would_fill_them_all_with_long_answers() -> (
+    None
+):
+    replica = OneReplica()
+    start, rate = replica.now, most(*SIZES["long outputs"])
+    modest = poisson(0.2 * rate, 30, *SIZES["long outputs"], start=start, seed=1, tenant="modest")
+    flood = poisson(8 * rate, 30, *SIZES["long outputs"], start=start, seed=2, tenant="greedy")
+    fates = replica.run([*modest, *flood])
+    settled = of(after(fates, start + 10), "modest")  # by then what came first has ended
+    assert good(settled) >= 0.97 * len(settled)
+    greedy = [f for f in of(after(fates, start + 10), "greedy") if f.ticket is not None]
+    assert len(greedy) >= 0.6 * rate * 20
+
+
 def test_batch_uses_what_interactive_leaves_and_interactive_does_not_queue_behind_it() -> None:
     replica = OneReplica()
     start, rate = replica.now, most(*SHORT)
