@@ -100,7 +100,7 @@ class World:
             step_tokens=2048,
         )
         self.admission = AdmissionController(config, CostModel(CONTEXT, 64), lambda: 0.0)
-        self.admission.prefill_rate.seed(1_000.0, 1.0)
+        self.admission.paces.prefill_rate.seed(1_000.0, 1.0)
         self.telemetry = Telemetry(self.clock)
         self.tap = EngineTap(self.admission, self.telemetry, self.clock, STOP)
         limits = InputLimits(10_000, 8, 4, CONTEXT, None, longest_token=10)

@@ -30,10 +30,10 @@ from forebay.policies.expectation import Expectation
 from forebay.policies.fairness import FairQueue
 from forebay.policies.ledger import Ledger, Sequence, Ticket
 from forebay.policies.overtaking import Arrivals, Flow, prolonged, rivals
+from forebay.policies.paces import Paces
 from forebay.policies.prediction import Prediction, Releases, Wait, expected_releases
-from forebay.policies.rates import DecayedRate, TrackedQuantile
+from forebay.policies.rates import TrackedQuantile
 from forebay.policies.slots import Claim, most_held
-from forebay.policies.tpot import TpotModel
 
 ShedReason = Literal[
     "ttft_budget",
@@ -50,14 +50,10 @@ INTERACTIVE, BATCH = "interactive", "batch"
 # The correction may take this share of the tightest budget. A larger error is the model's, and
 # would be answered by refusing nearly everything for as long as it is remembered.
 _LARGEST_CORRECTION = 0.3
-_FULL_SHARE = 0.9  # of the slots, from which on the engine counts as full
 _DEMAND_S = 2.0  # half-life of what flows are seen to ask for
 _KEPT_FROM_BATCH = 8  # one slot in so many, for an interactive request that comes out of the blue
 _CROWDED = 0.5  # of the slots in use, below which nobody needs to be held back
 _STALLED_STEPS = 5.0  # steps of the usual length without a sign of life, beyond which it stalls
-_MOST_TIMES = 4.0  # of the fullest step that is usual: longer ones do not count for more
-_LEAST_ANSWERS = 0.25  # of a step's time is its answers', whatever its prompts should take
-_LONGEST_STEP_S = 10.0  # a longer gap is a stall or a suspended machine, not a rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +139,15 @@ class AdmissionController:
         self.config = config
         self.costs = cost_model
         self.ledger = Ledger(tuple(config.classes))
-        self.prefill_rate = DecayedRate(half_life_s=2.0)
-        self.step_rate = DecayedRate(half_life_s=1.0)
-        self.full_step_rate = DecayedRate(half_life_s=5.0)
+        self.paces = Paces(config.slots, config.step_tokens)
         self.overhead = _no_errors_yet(config)
         self.expectation = Expectation()
-        self.tpot = TpotModel()
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
         self.arrivals = Arrivals()  # admitted
         self.demand = Arrivals(_DEMAND_S)  # offered
         self.draining = False
         self._jitter = jitter
-        self._last_step_at: float | None = None
         self._last_seen_at: float | None = None  # on the caller's clock
-        self._contended = False
-        self._drained = 0
         self._curve: Releases | None = None
         self._curve_of = -1
 
@@ -196,20 +186,20 @@ class AdmissionController:
 
     def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
         ahead_tokens, ahead_sequences = self._ahead_of(tag)
-        ahead_s = self._prompts_s(ahead_tokens)
+        ahead_s = self.paces.prompts_s(ahead_tokens)
         release_s = self._release_s(cost, ahead_sequences)
         if (ahead_s or release_s) and self.ledger.queued_sequences:
             tokens, sequences = self._overtaking(cost, flow, tag, ahead_s, release_s, now)
-            ahead_s = self._prompts_s(ahead_tokens + tokens)
+            ahead_s = self.paces.prompts_s(ahead_tokens + tokens)
             release_s = self._release_s(cost, ahead_sequences + round(sequences))
-        own_s = self._prompts_s(cost.prefill_tokens)
+        own_s = self.paces.prompts_s(cost.prefill_tokens)
         return Prediction(ahead_s, own_s, release_s, self.overhead.at(now), self._stalled_s(now))
 
     def _overtaking(
         self, cost: Cost, flow: Flow, tag: int, ahead_s: float, release_s: float, now: float
     ) -> tuple[float, float]:
         """(Prompt tokens, sequences) that others will still put ahead while a request waits."""
-        token_s = self._prompts_s(1)
+        token_s = self.paces.prompts_s(1)
         slot_s = self._seconds_per_slot(cost) if release_s else 0.0
         others = rivals(self.fair, self.arrivals, flow, tag, now)
         wait_s = prolonged(
@@ -233,12 +223,12 @@ class AdmissionController:
         )
         if needs.slots <= 0 and needs.kv_tokens <= 0:
             return 0.0
-        return self._releases(cost).wait(needs) * self.seconds_per_token_when_full
+        return self._releases(cost).wait(needs) * self.paces.seconds_per_token_when_full
 
     def _seconds_per_slot(self, cost: Cost) -> float:
         """Seconds between two slots that a full engine gives back, by Little's law."""
         answer = self._releases(cost).answer_tokens
-        return answer / self.config.slots * self.seconds_per_token_when_full
+        return answer / self.config.slots * self.paces.seconds_per_token_when_full
 
     def _stalled_s(self, now: float) -> float:
         """Seconds for which an engine with work has shown no sign of life, beyond the usual.
@@ -246,43 +236,21 @@ class AdmissionController:
         A prompt shows none until all of it is computed. While others run, their tokens come with
         each of its steps.
         """
-        if self._last_seen_at is None or self.ledger.idle or not self.seconds_per_token:
+        if self._last_seen_at is None or self.ledger.idle or not self.paces.seconds_per_token:
             return 0.0
         most = self.config.step_tokens if self.ledger.running else self.costs.context_tokens
-        prompts_s = self._prompts_s(min(self.ledger.queued_prefill, most))
-        usual_s = _STALLED_STEPS * self.seconds_per_token_when_full + prompts_s
+        prompts_s = self.paces.prompts_s(min(self.ledger.queued_prefill, most))
+        usual_s = _STALLED_STEPS * self.paces.seconds_per_token_when_full + prompts_s
         return max(now - self._last_seen_at - usual_s, 0.0)
-
-    def _prompts_s(self, tokens: float) -> float:
-        """Seconds that so many prompt tokens take; 0 while that is unknown."""
-        rate = self.prefill_rate.rate
-        return tokens / rate if rate else 0.0
-
-    @property
-    def seconds_per_token(self) -> float:
-        """Current time per output token of one running sequence, in seconds."""
-        rate = self.step_rate.rate
-        return 1.0 / rate if rate else 0.0
-
-    @property
-    def seconds_per_token_when_full(self) -> float:
-        """Time per output token with nearly all slots taken, in seconds.
-
-        Who waits for a slot waits on a full engine, also when the burst that fills it has only
-        begun and tokens still come at the pace of a light load. Of steps that also compute prompts,
-        what these take is left out: prompts are counted by themselves.
-        """
-        rate = self.full_step_rate.rate
-        return 1.0 / rate if rate else self.seconds_per_token
 
     @property
     def queue_bound(self) -> float:
         """Hard bound on queued prompt tokens: set, or what drains within the largest budget."""
         if self.config.max_queued_tokens is not None:
             return float(self.config.max_queued_tokens)
-        if not self.prefill_rate.known:
+        if not self.paces.prefill_rate.known:
             return inf
-        return self.prefill_rate.rate * max(p.ttft_s for p in self.config.classes.values())
+        return self.paces.prefill_rate.rate * max(p.ttft_s for p in self.config.classes.values())
 
     def _ahead_of(self, tag: int) -> tuple[int, int]:
         """Queued (prompt tokens, sequences) that the engine serves before an arrival of this tag.
@@ -349,7 +317,7 @@ class AdmissionController:
             return most
         flows = [rate[0] for rate in rates]
         # With prompts in between, tokens come more slowly than a full engine makes them alone.
-        seconds = max(self.seconds_per_token, self.seconds_per_token_when_full)
+        seconds = max(self.paces.seconds_per_token, self.paces.seconds_per_token_when_full)
         claims = [
             Claim(weight, (tokens - prefill) * seconds)
             for weight, (_, prefill, _, tokens) in zip(
@@ -373,14 +341,14 @@ class AdmissionController:
         """Sequences at once within which tokens come at the promised pace; at least 1."""
         if self.config.tpot_s is None:
             return inf
-        return max(self.tpot.sequences_within(self.config.tpot_s), 1.0)
+        return max(self.paces.tpot.sequences_within(self.config.tpot_s), 1.0)
 
     def _breaks_a_promise(self, cost: Cost, tag: int, now: float) -> bool:
         """Whether an arrival of this tag would push one that it overtakes past its budget.
 
         One that is late already is not saved by refusing others.
         """
-        rate, order = self.prefill_rate.rate, self.ledger.order
+        rate, order = self.paces.prefill_rate.rate, self.ledger.order
         if not rate or order.before(tag)[1] == len(order):
             return False
         free = self.config.slots - len(self.ledger.running)
@@ -399,9 +367,9 @@ class AdmissionController:
     ) -> float:
         """Seconds until the same request would fit, jittered."""
         excess = prediction.total_s - policy.ttft_s * (1.0 - self.config.margin)
-        if reason == "queue_full" and self.prefill_rate.known:
+        if reason == "queue_full" and self.paces.prefill_rate.known:
             over = self.ledger.queued_prefill + cost.prefill_tokens - self.queue_bound
-            excess = max(excess, over / self.prefill_rate.rate)
+            excess = max(excess, over / self.paces.prefill_rate.rate)
         elif reason == "draining":
             excess = policy.ttft_s
         elif reason == "promise_kept":
@@ -419,25 +387,18 @@ class AdmissionController:
         """Seconds until everybody who is queued now has a first token."""
         over = len(self.ledger.running) + self.ledger.queued_sequences - self.config.slots
         slots_s = max(over, 0) * self._seconds_per_slot(cost)
-        return slots_s + self._prompts_s(self.ledger.queued_prefill)
+        return slots_s + self.paces.prompts_s(self.ledger.queued_prefill)
 
     def _ends_s(self, cost: Cost, sequences: float) -> float:
         """Seconds until so many of the running answers have ended."""
         needs = Wait(slots=ceil(sequences), kv_tokens=0)
-        return self._releases(cost).wait(needs) * self.seconds_per_token_when_full
+        return self._releases(cost).wait(needs) * self.paces.seconds_per_token_when_full
 
     def jittered(self, seconds: float) -> float:
         """Up to twice as long, so that clients who obey do not come back in a wave."""
         return seconds * (1.0 + self._jitter())
 
     # --- learning -------------------------------------------------------------------------
-
-    def forget_paces(self) -> None:
-        """What was measured so far was not the engine's pace: it was compiling, say."""
-        for rate in (self.prefill_rate, self.step_rate, self.full_step_rate):
-            rate.seed(0.0, 0.0)
-        self.tpot = TpotModel()
-        self._last_step_at = None
 
     def forget_errors(self) -> None:
         """What was predicted so far was predicted without knowing the engine."""
@@ -468,7 +429,13 @@ class AdmissionController:
             self._progress(output)
         if not self.ledger.queued_sequences:
             self.fair.nothing_waits()
-        self._learn_rates(drained, decoded, engine_at)
+        self.paces.learn(
+            drained=drained,
+            decoded=decoded,
+            engine_at=engine_at,
+            running=len(self.ledger.running),
+            queued=self.ledger.queued_sequences,
+        )
 
     def _first_token(self, output: StepOutput, now: float) -> int:
         sequence = output.sequence
@@ -499,42 +466,6 @@ class AdmissionController:
             self.costs.outputs.ended(sequence.produced, natural=natural)
         self.ledger.end(sequence)
 
-    def _learn_rates(self, drained: int, decoded: bool, engine_at: float) -> None:
-        """Learn from the interval since the step before, by what bound the engine in it."""
-        self._drained += drained
-        if self._last_step_at is not None:
-            elapsed = engine_at - self._last_step_at
-            if elapsed <= 0.0:
-                return  # a further slice of the same step: vLLM hands on 128 outputs at a time
-            if elapsed < _LONGEST_STEP_S:
-                elapsed = min(elapsed, self._longest_credible_s)
-                if self._contended:
-                    self.prefill_rate.add(self._drained, elapsed)
-                if decoded:
-                    self.step_rate.add(1.0, elapsed)
-                    self.tpot.add(len(self.ledger.running), elapsed)
-                    if len(self.ledger.running) >= _FULL_SHARE * self.config.slots:
-                        answers_s = elapsed - self._prompts_s(self._drained)
-                        self.full_step_rate.add(1.0, max(answers_s, _LEAST_ANSWERS * elapsed))
-        self._drained = 0
-        self._last_step_at = engine_at
-        self._contended = self._prefill_binds()
-
-    @property
-    def _longest_credible_s(self) -> float:
-        """Seconds that one step may count for; a standstill is remembered as no more than that.
-
-        Several times a step with all slots and all its prompt tokens, so that an engine that has
-        become slow is still seen as what it is after a few steps.
-        """
-        fullest_s = self.seconds_per_token_when_full + self._prompts_s(self.config.step_tokens)
-        return _MOST_TIMES * fullest_s or inf
-
-    def _prefill_binds(self) -> bool:
-        """Whether prompts wait in the engine for the token budget, and not for slots."""
-        bound = self.ledger.queued_sequences
-        return bound > 0 and len(self.ledger.running) + bound <= self.config.slots
-
     def close(self, ticket: Ticket, now: float) -> None:
         """The request is over, however it ended; release what it still holds."""
         if not ticket.closed:
@@ -546,14 +477,12 @@ class AdmissionController:
         """Raise AssertionError when a total or a bound does not hold."""
         self.ledger.check_integrity()
         self.fair.check_integrity()
-        assert self.prefill_rate.rate >= 0.0
+        assert self.paces.prefill_rate.rate >= 0.0
         assert 0.0 <= self.overhead.value <= self.overhead.ceiling
 
     def __repr__(self) -> str:
-        return (
-            f"<AdmissionController {self.ledger!r} prefill={self.prefill_rate.rate:.0f}/s "
-            f"tpot={self.seconds_per_token * 1e3:.1f}ms overhead={self.overhead.value * 1e3:.0f}ms>"
-        )
+        overhead_ms = self.overhead.value * 1e3
+        return f"<AdmissionController {self.ledger!r} {self.paces!r} overhead={overhead_ms:.0f}ms>"
 
 
 def _no_errors_yet(config: AdmissionConfig) -> TrackedQuantile:

@@ -137,7 +137,7 @@ class Replica:
             catalogue.RUNNING: len(ledger.running),
             catalogue.SLOTS: self.admission.config.slots,
             catalogue.KV_USAGE: ledger.kv_held / self.admission.config.kv_tokens,
-            catalogue.PREFILL_RATE: self.admission.prefill_rate.rate,
+            catalogue.PREFILL_RATE: self.admission.paces.prefill_rate.rate,
         }
 
     def begin_drain(self) -> None:
@@ -152,9 +152,9 @@ class Replica:
         return {
             "sequence": self._published,
             "wait_s": prediction.total_s,
-            "prefill_rate": self.admission.prefill_rate.rate,
+            "prefill_rate": self.admission.paces.prefill_rate.rate,
             "overhead_s": self.admission.overhead.at(now),
-            "seconds_per_token": self.admission.seconds_per_token,
+            "seconds_per_token": self.admission.paces.seconds_per_token,
             "draining": self.admission.draining,
             "kv_tokens": self.admission.config.kv_tokens,
             "bytes_per_token": self.admission.costs.bytes_per_token,
@@ -178,8 +178,8 @@ class Replica:
             "draining": admission.draining,
             "classes": {name: self._class_status(name) for name in admission.config.classes},
             "tenants": telemetry.by_first_label(catalogue.TENANT_TOKENS),
-            "prefill_rate": admission.prefill_rate.rate,
-            "seconds_per_token": admission.seconds_per_token,
+            "prefill_rate": admission.paces.prefill_rate.rate,
+            "seconds_per_token": admission.paces.seconds_per_token,
             "slots": admission.config.slots,
             "kv_tokens": admission.config.kv_tokens,
             "kv_usage": admission.ledger.kv_held / admission.config.kv_tokens,

@@ -58,7 +58,7 @@ async def warm_up(
         (admission.config.slots, _SHORT_PROMPT),
     ):
         if tokens == size:
-            admission.forget_paces()
+            admission.paces.forget()
         made = [
             [rng.randrange(vocabulary // 2, vocabulary) for _ in range(tokens)]
             for _ in range(prompts)

@@ -38,10 +38,10 @@ def controller(
     config: AdmissionConfig = CONFIG, jitter: Callable[[], float] = lambda: 0.0
 ) -> AdmissionController:
     made = AdmissionController(config, CostModel(4096, 64), jitter)
-    made.prefill_rate.seed(10_000.0, 1.0)
+    made.paces.prefill_rate.seed(10_000.0, 1.0)
     for _ in range(64):  # answers here run to their limit
         made.costs.outputs.passed(0, 4096)
-    made.step_rate.seed(100.0, 1.0)
+    made.paces.step_rate.seed(100.0, 1.0)
     made.overhead.value = 0.0
     return made
 
@@ -113,18 +113,18 @@ def test_full_slots_make_a_wait_that_follows_the_answers_still_to_come() -> None
 
 def test_who_waits_for_a_slot_is_promised_the_pace_of_a_full_engine() -> None:
     policy = controller(replace(CONFIG, slots=2))
-    light = policy.seconds_per_token
+    light = policy.paces.seconds_per_token
     for _ in range(2):
         start(policy, admit(policy, replace(SHORT, output_tokens=50, output_cap=50)))
     before = policy.predict(SHORT, INTERACTIVE, 0.0).release_s
-    policy.full_step_rate.seed(25.0, 1.0)
-    assert policy.seconds_per_token == light
+    policy.paces.full_step_rate.seed(25.0, 1.0)
+    assert policy.paces.seconds_per_token == light
     assert policy.predict(SHORT, INTERACTIVE, 0.0).release_s == pytest.approx(4 * before)
 
 
 def test_the_pace_of_a_full_engine_is_that_of_its_answers_alone() -> None:
     policy = controller(replace(CONFIG, slots=10))
-    policy.full_step_rate.seed(0.0, 0.0)
+    policy.paces.full_step_rate.seed(0.0, 0.0)
     running = [admit(policy, replace(SHORT, prefill_tokens=1)) for _ in range(9)]
     policy.observe_step([StepOutput(policy.bind(t, 1, 50), 1, cached=0) for t in running], 0.0, 0.0)
     for step in range(1, 40):  # each computes a prompt in 30 ms beside the answers' 10 ms
@@ -132,9 +132,9 @@ def test_the_pace_of_a_full_engine_is_that_of_its_answers_alone() -> None:
         old = [StepOutput(ticket.sequences[0], 1) for ticket in running]
         ended = StepOutput(new, 1, cached=0, ended=True)
         policy.observe_step([*old, ended], 0.04 * step, 0.04 * step)
-        policy.prefill_rate.seed(10_000.0, 1.0)
-    assert policy.seconds_per_token_when_full == pytest.approx(0.01, rel=0.01)
-    assert policy.seconds_per_token > 0.02
+        policy.paces.prefill_rate.seed(10_000.0, 1.0)
+    assert policy.paces.seconds_per_token_when_full == pytest.approx(0.01, rel=0.01)
+    assert policy.paces.seconds_per_token > 0.02
 
 
 def test_kv_that_cannot_soon_be_free_makes_a_wait() -> None:
@@ -212,13 +212,13 @@ def test_an_engine_that_stands_still_makes_predictions_longer() -> None:
 
 def test_a_standstill_is_not_taken_for_the_engines_speed() -> None:
     policy = controller()
-    policy.prefill_rate.seed(10_000.0, 2.9)
+    policy.paces.prefill_rate.seed(10_000.0, 2.9)
     tickets = [admit(policy, SHORT) for _ in range(9)]
     for step, ticket in enumerate(tickets):
         at = 0.01 * step + (8.0 if step > 4 else 0.0)
         policy.observe_step([StepOutput(policy.bind(ticket, 100, 50), 1, cached=0)], at, at)
-    assert policy.prefill_rate.rate > 5_000
-    assert policy.seconds_per_token < 1.0
+    assert policy.paces.prefill_rate.rate > 5_000
+    assert policy.paces.seconds_per_token < 1.0
 
 
 def test_an_engine_that_has_become_slow_is_seen_to_be() -> None:
@@ -226,7 +226,7 @@ def test_an_engine_that_has_become_slow_is_seen_to_be() -> None:
     tickets = [admit(policy, replace(SHORT, prefill_tokens=10)) for _ in range(60)]
     for step, ticket in enumerate(tickets):  # 100 tokens a step, each 60 times as long as usual
         policy.observe_step([StepOutput(policy.bind(ticket, 100, 50), 1, cached=0)], step, step)
-    assert policy.prefill_rate.rate == pytest.approx(100, rel=0.2)
+    assert policy.paces.prefill_rate.rate == pytest.approx(100, rel=0.2)
 
 
 def test_an_engine_that_had_nothing_to_do_has_not_stalled() -> None:
@@ -276,7 +276,7 @@ def test_sequences_at_once_are_bounded_where_more_would_slow_every_token() -> No
     policy = controller(replace(CONFIG, tpot_s=0.05))
     for step in range(200):
         running = step % 40
-        policy.tpot.add(running, 0.01 + 0.002 * running)  # 50 ms with 20 running
+        policy.paces.tpot.add(running, 0.01 + 0.002 * running)  # 50 ms with 20 running
     count, shed = fill(policy, SHORT)
     assert (count, shed.reason) == (20, "tpot")
 
@@ -285,7 +285,7 @@ def test_who_only_queues_does_not_slow_anybody_down() -> None:
     policy = controller(replace(CONFIG, slots=16, tpot_s=0.05))
     for step in range(200):
         running = step % 40
-        policy.tpot.add(running, 0.01 + 0.002 * running)
+        policy.paces.tpot.add(running, 0.01 + 0.002 * running)
     for _ in range(16):
         start(policy, admit(policy, replace(SHORT, output_tokens=5, output_cap=5)))
     for _ in range(8):  # 24 in flight, of which the engine runs 16
@@ -296,7 +296,7 @@ def test_who_slows_others_down_is_told_when_enough_of_them_end() -> None:
     policy = controller(replace(CONFIG, tpot_s=0.05))
     for step in range(200):
         running = step % 40
-        policy.tpot.add(running, 0.01 + 0.002 * running)
+        policy.paces.tpot.add(running, 0.01 + 0.002 * running)
     for _ in range(20):
         start(policy, admit(policy, replace(SHORT, output_tokens=400, output_cap=400)))
     shed = policy.decide(SHORT, INTERACTIVE, 0.0)
@@ -342,23 +342,23 @@ def test_estimates_are_corrected_by_what_the_engine_received() -> None:
 
 def test_measured_drain_rate_follows_the_engine() -> None:
     policy = controller(replace(CONFIG, slots=1024))
-    policy.prefill_rate.seed(10_000.0, 0.1)
+    policy.paces.prefill_rate.seed(10_000.0, 0.1)
     tickets = [admit(policy, replace(SHORT, prefill_tokens=10)) for _ in range(200)]
     sequences = [policy.bind(t, 100, 50) for t in tickets]
     for step, sequence in enumerate(sequences):  # one prompt of 100 tokens every 50 ms
         policy.observe_step([StepOutput(sequence, 1, cached=0)], step * 0.05, step * 0.05)
-    assert policy.prefill_rate.rate == pytest.approx(2_000, rel=0.1)
+    assert policy.paces.prefill_rate.rate == pytest.approx(2_000, rel=0.1)
 
 
 def test_cached_prompt_tokens_are_not_work_done() -> None:
     policy = controller(replace(CONFIG, slots=1024))
-    policy.prefill_rate.seed(10_000.0, 0.1)
+    policy.paces.prefill_rate.seed(10_000.0, 0.1)
     small = replace(SHORT, prefill_tokens=10)
     tickets = [admit(policy, small) for _ in range(200)]
     sequences = [policy.bind(ticket, 100, 50) for ticket in tickets]
     for step, sequence in enumerate(sequences):
         policy.observe_step([StepOutput(sequence, 1, cached=96)], step * 0.05, step * 0.05)
-    assert policy.prefill_rate.rate == pytest.approx(80, rel=0.2)
+    assert policy.paces.prefill_rate.rate == pytest.approx(80, rel=0.2)
 
 
 def test_late_first_tokens_raise_later_predictions_and_are_forgotten() -> None:

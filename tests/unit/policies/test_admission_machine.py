@@ -51,7 +51,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         )
         self.now = 0.0
         self.controller = AdmissionController(config, CostModel(CONTEXT, 64), lambda: jitter)
-        self.controller.prefill_rate.seed(10_000.0, 5.0)
+        self.controller.paces.prefill_rate.seed(10_000.0, 5.0)
         self.open: list[Ticket] = []
         self.last_tag: dict[tuple[str, str], int] = {}
 
@@ -60,7 +60,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     def waits_s(self) -> dict[Ticket, float]:
         """How long each that waits has to, by what is queued now: by tag, equal ones by arrival."""
-        rate, waits, tokens = self.controller.prefill_rate.rate, dict[Ticket, float](), 0
+        rate, waits, tokens = self.controller.paces.prefill_rate.rate, dict[Ticket, float](), 0
         queued = self.sequences("queued") if rate else []
         for s in sorted(queued, key=lambda s: (s.ticket.tag, s.ticket.due_at, s.prefill)):
             tokens += s.prefill
@@ -193,7 +193,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         if hasattr(self, "controller"):
             self.controller.check_integrity()
             assert set(self.controller.ledger.tickets) == set(self.open)
-            assert self.controller.tpot.sequences_within(0.1) >= 1.0
+            assert self.controller.paces.tpot.sequences_within(0.1) >= 1.0
 
     def teardown(self) -> None:
         if not hasattr(self, "controller"):

@@ -55,9 +55,9 @@ async def test_compiling_is_not_taken_for_the_engines_pace() -> None:
     admission = world.admission
     untouched = admission.overhead.value
     await warm_up(admission, world.tap, 1000, world.clock, Engine(world).run)
-    assert admission.seconds_per_token == pytest.approx(STEP_S, rel=0.01)
+    assert admission.paces.seconds_per_token == pytest.approx(STEP_S, rel=0.01)
     assert admission.overhead.value == untouched
-    assert admission.tpot.sequences_within(2 * STEP_S) == float("inf")
+    assert admission.paces.tpot.sequences_within(2 * STEP_S) == float("inf")
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -18,6 +18,6 @@ def teach(admission: AdmissionController, profile: EngineProfile) -> None:
     slots, context = profile.max_num_seqs, _PROMPT + _OUTPUT
     full_s = profile.step_time.seconds(0, 0, slots, slots * context)
     one_s = profile.step_time.seconds(0, 0, 1, context)
-    admission.prefill_rate.seed(budget / prompts_s, _BELIEVED_S)
-    admission.full_step_rate.seed(1.0 / full_s, _BELIEVED_S)
-    admission.step_rate.seed(1.0 / one_s, _BELIEVED_S)
+    admission.paces.prefill_rate.seed(budget / prompts_s, _BELIEVED_S)
+    admission.paces.full_step_rate.seed(1.0 / full_s, _BELIEVED_S)
+    admission.paces.step_rate.seed(1.0 / one_s, _BELIEVED_S)

@@ -1,0 +1,118 @@
+"""How fast the engine is, as its steps show: prompts drained, answers' tokens made.
+
+A step computes prompts and answers together, so what it shows depends on what bound it. Prompt
+tokens count as drained only while it is the token budget that prompts wait for; the pace of a full
+engine is taken from steps with nearly all slots in use, less what their prompts take.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from forebay.policies.rates import DecayedRate
+from forebay.policies.tpot import TpotModel
+
+_FULL_SHARE = 0.9  # of the slots, from which on the engine counts as full
+_MOST_TIMES = 4.0  # of the fullest step that is usual: longer ones do not count for more
+_LEAST_ANSWERS = 0.25  # of a step's time is its answers', whatever its prompts should take
+_LONGEST_STEP_S = 10.0  # a longer gap is a stall or a suspended machine, not a rate
+
+
+class Paces:
+    """Rates of one engine.
+
+    Attributes:
+        prefill_rate: prompt tokens/s that it drains while they bind.
+        step_rate: steps/s with answers in them.
+        full_step_rate: steps/s of a full engine, without what its prompts take.
+        tpot: how the time per token grows with the sequences at once.
+    """
+
+    def __init__(self, slots: int, step_tokens: int) -> None:
+        """Know nothing; see `AdmissionConfig` for the two limits."""
+        self._slots = slots
+        self._step_tokens = step_tokens
+        self.forget()
+
+    def forget(self) -> None:
+        """What was seen so far was not the engine's pace: it was compiling, say."""
+        self.prefill_rate = DecayedRate(half_life_s=2.0)
+        self.step_rate = DecayedRate(half_life_s=1.0)
+        self.full_step_rate = DecayedRate(half_life_s=5.0)
+        self.tpot = TpotModel()
+        self._last_step_at: float | None = None
+        self._contended = False
+        self._drained = 0
+
+    @property
+    def seconds_per_token(self) -> float:
+        """Current time per output token of one running sequence, in seconds."""
+        rate = self.step_rate.rate
+        return 1.0 / rate if rate else 0.0
+
+    @property
+    def seconds_per_token_when_full(self) -> float:
+        """Time per output token with nearly all slots taken, in seconds.
+
+        Who waits for a slot waits on a full engine, also when the burst that fills it has only
+        begun and tokens still come at the pace of a light load. Of steps that also compute prompts,
+        what these take is left out: prompts are counted by themselves.
+        """
+        rate = self.full_step_rate.rate
+        return 1.0 / rate if rate else self.seconds_per_token
+
+    def prompts_s(self, tokens: float) -> float:
+        """Seconds that so many prompt tokens take; 0 while that is unknown."""
+        rate = self.prefill_rate.rate
+        return tokens / rate if rate else 0.0
+
+    def learn(
+        self, *, drained: int, decoded: bool, engine_at: float, running: int, queued: int
+    ) -> None:
+        """Learn from the interval since the step before, by what bound the engine in it.
+
+        Args:
+            drained: prompt tokens of the prompts that the step finished.
+            decoded: whether it made tokens of answers begun before.
+            engine_at: when it ended, seconds on the engine's clock.
+            running: sequences that run after it.
+            queued: sequences that wait after it.
+        """
+        self._drained += drained
+        if self._last_step_at is not None:
+            elapsed = engine_at - self._last_step_at
+            if elapsed <= 0.0:
+                return  # a further slice of the same step: vLLM hands on 128 outputs at a time
+            if elapsed < _LONGEST_STEP_S:
+                self._take(min(elapsed, self._longest_credible_s), decoded, running)
+        self._drained = 0
+        self._last_step_at = engine_at
+        # Prompts wait in the engine for the token budget, and not for slots.
+        self._contended = queued > 0 and running + queued <= self._slots
+
+    def _take(self, elapsed: float, decoded: bool, running: int) -> None:
+        if self._contended:
+            self.prefill_rate.add(self._drained, elapsed)
+        if not decoded:
+            return
+        self.step_rate.add(1.0, elapsed)
+        self.tpot.add(running, elapsed)
+        if running >= _FULL_SHARE * self._slots:
+            answers_s = elapsed - self.prompts_s(self._drained)
+            self.full_step_rate.add(1.0, max(answers_s, _LEAST_ANSWERS * elapsed))
+
+    @property
+    def _longest_credible_s(self) -> float:
+        """Seconds that one step may count for; a standstill is remembered as no more than that.
+
+        Several times a step with all slots and all its prompt tokens, so that an engine that has
+        become slow is still seen as what it is after a few steps.
+        """
+        fullest_s = self.seconds_per_token_when_full + self.prompts_s(self._step_tokens)
+        return _MOST_TIMES * fullest_s or inf
+
+    def __repr__(self) -> str:
+        return (
+            f"<Paces prefill={self.prefill_rate.rate:.0f}/s "
+            f"tpot={self.seconds_per_token * 1e3:.1f}ms>"
+        )
