@@ -22,8 +22,8 @@ DRAWS = 200
 
 # The stored runs were made while other programs used a third of a core: they differ by 7 % in p50
 # and 18 % in p99 TTFT among themselves (coefficient of variation), so that five a side show 10 and
-# 25 % in 40 and 32 % of the draws, where 80 are wanted; 4 and 9 % would do. To be met: the same runs
-# on a machine with nothing else on it.
+# 25 % in 40 and 32 % of the draws, where 80 are wanted; 4 and 9 % would do. To be met: the same
+# runs on a machine with nothing else on it.
 too_noisy = pytest.mark.xfail(reason="the stored runs vary too much among themselves", strict=False)
 
 
