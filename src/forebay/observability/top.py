@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from forebay.measure.lateness import MOST_LATE
+
 _NOTHING = "-"
 
 
@@ -130,7 +132,7 @@ def _replica_row(one: dict[str, Any], rates: _Rates) -> tuple[str, ...]:
 def _remarks(one: dict[str, Any]) -> str:
     late = one["late_p99"]
     said = ["draining"] if one["draining"] else []
-    if late is not None and late > 0.05:  # measure.lateness.MOST_LATE
+    if late is not None and late > MOST_LATE:
         said.append(f"emulation late by {late:.0%} of a step")
     return ", ".join(said)
 

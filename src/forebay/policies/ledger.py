@@ -141,11 +141,6 @@ class Ledger:
         """Whether nothing is queued or running."""
         return not self.tickets
 
-    def in_flight(self, class_name: str) -> int:
-        """Sequences of a class, queued or running."""
-        totals = self.totals[class_name]
-        return totals.sequences + totals.running
-
     def open(self, ticket: Ticket, expected_output: float) -> None:
         """Enter a ticket with the sequences that its cost names."""
         prefill = ticket.cost.prefill_per_sequence

@@ -34,7 +34,7 @@ class ClassSpec(Strict):
         default=1.0,
         gt=0,
         description="Share of tokens among requests that wait, relative to the other class; batch "
-        "also holds at most half of the slots. Default 8 for interactive, 1 for batch: batch goes "
+        "also leaves one slot in eight free. Default 8 for interactive, 1 for batch: batch goes "
         "on, and interactive hardly feels it.",
     )
     ttft: Seconds | None = Field(

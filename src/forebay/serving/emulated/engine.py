@@ -158,11 +158,6 @@ class EmulatedEngine:
         """Share of the KV blocks in use, 0 to 1."""
         return self._model.kv_usage
 
-    @property
-    def preemptions(self) -> int:
-        """Sequences that lost their KV blocks to others so far."""
-        return self._model.preemptions
-
     def close(self) -> None:
         """Make no more steps; who waits for an answer gets an error."""
         if self._closed:
