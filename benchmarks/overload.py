@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--quick", action="store_true", help="rivals at 3 x only, one seed")
     parser.add_argument("--capacity", default="", help='JSON, e.g. {"short": 80}: no search')
+    parser.add_argument("--search", action="store_true", help="find the capacities only")
     options = parser.parse_args()
     known: dict[str, float] = json.loads(options.capacity) if options.capacity else {}
     rows: list[dict[str, Any]] = []
@@ -170,6 +171,8 @@ def main() -> None:
                 if workload.name not in known:
                     best, tried = capacity(server.url, workload, seed=1)
                     known[workload.name], searches[workload.name] = best, tried
+                if options.search:
+                    continue
                 quick = options.quick and name != "forebay"
                 rows += bursts(server, workload, known[workload.name], quick=quick)
     report(rows, known)

@@ -81,13 +81,19 @@ class ReplicaStatus(TypedDict):
 _ADDED = ("offered", "retried", "admitted", "finished", "queued", "running", "queued_tokens")
 
 
-def fleet_status(service: str, replicas: Sequence[ReplicaStatus]) -> dict[str, Any]:
+def fleet_status(
+    service: str,
+    replicas: Sequence[ReplicaStatus],
+    scaling: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     """What `/forebay/status` answers.
 
     Returns:
         `schema`, `service`, `replicas` (each a `ReplicaStatus`), `tenants` (by name, `tokens` and
-        `share`), and `classes`: by name, a `ClassStatus` of counts added up over the replicas, but
-        for `predicted_ttft_s`, of which there are the `least` and the `most`, and `budget_s`.
+        `share`), `scaling` (the last decisions, oldest first: `policies.autoscaling.ScalingRecord`;
+        empty where the size is fixed), and `classes`: by name, a `ClassStatus` of counts added up
+        over the replicas, but for `predicted_ttft_s`, of which there are the `least` and the
+        `most`, and `budget_s`.
     """
     names = sorted({name for replica in replicas for name in replica["classes"]})
     tenants: Counter[str] = Counter()
@@ -99,6 +105,7 @@ def fleet_status(service: str, replicas: Sequence[ReplicaStatus]) -> dict[str, A
         "classes": {name: _class_total(_of_class(replicas, name)) for name in names},
         "tenants": shares(tenants),
         "replicas": list(replicas),
+        "scaling": list(scaling),
     }
 
 

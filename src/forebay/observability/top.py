@@ -9,6 +9,7 @@ from typing import Any
 from forebay.measure.lateness import MOST_LATE
 
 _NOTHING = "-"
+_DECISIONS = 5  # of scaling, the latest last
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,12 @@ def tables(status: dict[str, Any], before: dict[str, Any] | None) -> Iterator[Ta
          "TTFT p50", "p99", "predicted off by", ""),
         tuple(_replica_row(one, rates) for one in status["replicas"]),
     )  # fmt: skip
+    if status["scaling"]:
+        yield Table(
+            "Scaling",
+            ("target", "ready", "before", "why"),
+            tuple(_scaling_row(one) for one in status["scaling"][-_DECISIONS:]),
+        )
     if status["tenants"]:
         yield Table(
             "Tenants",
@@ -49,6 +56,10 @@ def tables(status: dict[str, Any], before: dict[str, Any] | None) -> Iterator[Ta
                 for name, one in status["tenants"].items()
             ),
         )
+
+
+def _scaling_row(record: dict[str, Any]) -> tuple[str, ...]:
+    return str(record["target"]), str(record["ready"]), str(record["before"]), record["reason"]
 
 
 class _Rates:

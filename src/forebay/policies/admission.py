@@ -343,6 +343,11 @@ class AdmissionController:
             return inf
         return max(self.paces.tpot.sequences_within(self.config.tpot_s), 1.0)
 
+    @property
+    def sequences_in_time(self) -> float:
+        """Sequences at once that the engine has slots for and keeps the promised pace with."""
+        return min(float(self.config.slots), self._most_at_once)
+
     def _breaks_a_promise(self, cost: Cost, tag: int, now: float) -> bool:
         """Whether an arrival of this tag would push one that it overtakes past its budget.
 

@@ -82,16 +82,11 @@ def engine_kwargs(spec: ServiceSpec) -> dict[str, Any]:
 
 
 def _replicas(spec: ServiceSpec) -> dict[str, Any]:
+    from forebay.serving.autoscaler import autoscaling_config
+
     if spec.scaling.min == spec.scaling.max:
         return {"num_replicas": spec.scaling.min, "autoscaling_config": None}
-    slots = spec.model.engine_args.get("max_num_seqs", 256)
-    return {
-        "autoscaling_config": {
-            "min_replicas": spec.scaling.min,
-            "max_replicas": spec.scaling.max,
-            "target_ongoing_requests": slots,
-        }
-    }
+    return {"autoscaling_config": autoscaling_config(spec)}
 
 
 def build(spec: ServiceSpec) -> Any:

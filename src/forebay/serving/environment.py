@@ -41,6 +41,8 @@ _DATA_PLANE = {
     # On few cores the cluster's housekeeping is felt. Ray's own: every 0.1 s and every 5 s.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
     "RAY_REPORTER_UPDATE_INTERVAL_MS": "15000",
+    # What replicas were offered is read once a second (`autoscaler.py`); Ray's own: every 10 s.
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     # Replicas pass on their counts every 0.1 s otherwise.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
 }

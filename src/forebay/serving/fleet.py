@@ -12,18 +12,30 @@ from forebay.serving.errors import RequestRefusedError
 
 STATUS_PATH = "/forebay/status"
 _ANSWER_S = 8.0  # the first question starts Serve's router in this process: seconds on a busy core
+_DECISIONS = 20  # shown of scaling
 _FRESH_S = 0.25  # replicas publish twice a second; asking the routers more often tells nothing new
 
 AskRouters = Callable[[], Awaitable[list[dict[str, Any]]]]
+AskScaling = Callable[[], Awaitable[list[dict[str, Any]]]]
 
 
 class FleetStatus:
     """The fleet's state as JSON, asked of a router at most four times a second."""
 
-    def __init__(self, service: str, ask: AskRouters, clock: Callable[[], float]) -> None:
-        """`ask` gets what every replica published last; `clock` counts seconds."""
+    def __init__(
+        self,
+        service: str,
+        ask: AskRouters,
+        clock: Callable[[], float],
+        ask_scaling: AskScaling | None = None,
+    ) -> None:
+        """`ask` gets what every replica published last; `clock` counts seconds.
+
+        `ask_scaling` gets the last scaling decisions, of a service whose size may change.
+        """
         self._service = service
         self._ask = ask
+        self._ask_scaling = ask_scaling
         self._clock = clock
         self._asking = asyncio.Lock()
         self._status: dict[str, Any] | None = None
@@ -54,10 +66,13 @@ class FleetStatus:
     async def _asked(self) -> dict[str, Any] | None:
         try:
             published = await asyncio.wait_for(self._ask(), _ANSWER_S)
+            scaling = (
+                await asyncio.wait_for(self._ask_scaling(), _ANSWER_S) if self._ask_scaling else []
+            )
         except Exception:  # away, starting or slow: whoever asked can only ask again
             return None
         states = [replica["status"] for replica in published if "status" in replica]
-        return fleet_status(self._service, states)
+        return fleet_status(self._service, states, scaling)
 
 
 def ask_routers(service: str) -> AskRouters:
@@ -73,5 +88,24 @@ def ask_routers(service: str) -> AskRouters:
 
             handle = serve.get_deployment_handle(INGRESS_DEPLOYMENT, service)
         return list(await handle.fleet.remote())
+
+    return ask
+
+
+def ask_scaling_log(service: str) -> AskScaling:
+    """Asks the service's log of scaling decisions; only within a replica."""
+    log: Any = None
+
+    async def ask() -> list[dict[str, Any]]:
+        nonlocal log
+        if log is None:
+            from forebay.serving.scaling_log import scaling_log
+
+            log = scaling_log(service)
+        try:
+            return list(await log.last.remote(_DECISIONS))
+        except Exception:  # dead: the next decision makes a new one
+            log = None
+            return []
 
     return ask

@@ -168,10 +168,14 @@ class Gate:
         class_name = BATCH if caller.batch_only else request.class_name
         self._telemetry.count(catalogue.OFFERED, class_name)
         self._tenancy.wants(caller, class_name)
-        if _is_retry(scope):
+        is_retry = _is_retry(scope)
+        if is_retry:
             self._telemetry.count(catalogue.RETRIED, class_name)
         cost = self.admission.costs.price(request.shape)
         decision = await self._decide(cost, class_name, caller, arrived)
+        if not is_retry and not (isinstance(decision, Shed) and decision.reason == "quota"):
+            # What is beyond a quota is no reason to grow, nor is what was counted before.
+            self._telemetry.offered.add(cost, self.admission.paces.seconds_per_token_when_full)
         if isinstance(decision, Shed):
             self._telemetry.count(catalogue.SHED, class_name, decision.reason)
             await self._refuse(send, decision)

@@ -20,6 +20,7 @@ from forebay.serving.app import INGRESS_DEPLOYMENT, build
 from forebay.serving.environment import STATS_PERIOD_S
 from forebay.serving.exchange import end_ledger
 from forebay.serving.preflight import EnvironmentFailedError
+from forebay.serving.scaling_log import end_log
 from forebay.spec.service import ServiceSpec
 
 _POLL_S = 0.25
@@ -233,6 +234,7 @@ class Platform:
             with contextlib.suppress(Exception):  # the cluster may be gone already
                 serve.shutdown()
                 end_ledger(self.spec.name)
+                end_log(self.spec.name)
         with contextlib.suppress(Exception):  # whatever is left is ended by process id
             ray.shutdown()
 

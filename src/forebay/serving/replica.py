@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+import psutil
 
 from forebay.observability import catalogue
 from forebay.observability.status import ClassStatus, ReplicaStatus
@@ -17,10 +20,11 @@ from forebay.policies.admission import (
     ClassPolicy,
 )
 from forebay.policies.cost import CostModel
+from forebay.policies.demand_meter import ReplicaReading
 from forebay.serving.asgi import App
 from forebay.serving.bodies import InputLimits
 from forebay.serving.exchange import Exchange
-from forebay.serving.fleet import AskRouters, FleetStatus
+from forebay.serving.fleet import AskRouters, FleetStatus, ask_scaling_log
 from forebay.serving.gate import Gate
 from forebay.serving.tap import EngineTap
 from forebay.serving.telemetry import Backend, Telemetry
@@ -28,6 +32,7 @@ from forebay.serving.tenancy import Tenancy
 from forebay.spec.service import ServiceSpec
 
 _FLUSH_S = 1.0
+PREFIX = "forebay_"  # of what Serve carries to the autoscaler beside its own counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +98,8 @@ class Replica:
         self.admission = AdmissionController(limits, costs, random.Random(seed).random)
         self.tap = EngineTap(self.admission, self.telemetry, clock, engine.stop_reason)
         self.tenancy = Tenancy(spec, name, clock, self.admission.fair)
-        self._published = 0
+        self._published = self._read = 0
+        self._cold_start_s = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
     def gate(self, app: App, ask_routers: AskRouters) -> Gate:
@@ -107,7 +113,9 @@ class Replica:
             longest_token=self._engine.longest_token,
         )
         gate = Gate(app, self.admission, self.tap, limits, self.telemetry, self.tenancy, self.clock)
-        gate.fleet = FleetStatus(self.spec.name, ask_routers, self.clock)
+        scales = self.spec.scaling.min < self.spec.scaling.max
+        ask_scaling = ask_scaling_log(self.spec.name) if scales else None
+        gate.fleet = FleetStatus(self.spec.name, ask_routers, self.clock, ask_scaling)
         return gate
 
     def go_on_duty(self, backend: Backend) -> None:
@@ -115,6 +123,7 @@ class Replica:
 
         Call it from a running event loop.
         """
+        self._cold_start_s = time.time() - psutil.Process().create_time()
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._flush_forever(backend)))
         if not self.tenancy.is_open:
@@ -167,6 +176,25 @@ class Replica:
             **self.telemetry.recent_ttft(),
             "status": self.status(),
         }
+
+    def reading(self) -> dict[str, float]:
+        """What the autoscaler reads (`policies.demand_meter.ReplicaReading`)."""
+        self._read += 1
+        ledger, offered, paces = self.admission.ledger, self.telemetry.offered, self.admission.paces
+        tpot_s = paces.seconds_per_token_when_full
+        reading = ReplicaReading(
+            sequence=self._read,
+            offered_prefill=offered.prefill,
+            offered_decode=offered.decode,
+            offered_kv_s=offered.kv_s,
+            queued_prefill=ledger.queued_prefill,
+            queued_decode=0.0,
+            prefill_rate=paces.prefill_rate.rate,
+            decode_rate=self.admission.sequences_in_time / tpot_s if tpot_s else 0.0,
+            kv_tokens=self.admission.config.kv_tokens,
+            cold_start_s=self._cold_start_s,
+        )
+        return {PREFIX + name: float(value) for name, value in asdict(reading).items()}
 
     def status(self) -> ReplicaStatus:
         """This replica's part of `/forebay/status`."""

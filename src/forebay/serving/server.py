@@ -84,6 +84,10 @@ class ForebayServer(LLMServer):
         """Refuse what is new and finish what is running."""
         self._replica.begin_drain()
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the autoscaler reads: what was offered, what waits, what this replica can do."""
+        return self._replica.reading()
+
     async def record_routing_stats(self) -> dict[str, Any]:
         """What routers and the live line read: waits, rates and running totals."""
         return self._replica.publish()

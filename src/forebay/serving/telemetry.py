@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from forebay.measure.percentiles import percentile
 from forebay.measure.prediction import PredictionQuality
 from forebay.observability import catalogue
 from forebay.observability.catalogue import Metric
+from forebay.policies.cost import Cost
 
 Labels = tuple[str, ...]
 _RECENT = 512  # first tokens that the live line's percentiles look back on
@@ -33,6 +35,27 @@ class Backend(Protocol):
         """Enter values into a histogram."""
 
 
+@dataclass(slots=True)
+class OfferedWork:
+    """What was asked of a replica since its start, served or not: what scaling goes by.
+
+    Attributes:
+        prefill: prompt tokens, those expected in the cache left out.
+        decode: output tokens expected.
+        kv_s: KV tokens x seconds for which they would be held.
+    """
+
+    prefill: float = 0.0
+    decode: float = 0.0
+    kv_s: float = 0.0
+
+    def add(self, cost: Cost, seconds_per_token: float) -> None:
+        """A request of this cost was offered; `seconds_per_token` of a full engine."""
+        self.prefill += cost.prefill_tokens
+        self.decode += cost.output_tokens
+        self.kv_s += cost.kv_tokens * cost.output_tokens / cost.sequences * seconds_per_token
+
+
 class Telemetry:
     """Counts of one replica."""
 
@@ -43,6 +66,7 @@ class Telemetry:
         self._samples: dict[tuple[Metric, Labels], list[float]] = {}
         self._recent_ttft: deque[tuple[float, float]] = deque(maxlen=_RECENT)
         self.prediction = PredictionQuality()
+        self.offered = OfferedWork()
 
     def count(self, metric: Metric, *labels: str, amount: float = 1) -> None:
         """Raise a counter."""

@@ -3,6 +3,7 @@
 from pydantic import Field, ValidationInfo, field_validator
 
 from forebay.spec.problems import refusal
+from forebay.spec.rates import Share
 from forebay.spec.strict import Strict
 from forebay.spec.units import MIB, Bytes, Seconds
 
@@ -20,6 +21,26 @@ class ScalingSpec(Strict):
         ge=1,
         validate_default=True,
         description="Most replicas. Default 1: nothing is spent that was not asked for.",
+    )
+
+    headroom: Share = Field(
+        default=0.2,
+        lt=1,
+        description="Share of every replica that is left free for what comes at random. Default "
+        "20%: traffic of a few hundred requests varies by some 10% from one half minute to the "
+        "next.",
+    )
+    stable: Seconds = Field(
+        default=300.0,
+        gt=0,
+        description="Replicas go when nothing in so long has asked for them. Default 5m, as "
+        "Kubernetes' own autoscaler: starting one again costs more than keeping it.",
+    )
+    cold_start: Seconds = Field(
+        default=60.0,
+        gt=0,
+        description="How long a replica takes to start, until replicas have shown it. Default 1m: "
+        "a small model whose weights are on local disk.",
     )
 
     @field_validator("max")

@@ -1,0 +1,166 @@
+"""Whether what users are told comes true, and what disturbs leaves no trace: real vLLM.
+
+- predictions: short requests at 0.5 to 3 x capacity; predicted beside actual TTFT, from
+  `/forebay/status`.
+- burst: 2 x for a minute, then 0.7 x; TTFT from 5 s after its end.
+- giants: 0.6 x with and without a prompt fifty times as long every 4 s; TTFT of the others.
+
+Run as: python benchmarks/promises.py --capacity 89 [--parts predictions,burst,giants]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import urllib.request
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import systems
+from client import SHORT, lag_p99_ms, settle, spare_cores
+from forebay.load.order import Endpoint
+from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.measure.percentiles import percentiles
+from forebay.measure.records import RequestRecord
+from forebay.spec.workload import WorkloadSpec
+from tables import Bar, print_bars, print_table, write
+
+PORT = 8000
+SLO_S = 1.0
+FACTORS = (0.5, 0.8, 1.0, 1.5, 2.0, 3.0)
+LEVEL_S = 40.0  # more first tokens than the status looks back on
+BURST_S, AFTER_S, RECOVERED_S = 60.0, 30.0, 5.0
+GIANT_TIMES, GIANT_EVERY_S, GIANTS_S = 50, 4.0, 60.0
+MOST_ERROR, MOST_BIAS, MOST_DELAY = 0.20, 0.10, 1.5
+
+Part = tuple[list[dict[str, Any]], list[Bar]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--capacity", type=float, required=True, help="short requests/s")
+    parser.add_argument("--parts", default="predictions,burst,giants")
+    options = parser.parse_args()
+    parts: dict[str, Callable[[str, float], Part]] = {
+        "predictions": predictions,
+        "burst": burst,
+        "giants": giants,
+    }
+    rows: list[dict[str, Any]] = []
+    bars: list[Bar] = []
+    with systems.running("promises", systems.forebay(PORT), PORT) as server:
+        for name in options.parts.split(","):
+            found, asked = parts[name](server.url, options.capacity)
+            print_table(list(found[0]), [tuple(row.values()) for row in found])
+            rows += found
+            bars += asked
+    print_bars(bars)
+    write("promises", {"capacity": options.capacity, "rows": rows,
+                       "bars": [bar.as_dict() for bar in bars]})  # fmt: skip
+
+
+def predictions(url: str, best: float) -> Part:
+    """Predicted and actual TTFT at several loads."""
+    rows, bars = [], []
+    for factor in FACTORS:
+        run = play(url, [(factor * best, LEVEL_S)])
+        replica = status(url)
+        error, bias = replica["prediction_error"], replica["prediction_bias"]
+        rows.append({"part": f"{factor:g} x", **row(run.records, run), "error": error,
+                     "bias": bias})  # fmt: skip
+        bars += [
+            Bar(f"{factor:g} x: median relative error", error, MOST_ERROR),
+            Bar(f"{factor:g} x: bias, absolute", abs(bias), MOST_BIAS),
+        ]
+    return rows, bars
+
+
+def burst(url: str, best: float) -> Part:
+    """A minute of 2 x, and what is left of it."""
+    run = play(url, [(2.0 * best, BURST_S), (0.7 * best, AFTER_S)])
+    during = [r for r in run.records if r.intended_s < BURST_S]
+    after = [r for r in run.records if r.intended_s >= BURST_S + RECOVERED_S]
+    rows = [
+        {"part": "burst: during", **row(during, run)},
+        {"part": "burst: after", **row(after, run)},
+    ]
+    bars = [
+        Bar("burst: TTFT p99 in it", rows[0]["TTFT p99 s"], SLO_S, "s"),
+        Bar(f"burst: TTFT p99 from {RECOVERED_S:g} s after", rows[1]["TTFT p99 s"], SLO_S, "s"),
+        Bar("burst: refused from then on", rows[1]["shed"], 0),
+    ]
+    return rows, bars
+
+
+def giants(url: str, best: float) -> Part:
+    """Ordinary requests without and with prompts fifty times as long among them, twice."""
+    rows, tails = [], {False: 0.0, True: 0.0}
+    for seed in (1, 2):
+        for with_giants in (False, True):
+            run = play(url, [(0.6 * best, GIANTS_S)], giants_too=with_giants, seed=seed)
+            others = [r for r in run.records if r.prompt_tokens <= 2 * SHORT.prompt_tokens]
+            name = "giants: others, beside" if with_giants else "giants: others, without"
+            rows.append({"part": name, **row(others, run)})
+            tails[with_giants] += rows[-1]["TTFT p99 s"]
+    giant = [r for r in run.records if r.prompt_tokens > 2 * SHORT.prompt_tokens]
+    rows.append({"part": "giants: themselves", **row(giant, run)})
+    ratio = tails[True] / tails[False]
+    return rows, [
+        Bar(f"giants: TTFT p99 of the others beside {GIANT_TIMES} x prompts, x", ratio, MOST_DELAY)
+    ]
+
+
+def play(
+    url: str, stages: Sequence[tuple[float, float]], *, giants_too: bool = False, seed: int = 5
+) -> LoadRun:
+    """Short requests in stages of (requests/s, seconds); the giants on top."""
+    settle(url)
+    rate = stages[0][0]
+    giant = 1 / GIANT_EVERY_S if giants_too else 0.0
+    kinds = [{"name": "short", "share": rate, **lengths(1)}]
+    if giants_too:
+        kinds.append({"name": "giant", "share": giant, **lengths(GIANT_TIMES)})
+    spec = WorkloadSpec.model_validate(
+        {
+            "name": "promises",
+            "requests": kinds,
+            "stages": [{"hold": f"{level + giant}/s", "for": f"{s}s"} for level, s in stages],
+            "seed": seed,
+        }
+    )
+    return run_load(
+        LoadPlan(
+            endpoint=Endpoint(url=url, model=systems.MODEL),
+            workload=spec,
+            cores=spare_cores(),
+        )
+    )
+
+
+def lengths(times: int) -> dict[str, int]:
+    return {"prompt": times * SHORT.prompt_tokens, "output": SHORT.output_tokens}
+
+
+def status(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/forebay/status", timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)["replicas"][0]
+    return found
+
+
+def row(records: Sequence[RequestRecord], run: LoadRun) -> dict[str, Any]:
+    """What became of some of a run's requests."""
+    ttfts = [r.ttft for r in records if r.ttft is not None]
+    p50, p99 = percentiles(ttfts, (50, 99))
+    return {
+        "requests": len(records),
+        "good": sum(r.is_good(SLO_S) for r in records),
+        "shed": sum(r.outcome == "shed" for r in records),
+        "failed": sum(r.failure for r in records),
+        "TTFT p50 s": p50,
+        "TTFT p99 s": p99,
+        "lag p99 ms": lag_p99_ms(run),
+    }
+
+
+if __name__ == "__main__":
+    main()

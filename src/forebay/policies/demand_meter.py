@@ -1,0 +1,156 @@
+"""From what replicas count to what the fleet was asked for: rates, backlog, capacity.
+
+Replicas count up; the meter takes differences, so a report that comes late or not at all moves
+demand by a moment and loses none. A replica that appears while the meter watches has counted from
+nothing; one that was there before it began only gives a mark to count from. One that counts less
+than before has started anew under its old name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from statistics import fmean, pstdev
+
+from forebay.policies.scaling import Capacity, ColdStart, Demand, Observation
+
+SILENT_S = 10.0  # without a report, a replica is not seen
+_SEEN_SHARE = 0.5  # of the ready replicas, below which the fleet is not seen
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReading:
+    """What a replica reports. All are floats, since Ray carries nothing else.
+
+    Attributes:
+        sequence: counts up with every report.
+        offered_prefill: prompt tokens offered since its start, without what is cached, a tenant's
+            demand above its quota, and repeats of what was refused.
+        offered_decode: output tokens expected of the same requests.
+        offered_kv_s: tokens of KV cache x seconds for which the same requests would hold them.
+        queued_prefill, queued_decode: tokens that wait.
+        prefill_rate, decode_rate: tokens/s that it manages when it does nothing else; 0 while
+            unknown.
+        kv_tokens: that its cache holds.
+        cold_start_s: from asking for it to its first answer; 0 while unknown.
+    """
+
+    sequence: float
+    offered_prefill: float
+    offered_decode: float
+    offered_kv_s: float
+    queued_prefill: float
+    queued_decode: float
+    prefill_rate: float
+    decode_rate: float
+    kv_tokens: float
+    cold_start_s: float
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The fields, in order."""
+        return tuple(field.name for field in fields(cls))
+
+
+@dataclass(slots=True)
+class _Known:
+    reading: ReplicaReading
+    heard_at: float
+
+
+class DemandMeter:
+    """Readings of a fleet over time."""
+
+    def __init__(self, declared: Capacity | None = None, cold_start_s: float = 60.0) -> None:
+        """Know no replica.
+
+        Args:
+            declared: capacity of a replica, where the user says it; else it is learned.
+            cold_start_s: assumed until replicas have told theirs.
+        """
+        self._declared = declared
+        self._cold_starts: dict[str, float] = {}
+        self._assumed_s = cold_start_s
+        self._known: dict[str, _Known] = {}
+        self._read_at: float | None = None
+        self._capacity: Capacity | None = declared
+
+    def read(
+        self,
+        readings: Mapping[str, ReplicaReading],
+        ready: Collection[str],
+        target: int,
+        now: float,
+    ) -> Observation | None:
+        """What was asked since the call before; None where too little is seen to tell.
+
+        Args:
+            readings: the latest of each replica.
+            ready: replicas that serve.
+            target: replicas that were asked for.
+            now: seconds, of a clock that never goes back.
+        """
+        first = self._read_at is None
+        seconds = 0.0 if self._read_at is None else now - self._read_at
+        self._read_at = now
+        demand = self._taken(readings, first=first, now=now)
+        for name in self._known.keys() - set(ready):
+            del self._known[name]
+        seen = [one.reading for one in self._known.values() if now - one.heard_at <= SILENT_S]
+        self._learn_capacity(seen)
+        if seconds <= 0.0 or len(seen) < _SEEN_SHARE * len(ready) or self._capacity is None:
+            return None
+        if ready and not seen:
+            return None
+        return Observation(
+            demand=Demand(demand.prefill / seconds, demand.decode / seconds, demand.kv / seconds),
+            seconds=seconds,
+            backlog=Demand(
+                sum(one.queued_prefill for one in seen), sum(one.queued_decode for one in seen)
+            ),
+            capacity=self._capacity,
+            cold_start=self.cold_start,
+            ready=len(ready),
+            target=target,
+        )
+
+    @property
+    def cold_start(self) -> ColdStart:
+        """Of the replicas that were seen to start."""
+        if not self._cold_starts:
+            return ColdStart(self._assumed_s)
+        seen = list(self._cold_starts.values())[-10:]
+        return ColdStart(fmean(seen), pstdev(seen))
+
+    def _taken(self, readings: Mapping[str, ReplicaReading], *, first: bool, now: float) -> Demand:
+        """Tokens that new readings have counted since the ones before."""
+        prefill = decode = kv_s = 0.0
+        for name, reading in readings.items():
+            known = self._known.get(name)
+            if known is not None and known.reading.sequence == reading.sequence:
+                continue
+            self._known[name] = _Known(reading, now)
+            if reading.cold_start_s:
+                self._cold_starts[name] = reading.cold_start_s
+            if known is None and first:
+                continue
+            before = known.reading if known is not None else None
+            if before is not None and before.sequence > reading.sequence:
+                before = None
+            prefill += reading.offered_prefill - (before.offered_prefill if before else 0.0)
+            decode += reading.offered_decode - (before.offered_decode if before else 0.0)
+            kv_s += reading.offered_kv_s - (before.offered_kv_s if before else 0.0)
+        return Demand(max(prefill, 0.0), max(decode, 0.0), max(kv_s, 0.0))
+
+    def _learn_capacity(self, seen: Collection[ReplicaReading]) -> None:
+        """The mean of what replicas manage; what was learned stays when none can tell."""
+        if self._declared is not None:
+            return
+        able = [one for one in seen if one.prefill_rate and one.decode_rate and one.kv_tokens]
+        if able:
+            self._capacity = Capacity(
+                fmean(one.prefill_rate for one in able),
+                fmean(one.decode_rate for one in able),
+                fmean(one.kv_tokens for one in able),
+                "learned",
+            )

@@ -1,0 +1,147 @@
+"""Limits on what a scaling policy wants, each a wrapper that any policy can have.
+
+A limit takes what is wanted and the present target and says what may be done; one that changes the
+figure puts its name on the decision, so that a fleet can always tell why it has the size it has.
+In the order in which they apply: a fleet that cannot be seen is held; steps are limited, but not
+those to floors that schedules and people set; a fall is believed only when nothing in the last
+while asked for more; bounds have the last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Literal
+
+from forebay.policies.scaling import Wanted
+
+Limit = Literal["blind", "stabilisation", "step", "floor", "min", "max"]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitConfig:
+    """Settings of the limits.
+
+    Attributes:
+        min, max: replicas.
+        stable_s: seconds during which nothing asked for more, before the fleet shrinks.
+        grow_by: most growth in one decision, as a share of the target; always one at least.
+        shrink_by: most shrinking in one decision, as a share of the target; always one at least.
+        settle_s: seconds from one shrinking to the next.
+    """
+
+    min: int
+    max: int
+    stable_s: float = 300.0
+    grow_by: float = 1.0
+    shrink_by: float = 0.5
+    settle_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """What the limits remember.
+
+    Attributes:
+        asked: (time, replicas at least) of late, falling: the maxima that a window can need.
+        shrunk_at: when the fleet was last made smaller.
+        since: when the limits began to watch; nothing shrinks before `stable_s` from then.
+    """
+
+    asked: tuple[tuple[float, int], ...] = ()
+    shrunk_at: float | None = None
+    since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What may be done: the target, the limits that changed it, and the replicas it lacks."""
+
+    replicas: int
+    limits: tuple[Limit, ...] = ()
+    missing: int = 0
+
+
+def allow(
+    config: LimitConfig,
+    wanted: Wanted | None,
+    target: int,
+    state: LimitState,
+    now: float,
+    floors: Sequence[int] = (),
+) -> tuple[Allowed, LimitState]:
+    """The target that the limits allow.
+
+    Args:
+        config: the limits.
+        wanted: by the policy; None where it could not see the fleet.
+        target: replicas asked for at present.
+        state: of the limits.
+        now: seconds.
+        floors: fewest replicas that schedules and people ask for at present.
+    """
+    state = state if state.since is not None else replace(state, since=now)
+    limits: list[Limit] = []
+    replicas = target
+    if wanted is None:
+        limits.append("blind")
+    else:
+        state = _remembered(config, wanted, state, now)
+        replicas = _stepped(config, wanted.replicas, target, limits)
+    floor = max(floors, default=0)
+    if floor > replicas:
+        replicas = floor
+        limits.append("floor")
+    if replicas < target:
+        replicas = _held_back(config, replicas, target, state, now, limits)
+    bounded = _bounded(config, replicas, limits)
+    if bounded < target:
+        state = replace(state, shrunk_at=now)
+    asked = max(target if wanted is None else wanted.in_full, floor)
+    missing = max(asked - config.max, 0) if bounded == config.max else 0
+    return Allowed(bounded, tuple(limits), missing), state
+
+
+def _remembered(config: LimitConfig, wanted: Wanted, state: LimitState, now: float) -> LimitState:
+    """Keep what may yet be the largest of the window."""
+    fresh = [one for one in state.asked if one[0] > now - config.stable_s]
+    while fresh and fresh[-1][1] <= wanted.at_least:
+        fresh.pop()
+    return replace(state, asked=(*fresh, (now, wanted.at_least)))
+
+
+def _held_back(
+    config: LimitConfig,
+    replicas: int,
+    target: int,
+    state: LimitState,
+    now: float,
+    limits: list[Limit],
+) -> int:
+    """Shrink only to what was asked at most in the window, and not right after shrinking."""
+    assert state.since is not None
+    most = max((count for _, count in state.asked), default=0)
+    young = now - state.since < config.stable_s
+    settling = state.shrunk_at is not None and now - state.shrunk_at < config.settle_s
+    held = target if young or settling else min(max(replicas, most), target)
+    if held > replicas:
+        limits.append("stabilisation")
+    return held
+
+
+def _stepped(config: LimitConfig, replicas: int, target: int, limits: list[Limit]) -> int:
+    up = target + max(ceil(config.grow_by * target), 1)
+    down = target - max(int(config.shrink_by * target), 1)
+    stepped = min(max(replicas, down), up)
+    if stepped != replicas:
+        limits.append("step")
+    return stepped
+
+
+def _bounded(config: LimitConfig, replicas: int, limits: list[Limit]) -> int:
+    if replicas < config.min:
+        limits.append("min")
+    if replicas > config.max:
+        limits.append("max")
+    return min(max(replicas, config.min), config.max)

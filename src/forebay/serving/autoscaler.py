@@ -1,0 +1,105 @@
+"""Ray Serve's autoscaling policy of a service, run by Serve's controller.
+
+Replicas report what they were offered (`record_autoscaling_stats`); once a second their last
+reports go to `policies/autoscaling.py`. What it decides and why goes to a named actor, so that
+neither a restarted controller nor a replica that leaves takes the record with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from forebay.policies.autoscaling import Autoscaler, ScalingRecord
+from forebay.policies.demand_meter import ReplicaReading
+from forebay.policies.scaling import ScalingConfig
+from forebay.policies.scaling_limits import LimitConfig
+from forebay.serving.replica import PREFIX
+from forebay.serving.scaling_log import scaling_log
+from forebay.spec.service import ServiceSpec
+
+_LOG = logging.getLogger("ray.serve")  # goes to the controller's log
+_TICK_S = 1.0
+_QUIET_TICKS = 10  # a decision that changes nothing is kept once in so many
+
+
+def autoscaling_config(spec: ServiceSpec) -> dict[str, Any]:
+    """Serve's `autoscaling_config` for a spec with room between `min` and `max`."""
+    from ray.serve.config import AutoscalingPolicy
+
+    scaling = spec.scaling
+    settings = {
+        "service": spec.name,
+        "min": scaling.min,
+        "max": scaling.max,
+        "headroom": scaling.headroom,
+        "stable_s": scaling.stable,
+        "cold_start_s": scaling.cold_start,
+        "tolerated_s": spec.ttft_budget("interactive") / 2,
+    }
+    return {
+        "min_replicas": scaling.min,
+        "max_replicas": scaling.max,
+        "initial_replicas": scaling.min,
+        "metrics_interval_s": _TICK_S,
+        "look_back_period_s": 5 * _TICK_S,
+        "policy": AutoscalingPolicy(
+            policy_function="forebay.serving.autoscaler:ForebayScaling",
+            policy_kwargs={"settings": settings},
+        ),
+    }
+
+
+class ForebayScaling:
+    """What Serve's controller calls, ten times a second, for the replicas to have."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._service = settings["service"]
+        self._autoscaler = Autoscaler(
+            ScalingConfig(headroom=settings["headroom"], tolerated_s=settings["tolerated_s"]),
+            LimitConfig(settings["min"], settings["max"], stable_s=settings["stable_s"]),
+            cold_start_s=settings["cold_start_s"],
+        )
+        self._log: Any = None
+        self._ticked_at = float("-inf")
+        self._quiet = 0
+
+    def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
+        """The target, and no state: it lives here."""
+        now = time.monotonic()
+        target = context.target_num_replicas
+        if now - self._ticked_at < _TICK_S:
+            return target, {}
+        self._ticked_at = now
+        ready = [replica.unique_id for replica in context.running_replicas]
+        record = self._autoscaler.decide(readings(context.raw_metrics), ready, target, now)
+        self._keep(record)
+        return record.target, {}
+
+    def _keep(self, record: ScalingRecord) -> None:
+        self._quiet += 1
+        if record.target == record.before and self._quiet < _QUIET_TICKS:
+            return
+        self._quiet = 0
+        if record.target != record.before:
+            _LOG.info("replicas %d -> %d: %s", record.before, record.target, record.reason)
+        try:
+            if self._log is None:
+                self._log = scaling_log(self._service)
+            self._log.add.remote({**record.plain(), "at": time.time()})
+        except Exception as error:  # the record is lost, the decision is not
+            self._log = None
+            _LOG.warning("the scaling log does not answer (%s)", error)
+
+
+def readings(raw_metrics: Any) -> dict[str, ReplicaReading]:
+    """Each replica's last report, of those that report all of it."""
+    by_name = {name: raw_metrics.get(PREFIX + name, {}) for name in ReplicaReading.names()}
+    found = {}
+    for replica in by_name["sequence"]:
+        series = [by_name[name].get(replica) for name in ReplicaReading.names()]
+        if all(series):
+            last = (points[-1].value for points in series)
+            found[replica.unique_id] = ReplicaReading(*last)
+    return found

@@ -1,0 +1,111 @@
+"""Counting a fleet's demand from its replicas' reports."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forebay.policies.demand_meter import SILENT_S, DemandMeter, ReplicaReading
+from forebay.policies.scaling import Capacity
+
+NEW = ReplicaReading(
+    sequence=1,
+    offered_prefill=0,
+    offered_decode=0,
+    offered_kv_s=0,
+    queued_prefill=0,
+    queued_decode=0,
+    prefill_rate=10_000,
+    decode_rate=1_000,
+    kv_tokens=100_000,
+    cold_start_s=0,
+)
+
+
+def later(reading: ReplicaReading, prefill: float) -> ReplicaReading:
+    return replace(
+        reading,
+        sequence=reading.sequence + 1,
+        offered_prefill=reading.offered_prefill + prefill,
+    )
+
+
+def test_rates_are_differences_over_the_time_between() -> None:
+    meter = DemandMeter()
+    assert meter.read({"a": later(NEW, 9_999)}, ["a"], 1, 10.0) is None  # a mark to count from
+    seen = meter.read({"a": later(later(NEW, 9_999), 500)}, ["a"], 1, 12.0)
+    assert seen is not None
+    assert (seen.demand.prefill, seen.seconds) == (250.0, 2.0)
+    assert seen.capacity == Capacity(10_000, 1_000, 100_000, "learned")
+
+
+def test_a_replica_that_appears_has_counted_from_nothing() -> None:
+    meter = DemandMeter()
+    meter.read({"a": NEW}, ["a"], 2, 0.0)
+    seen = meter.read({"a": NEW, "b": later(NEW, 300)}, ["a", "b"], 2, 1.0)
+    assert seen is not None
+    assert seen.demand.prefill == 300.0
+
+
+def test_a_replica_that_counts_less_has_started_anew() -> None:
+    meter = DemandMeter()
+    meter.read({"a": replace(NEW, sequence=50, offered_prefill=5_000)}, ["a"], 1, 0.0)
+    seen = meter.read({"a": later(NEW, 70)}, ["a"], 1, 1.0)
+    assert seen is not None
+    assert seen.demand.prefill == 70.0
+
+
+def test_a_fleet_of_which_most_are_silent_is_not_seen() -> None:
+    meter = DemandMeter()
+    readings = dict.fromkeys("abc", NEW)
+    meter.read(readings, readings, 3, 0.0)
+    late = SILENT_S + 1
+    one = {**readings, "a": later(NEW, 1)}
+    assert meter.read(one, one, 3, late) is None
+    two = {**one, "b": later(NEW, 1)}
+    assert meter.read(two, two, 3, late + 1) is not None
+
+
+def test_declared_capacity_is_not_overruled() -> None:
+    declared = Capacity(5_000, 500, 50_000, "declared")
+    meter = DemandMeter(declared)
+    meter.read({"a": NEW}, ["a"], 1, 0.0)
+    seen = meter.read({"a": later(NEW, 1)}, ["a"], 1, 1.0)
+    assert seen is not None
+    assert seen.capacity == declared
+
+
+def test_cold_starts_are_as_measured_with_their_spread() -> None:
+    meter = DemandMeter(cold_start_s=45.0)
+    assert meter.cold_start.mean_s == 45.0
+    readings = {
+        name: replace(NEW, cold_start_s=seconds) for name, seconds in (("a", 20.0), ("b", 30.0))
+    }
+    meter.read(readings, readings, 2, 0.0)
+    assert meter.cold_start.mean_s == 25.0
+    assert meter.cold_start.cautious_s == pytest.approx(30.0)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcd"), st.integers(0, 1_000), st.floats(0.1, 5.0)), max_size=40
+    )
+)
+def test_no_token_is_lost_or_counted_twice(reports: list[tuple[str, int, float]]) -> None:
+    meter, now = DemandMeter(), 0.0
+    meter.read({}, [], 0, now)
+    readings: dict[str, ReplicaReading] = {}
+    offered, metered = 0, 0.0
+    for name, tokens, seconds in reports:
+        now += seconds
+        readings[name] = later(readings.get(name, NEW), tokens)
+        offered += tokens
+        everybody = {n: later(r, 0) if n != name else r for n, r in readings.items()}
+        readings = everybody  # all report; only one has new demand
+        seen = meter.read(readings, readings, len(readings), now)
+        assert seen is not None
+        metered += seen.demand.prefill * seen.seconds
+    assert metered == pytest.approx(offered)
