@@ -1,0 +1,132 @@
+"""What Serve's controller gets from the autoscaling policy, with Serve's own types of values."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from forebay.policies.demand_meter import ReplicaReading
+from forebay.serving import autoscaler
+from forebay.serving.autoscaler import ForebayScaling, readings
+from forebay.serving.replica import PREFIX
+
+SETTINGS = {
+    "service": "chat",
+    "min": 1,
+    "max": 8,
+    "headroom": 0.2,
+    "stable_s": 300.0,
+    "cold_start_s": 20.0,
+    "tolerated_s": 0.5,
+}
+CAPABLE = {"prefill_rate": 10_000.0, "decode_rate": 1_000.0, "kv_tokens": 1e6}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+class Log:
+    """Stands for the actor."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.add = SimpleNamespace(remote=self.records.append)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(autoscaler, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Log:
+    log = Log()
+    monkeypatch.setattr(autoscaler, "scaling_log", lambda _: log)
+    return log
+
+
+def replica(name: str) -> Any:
+    class ReplicaId(SimpleNamespace):
+        __hash__ = object.__hash__
+
+    return ReplicaId(unique_id=name)
+
+
+def reported(values: dict[Any, dict[str, float]]) -> dict[str, dict[Any, list[Any]]]:
+    """Serve's raw metrics: for each name and replica, points in time."""
+    return {
+        PREFIX + name: {
+            who: [SimpleNamespace(timestamp=0.0, value=-1.0), SimpleNamespace(value=said[name])]
+            for who, said in values.items()
+            if name in said
+        }
+        for name in ReplicaReading.names()
+    }
+
+
+def context(target: int, values: dict[Any, dict[str, float]]) -> Any:
+    return SimpleNamespace(
+        target_num_replicas=target, running_replicas=list(values), raw_metrics=reported(values)
+    )
+
+
+def test_the_last_point_of_each_replica_is_read_and_half_a_report_is_not() -> None:
+    whole = {name: float(i) for i, name in enumerate(ReplicaReading.names())}
+    half = {"sequence": 3.0}
+    found = readings(reported({replica("a"): whole, replica("b"): half}))
+    assert list(found) == ["a"]
+    assert found["a"] == ReplicaReading(**whole)
+
+
+def test_offered_tokens_make_the_fleet_grow_once_a_second_and_the_log_says_why(
+    clock: Clock, log: Log
+) -> None:
+    policy, one, target = ForebayScaling(SETTINGS), replica("a"), 1
+    reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
+    for second in range(20):
+        reading |= {"sequence": float(second), "offered_prefill": 30_000.0 * second}
+        target, state = policy(context(target, {one: reading}))
+        assert state == {}
+        again, _ = policy(context(target, {one: reading}))  # within the same second
+        assert again == target
+        clock.now += 1.0
+    assert target == 4  # three replicas' work and headroom
+    grown = [record for record in log.records if record["target"] > record["before"]]
+    assert "prefill" in grown[-1]["reason"]
+    assert grown[-1]["seen"]["capacity"]["source"] == "learned"
+
+
+def test_a_lost_log_costs_a_record_and_no_decision(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: str) -> Any:
+        raise RuntimeError("no such actor")
+
+    monkeypatch.setattr(autoscaler, "scaling_log", broken)
+    policy, one = ForebayScaling(SETTINGS), replica("a")
+    reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
+    for _ in range(12):
+        target, _ = policy(context(3, {one: reading}))
+        assert target == 3
+        clock.now += 1.0
+
+
+def test_without_reports_the_fleet_is_held(clock: Clock, log: Log) -> None:
+    policy, silent = ForebayScaling(SETTINGS), replica("a")
+    for _ in range(12):
+        assert policy(context(5, {silent: {}}))[0] == 5
+        clock.now += 1.0
+    assert log.records[-1]["allowed"]["limits"] == ("blind",)
+    assert "too few replicas report" in log.records[-1]["reason"]
