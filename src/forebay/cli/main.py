@@ -16,6 +16,7 @@ from forebay.cli.keys import keys
 from forebay.cli.load import load, workloads
 from forebay.cli.mock import mock
 from forebay.cli.record import record
+from forebay.cli.scale import scale
 from forebay.cli.serve import serve
 from forebay.cli.top import top
 
@@ -49,6 +50,7 @@ def forebay(
 app.command()(check)
 app.command()(init)
 app.command()(serve)
+app.command()(scale)
 app.command()(top)
 app.command()(demo)
 app.command()(load)

@@ -56,11 +56,12 @@ class ScalingRecord:
     def reason(self) -> str:
         """The decision in words."""
         if self.wanted is None:
-            return f"held at {self.target}: too few replicas report"
-        text = f"{self.wanted.binding}: {self.wanted.ahead:.2f} replicas' work"
-        if self.wanted.backlog:
-            text += f" and {self.wanted.backlog:.2f} for the backlog"
-        text += f" asks for {self.wanted.in_full}"
+            text = "too few replicas report"
+        else:
+            text = f"{self.wanted.binding}: {self.wanted.ahead:.2f} replicas' work"
+            if self.wanted.backlog:
+                text += f" and {self.wanted.backlog:.2f} for the backlog"
+            text += f" asks for {self.wanted.in_full}"
         if self.allowed.limits:
             text += f"; {self.target} by {', '.join(self.allowed.limits)}"
         if self.allowed.missing:

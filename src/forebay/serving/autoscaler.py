@@ -15,8 +15,10 @@ from forebay.policies.autoscaling import Autoscaler, ScalingRecord
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.scaling import ScalingConfig
 from forebay.policies.scaling_limits import LimitConfig
+from forebay.policies.schedules import floors
 from forebay.serving.replica import PREFIX
 from forebay.serving.scaling_log import scaling_log
+from forebay.spec.schedule import FloorSpec
 from forebay.spec.service import ServiceSpec
 
 _LOG = logging.getLogger("ray.serve")  # goes to the controller's log
@@ -37,6 +39,7 @@ def autoscaling_config(spec: ServiceSpec) -> dict[str, Any]:
         "stable_s": scaling.stable,
         "cold_start_s": scaling.cold_start,
         "tolerated_s": spec.ttft_budget("interactive") / 2,
+        "schedule": [floor.model_dump(mode="json", by_alias=True) for floor in scaling.schedule],
     }
     return {
         "min_replicas": scaling.min,
@@ -61,6 +64,9 @@ class ForebayScaling:
             LimitConfig(settings["min"], settings["max"], stable_s=settings["stable_s"]),
             cold_start_s=settings["cold_start_s"],
         )
+        self._schedule = [read_floor(floor).entry() for floor in settings["schedule"]]
+        self._by_hand: tuple[int, float] | None = None
+        self._asked: Any = None  # the answer that brings the floor set by hand
         self._log: Any = None
         self._ticked_at = float("-inf")
         self._quiet = 0
@@ -73,9 +79,37 @@ class ForebayScaling:
             return target, {}
         self._ticked_at = now
         ready = [replica.unique_id for replica in context.running_replicas]
-        record = self._autoscaler.decide(readings(context.raw_metrics), ready, target, now)
+        record = self._autoscaler.decide(
+            readings(context.raw_metrics), ready, target, now, self._floors()
+        )
         self._keep(record)
         return record.target, {}
+
+    def _floors(self) -> list[int]:
+        """Those of the schedule, and the one set by hand while it has not expired."""
+        wall = time.time()
+        self._by_hand = self._fetched()
+        by_hand = [self._by_hand[0]] if self._by_hand and wall < self._by_hand[1] else []
+        lead_s = self._autoscaler.meter.cold_start.cautious_s
+        return [*floors(self._schedule, wall, lead_s), *by_hand]
+
+    def _fetched(self) -> tuple[int, float] | None:
+        """What the log said last of the floor set by hand. The controller never waits for it."""
+        import ray
+
+        try:
+            if self._log is None:
+                self._log = scaling_log(self._service)
+            if self._asked is None:
+                self._asked = self._log.floor.remote()
+            if not ray.wait([self._asked], timeout=0)[0]:
+                return self._by_hand
+            answer: tuple[int, float] | None = ray.get(self._asked)
+            self._asked = None
+        except Exception as error:
+            self._lost(error)
+            return self._by_hand
+        return answer
 
     def _keep(self, record: ScalingRecord) -> None:
         self._quiet += 1
@@ -89,8 +123,16 @@ class ForebayScaling:
                 self._log = scaling_log(self._service)
             self._log.add.remote({**record.plain(), "at": time.time()})
         except Exception as error:  # the record is lost, the decision is not
-            self._log = None
-            _LOG.warning("the scaling log does not answer (%s)", error)
+            self._lost(error)
+
+    def _lost(self, error: Exception) -> None:
+        self._log = self._asked = None
+        _LOG.warning("the scaling log does not answer (%s)", error)
+
+
+def read_floor(values: dict[str, Any]) -> FloorSpec:
+    """An entry of the schedule from what `autoscaling_config` wrote of it."""
+    return FloorSpec.model_validate(values)
 
 
 def readings(raw_metrics: Any) -> dict[str, ReplicaReading]:

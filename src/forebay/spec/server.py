@@ -4,6 +4,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from forebay.spec.problems import refusal
 from forebay.spec.rates import Share
+from forebay.spec.schedule import FloorSpec
 from forebay.spec.strict import Strict
 from forebay.spec.units import MIB, Bytes, Seconds
 
@@ -41,6 +42,11 @@ class ScalingSpec(Strict):
         gt=0,
         description="How long a replica takes to start, until replicas have shown it. Default 1m: "
         "a small model whose weights are on local disk.",
+    )
+
+    schedule: list[FloorSpec] = Field(
+        default_factory=list,
+        description="Times at which there are more replicas, whatever the demand. Default: none.",
     )
 
     @field_validator("max")

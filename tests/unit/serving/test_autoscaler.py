@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.serving import autoscaler
 from forebay.serving.autoscaler import ForebayScaling, readings
 from forebay.serving.replica import PREFIX
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "service": "chat",
     "min": 1,
     "max": 8,
@@ -20,6 +23,7 @@ SETTINGS = {
     "stable_s": 300.0,
     "cold_start_s": 20.0,
     "tolerated_s": 0.5,
+    "schedule": [],
 }
 CAPABLE = {"prefill_rate": 10_000.0, "decode_rate": 1_000.0, "kv_tokens": 1e6}
 
@@ -41,6 +45,8 @@ class Log:
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
         self.add = SimpleNamespace(remote=self.records.append)
+        self.by_hand: tuple[int, float] | None = None
+        self.floor = SimpleNamespace(remote=lambda: self.by_hand)
 
 
 @pytest.fixture
@@ -53,15 +59,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     log = Log()
+    monkeypatch.setattr(ray, "wait", lambda refs, timeout: (refs, []))
+    monkeypatch.setattr(ray, "get", lambda ref: ref)
     monkeypatch.setattr(autoscaler, "scaling_log", lambda _: log)
     return log
 
 
-def replica(name: str) -> Any:
-    class ReplicaId(SimpleNamespace):
-        __hash__ = object.__hash__
+@dataclass(frozen=True)
+class ReplicaId:
+    unique_id: str
 
-    return ReplicaId(unique_id=name)
+
+def replica(name: str) -> Any:
+    return ReplicaId(name)
 
 
 def reported(values: dict[Any, dict[str, float]]) -> dict[str, dict[Any, list[Any]]]:
@@ -130,3 +140,31 @@ def test_without_reports_the_fleet_is_held(clock: Clock, log: Log) -> None:
         clock.now += 1.0
     assert log.records[-1]["allowed"]["limits"] == ("blind",)
     assert "too few replicas report" in log.records[-1]["reason"]
+
+
+def test_a_floor_set_by_hand_holds_until_it_expires(clock: Clock, log: Log) -> None:
+    policy, one, target = ForebayScaling({**SETTINGS, "stable_s": 5.0}), replica("a"), 1
+    reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
+    log.by_hand = (6, clock.now + 60.0)
+    sizes = []
+    for second in range(150):
+        reading |= {"sequence": float(second)}
+        target, _ = policy(context(target, {one: reading}))
+        sizes.append(target)
+        clock.now += 1.0
+    assert sizes[5] == sizes[59] == 6
+    assert sizes[-1] == 1
+
+
+def test_a_scheduled_floor_begins_early_by_the_cold_start(clock: Clock, log: Log) -> None:
+    def moment(seconds: float) -> str:
+        return datetime.fromtimestamp(clock.now + seconds, UTC).isoformat()
+
+    floor = {"min": 4, "from": moment(60.0), "until": moment(90.0)}
+    policy, one, target = ForebayScaling({**SETTINGS, "schedule": [floor]}), replica("a"), 1
+    reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
+    for second in range(50):
+        reading |= {"sequence": float(second)}
+        target, _ = policy(context(target, {one: reading}))
+        assert (target == 4) == (second >= 60 - SETTINGS["cold_start_s"])
+        clock.now += 1.0

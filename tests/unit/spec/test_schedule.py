@@ -1,0 +1,91 @@
+"""`scaling.schedule`: floors by the clock, as people write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from forebay.policies.schedules import Recurrence, Window
+from forebay.serving.autoscaler import autoscaling_config, read_floor
+from forebay.spec.loading import load_service
+from forebay.spec.problems import SpecError
+
+SERVICE = "name: chat\nmodel: {id: m, engine: emulated, source: h100-8b}\n"
+
+
+def service(folder: Path, schedule: str) -> Path:
+    file = folder / "service.yaml"
+    file.write_text(f"{SERVICE}scaling: {{min: 1, max: 30, schedule: [{schedule}]}}\n")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "entry"),
+    [
+        (
+            "{min: 24, from: 2026-12-01T08:30Z, until: 2026-12-01T12:00+01:00}",
+            Window(
+                datetime(2026, 12, 1, 8, 30, tzinfo=UTC).timestamp(),
+                datetime(2026, 12, 1, 11, tzinfo=UTC).timestamp(),
+                24,
+            ),
+        ),
+        (
+            "{min: 3, from: 2026-12-01T08:30:00Z, until: '2026-12-01T09:00Z'}",
+            Window(
+                datetime(2026, 12, 1, 8, 30, tzinfo=UTC).timestamp(),
+                datetime(2026, 12, 1, 9, tzinfo=UTC).timestamp(),
+                3,
+            ),
+        ),
+    ],
+)
+def test_a_window_is_read_with_its_offsets(tmp_path: Path, text: str, entry: Window) -> None:
+    (floor,) = load_service(service(tmp_path, text)).scaling.schedule
+    assert floor.entry() == entry
+
+
+def test_a_recurrence_keeps_its_zone_on_the_way_to_the_controller(tmp_path: Path) -> None:
+    text = "{min: 6, cron: 30 8 * * mon-fri, for: 2h, zone: Europe/Berlin}"
+    settings = autoscaling_config(load_service(service(tmp_path, text)))["policy"]
+    (sent,) = settings.policy_kwargs["settings"]["schedule"]
+    entry = read_floor(sent).entry()
+    assert isinstance(entry, Recurrence)
+    assert (entry.cron, str(entry.zone), entry.seconds, entry.replicas) == (
+        "30 8 * * mon-fri",
+        "Europe/Berlin",
+        7200.0,
+        6,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{min: 2, from: 2026-12-01T08:30, until: 2026-12-01T09:30Z}", "has no offset"),
+        ("{min: 2, from: soon, until: 2026-12-01T09:30Z}", "'soon' is not a time"),
+        ("{min: 2, from: 2026-12-01T08:30Z, until: 2026-12-01T08:00Z}", "ends before it begins"),
+        ("{min: 2, from: 2026-12-01T08:30Z}", "does not say when"),
+        ("{min: 2, cron: 30 8 * *, for: 1h}", "is not a cron expression"),
+        ("{min: 2, cron: 30 8 * * *, for: 1h, zone: Mars}", "'Mars' is not a time zone"),
+        ("{min: 2, cron: 30 8 * * *, for: 1h, until: 2026-12-01T08:00Z}", "does not say when"),
+    ],
+)
+def test_a_mistake_is_said_at_its_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_service(service(tmp_path, text))
+    assert said in str(caught.value)
+    assert "service.yaml:3" in str(caught.value)
+
+
+def test_the_plain_form_reads_back(tmp_path: Path) -> None:
+    text = "{min: 6, cron: 30 8 * * 1-5, for: 2h}"
+    spec = load_service(service(tmp_path, text))
+    again = tmp_path / "again.yaml"
+    plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    again.write_text(yaml.safe_dump(plain))
+    assert load_service(again).scaling == spec.scaling
