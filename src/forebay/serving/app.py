@@ -58,7 +58,7 @@ def deployment_options(spec: ServiceSpec) -> dict[str, Any]:
         "max_ongoing_requests": _UNBOUNDED,
         "health_check_period_s": _HEALTH_PERIOD_S,
         "health_check_timeout_s": _HEALTH_TIMEOUT_S,
-        "graceful_shutdown_timeout_s": spec.server.drain,
+        "graceful_shutdown_timeout_s": environment.longest_drain_s(spec),
         "graceful_shutdown_wait_loop_s": 0.5,
         "request_router_config": RequestRouterConfig(
             request_router_class=ForebayRequestRouter,

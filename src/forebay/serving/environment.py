@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from math import ceil
 from pathlib import Path
 
 from forebay.spec.service import ServiceSpec
@@ -105,9 +106,17 @@ def model_threads(spec: ServiceSpec) -> int:
     return max(int(spec.hardware.cpus_per_replica), 1)
 
 
+def longest_drain_s(spec: ServiceSpec) -> float:
+    """Longest that a replica that leaves may go on with the streams it has, in seconds."""
+    return max(spec.server.drain, spec.scaling.drain)
+
+
 def variables(spec: ServiceSpec) -> dict[str, str]:
     """Environment of every process of the cluster that serves this spec."""
     env = {**_DATA_PLANE, **_QUIET}
+    # Every change of the replica set starts a new HAProxy worker; the old one is killed so many
+    # seconds later, with the streams that it still carries (Ray's own: 120).
+    env["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(ceil(longest_drain_s(spec)) + 10)
     if spec.model.source_path is not None:
         env["HF_HUB_OFFLINE"] = "1"  # a local model asks no hub anything
     return env

@@ -44,6 +44,13 @@ class ScalingSpec(Strict):
         "a small model whose weights are on local disk.",
     )
 
+    drain: Seconds = Field(
+        default=600.0,
+        ge=0,
+        description="Longest that a replica which is no longer needed goes on with the streams it "
+        "has; it takes nothing new. Default 10m: longer than nearly every answer, and it leaves "
+        "as soon as the last has ended.",
+    )
     schedule: list[FloorSpec] = Field(
         default_factory=list,
         description="Times at which there are more replicas, whatever the demand. Default: none.",
@@ -105,7 +112,7 @@ class ServerSpec(Strict):
     drain: Seconds = Field(
         default=30.0,
         ge=0,
-        description="Longest wait for running requests when a replica or the server stops. "
+        description="Longest wait for running requests when the server stops (Ctrl-C, SIGTERM). "
         "Default 30s: the same as Kubernetes gives a pod.",
     )
     ray_address: str | None = Field(
