@@ -8,13 +8,16 @@ than before has started anew under its old name.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
+from math import isnan, nan
 from statistics import fmean, pstdev
 
 from forebay.policies.scaling import Capacity, ColdStart, Demand, Observation
 
 SILENT_S = 10.0  # without a report, a replica is not seen
+_STARTS = 10  # remembered
 _SEEN_SHARE = 0.5  # of the ready replicas, below which the fleet is not seen
 
 
@@ -32,7 +35,6 @@ class ReplicaReading:
         prefill_rate, decode_rate: tokens/s that it manages when it does nothing else; 0 while
             unknown.
         kv_tokens: that its cache holds.
-        cold_start_s: from asking for it to its first answer; 0 while unknown.
     """
 
     sequence: float
@@ -44,12 +46,37 @@ class ReplicaReading:
     prefill_rate: float
     decode_rate: float
     kv_tokens: float
-    cold_start_s: float
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """The fields, in order."""
         return tuple(field.name for field in fields(cls))
+
+
+class StartTimes:
+    """How long replicas take from being asked for to serving, nodes and images included.
+
+    Which of those asked for has become ready does not matter: they are taken in order.
+    """
+
+    def __init__(self) -> None:
+        self._asked: list[float] | None = None  # when, for each that is not ready, oldest first
+        self._ready = 0
+        self.seconds: deque[float] = deque(maxlen=_STARTS)
+
+    def look(self, ready: int, target: int, now: float) -> None:
+        """There are `ready` replicas of `target` at `now`.
+
+        Since when those are asked for that were on their way at the first look, nobody knows.
+        """
+        starting = max(target - ready, 0)
+        if self._asked is None:
+            self._asked, self._ready = [nan] * starting, ready
+        came = max(ready - self._ready, 0)
+        self.seconds.extend(now - at for at in self._asked[:came] if not isnan(at))
+        self._asked = self._asked[came:][:starting]
+        self._asked += [now] * (starting - len(self._asked))
+        self._ready = ready
 
 
 @dataclass(slots=True)
@@ -69,7 +96,7 @@ class DemandMeter:
             cold_start_s: assumed until replicas have told theirs.
         """
         self._declared = declared
-        self._cold_starts: dict[str, float] = {}
+        self._starts = StartTimes()
         self._assumed_s = cold_start_s
         self._known: dict[str, _Known] = {}
         self._read_at: float | None = None
@@ -93,6 +120,7 @@ class DemandMeter:
         first = self._read_at is None
         seconds = 0.0 if self._read_at is None else now - self._read_at
         self._read_at = now
+        self._starts.look(len(ready), target, now)
         demand = self._taken(readings, first=first, now=now)
         for name in self._known.keys() - set(ready):
             del self._known[name]
@@ -116,11 +144,10 @@ class DemandMeter:
 
     @property
     def cold_start(self) -> ColdStart:
-        """Of the replicas that were seen to start."""
-        if not self._cold_starts:
+        """Of the replicas that were seen to start, the last ten."""
+        if not self._starts.seconds:
             return ColdStart(self._assumed_s)
-        seen = list(self._cold_starts.values())[-10:]
-        return ColdStart(fmean(seen), pstdev(seen))
+        return ColdStart(fmean(self._starts.seconds), pstdev(self._starts.seconds))
 
     def _taken(self, readings: Mapping[str, ReplicaReading], *, first: bool, now: float) -> Demand:
         """Tokens that new readings have counted since the ones before."""
@@ -130,8 +157,6 @@ class DemandMeter:
             if known is not None and known.reading.sequence == reading.sequence:
                 continue
             self._known[name] = _Known(reading, now)
-            if reading.cold_start_s:
-                self._cold_starts[name] = reading.cold_start_s
             if known is None and first:
                 continue
             before = known.reading if known is not None else None

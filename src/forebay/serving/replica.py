@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import psutil
 
 from forebay.observability import catalogue
 from forebay.observability.status import ClassStatus, ReplicaStatus
@@ -99,7 +96,6 @@ class Replica:
         self.tap = EngineTap(self.admission, self.telemetry, clock, engine.stop_reason)
         self.tenancy = Tenancy(spec, name, clock, self.admission.fair)
         self._published = self._read = 0
-        self._cold_start_s = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
     def gate(self, app: App, ask_routers: AskRouters) -> Gate:
@@ -123,7 +119,6 @@ class Replica:
 
         Call it from a running event loop.
         """
-        self._cold_start_s = time.time() - psutil.Process().create_time()
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._flush_forever(backend)))
         if not self.tenancy.is_open:
@@ -192,7 +187,6 @@ class Replica:
             prefill_rate=paces.prefill_rate.rate,
             decode_rate=self.admission.sequences_in_time / tpot_s if tpot_s else 0.0,
             kv_tokens=self.admission.config.kv_tokens,
-            cold_start_s=self._cold_start_s,
         )
         return {PREFIX + name: float(value) for name, value in asdict(reading).items()}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.policies.demand_meter import SILENT_S, DemandMeter, ReplicaReading
+from forebay.policies.demand_meter import SILENT_S, DemandMeter, ReplicaReading, StartTimes
 from forebay.policies.scaling import Capacity
 
 NEW = ReplicaReading(
@@ -21,7 +21,6 @@ NEW = ReplicaReading(
     prefill_rate=10_000,
     decode_rate=1_000,
     kv_tokens=100_000,
-    cold_start_s=0,
 )
 
 
@@ -78,15 +77,28 @@ def test_declared_capacity_is_not_overruled() -> None:
     assert seen.capacity == declared
 
 
-def test_cold_starts_are_as_measured_with_their_spread() -> None:
+def test_cold_starts_are_from_asking_to_serving_with_their_spread() -> None:
     meter = DemandMeter(cold_start_s=45.0)
     assert meter.cold_start.mean_s == 45.0
-    readings = {
-        name: replace(NEW, cold_start_s=seconds) for name, seconds in (("a", 20.0), ("b", 30.0))
-    }
-    meter.read(readings, readings, 2, 0.0)
-    assert meter.cold_start.mean_s == 25.0
-    assert meter.cold_start.cautious_s == pytest.approx(30.0)
+    for now, ready, target in (
+        (0.0, 1, 2),  # one was on its way before anybody looked
+        (5.0, 2, 2),
+        (10.0, 2, 4),
+        (20.0, 2, 5),
+        (30.0, 3, 5),  # asked for at 10
+        (50.0, 5, 5),  # asked for at 10 and 20
+    ):
+        names = [f"r{i}" for i in range(ready)]
+        meter.read(dict.fromkeys(names, NEW), names, target, now)
+    assert meter.cold_start.mean_s == pytest.approx((20 + 40 + 30) / 3)
+    assert meter.cold_start.cautious_s > meter.cold_start.mean_s
+
+
+def test_replicas_that_are_no_longer_wanted_leave_no_start_behind() -> None:
+    times = StartTimes()
+    for now, ready, target in ((0.0, 1, 1), (1.0, 1, 4), (2.0, 1, 1), (100.0, 1, 2), (130.0, 2, 2)):
+        times.look(ready, target, now)
+    assert list(times.seconds) == [30.0]
 
 
 @given(
