@@ -2,17 +2,16 @@
 
 Twenty runs of one service under one load, one after the other. Each offers the same arrivals, as
 `forebay load` does when it is repeated, and prompts of its own, so all that differs between them is
-noise of the machine. Start the service first, where nothing else runs:
+noise. Start the service first:
 
-    .venv/bin/forebay serve examples/demo.yaml
-    .venv/bin/python tools/record_runs.py --rate 25 --server-pid PID
+    .venv/bin/forebay serve tests/unit/measure/data/service.yaml
+    .venv/bin/python tools/record_runs.py --rate 10 --seconds 25 --server-pid PID
 
-The rate should be about a third of the capacity that `forebay demo` prints. Closer to it, every
-run has another queue: at 0.6 of it the p50 TTFT of twenty runs varied by 12 % and the p99 by 25 %,
-and no comparison of five a side could show changes of that size. A run whose client was late, or
-beside which other programs used more of a core than `--most-foreign`, is made again: it is not a
-run of the same service on the same machine. Only what the tests read is stored, in single
-precision: some 300 KB.
+The rate should be about a third of what the service sustains; closer to it, every run has another
+queue. A run whose client was late, or beside which other programs used more of the machine than
+`--most-foreign`, is made again. An emulated engine sleeps through its steps and bears company; one
+that computes does not, and nothing else should run beside it (`--most-foreign 0.05`). Only what the
+tests read is stored, in single precision.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "tests" / "unit" / "measure" / "data" / "runs.npz"
 PROMPT_TOKENS, OUTPUT_TOKENS = 180, 48  # the "short" workload of benchmarks/
 REST_S = 1.0  # between two runs, for the last answers of the one before
-MOST_FOREIGN = 0.05  # of a core
+MOST_FOREIGN = 2.0  # cores
 
 
 def main() -> None:
@@ -47,7 +46,7 @@ def main() -> None:
     parser.add_argument("--server-pid", type=int, required=True, help="of `forebay serve`")
     parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--most-foreign", type=float, default=MOST_FOREIGN, help="of a core")
+    parser.add_argument("--most-foreign", type=float, default=MOST_FOREIGN, help="cores")
     parser.add_argument("--output", type=Path, default=TARGET)
     options = parser.parse_args()
     play(options.url, options.rate, options.seconds)  # not stored: caches and allocators fill
