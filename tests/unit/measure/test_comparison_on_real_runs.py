@@ -5,10 +5,10 @@ Serve, HAProxy and gate, an emulated engine), so every difference between them i
 overlap between draws, which makes the shares below a little less exact than so many independent
 experiments would.
 
-How small a change five runs a side can show depends on how far runs differ. The stored ones vary by
-0.3 % in p50 and 0.6 % in p99 TTFT (coefficient of variation). Two sets of twenty with the demo model
-in real vLLM, on a virtual machine whose speed drifted by a third within minutes, varied by 7 and 10 %
-in p50 and by 19 and 24 % in p99; no comparison could show in them what is planted here.
+How small a change five runs a side can show depends on how far runs differ. The stored ones vary
+by 0.3 % in p50 and 0.6 % in p99 TTFT (coefficient of variation). Two sets of twenty with the demo
+model in real vLLM, on a virtual machine whose speed drifted by a third within minutes, varied by 7
+and 10 % in p50 and by 19 and 24 % in p99; no comparison could show in them what is planted here.
 """
 
 from __future__ import annotations
