@@ -309,7 +309,7 @@ class AdmissionController:
         """Sequences that a flow may have at once; at least one request is always let in."""
         if not self.ledger.held[flow]:
             return inf
-        slots = self.config.slots
+        slots = self._slots
         most = float(slots - max(slots // _KEPT_FROM_BATCH, 1)) if flow[1] == BATCH else inf
         rates = self.demand.rates(now)
         in_flight = len(self.ledger.running) + self.ledger.queued_sequences
@@ -335,6 +335,11 @@ class AdmissionController:
         """Sequences that the engine would run at once with these too."""
         in_flight = len(self.ledger.running) + self.ledger.queued_sequences
         return min(in_flight + cost.sequences, self.config.slots)
+
+    @property
+    def _slots(self) -> int:
+        """Sequences at once that flows share: the engine's, or what the promised pace allows."""
+        return int(min(self.config.slots, self._most_at_once))
 
     @property
     def _most_at_once(self) -> float:
