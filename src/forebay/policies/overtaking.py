@@ -32,18 +32,28 @@ Rival = tuple[float, float, float]
 
 @dataclass(slots=True)
 class _Asked:
-    """What a flow asked for: prompt tokens to compute, sequences and tokens in all, as at `_since`.
+    """What a flow asked for. Amounts are as at `Arrivals._since`.
 
     Attributes:
         first_at: its first request that still counts, in seconds.
         requests: those since.
+        prefill, output: prompt tokens to compute, and tokens of answers.
+        tokens: all, those of prompts in the cache included.
     """
 
     first_at: float
     requests: int = 0
     prefill: float = 0.0
     sequences: float = 0.0
+    output: float = 0.0
     tokens: float = 0.0
+
+    def scale(self, factor: float) -> None:
+        """All amounts so many times as large."""
+        self.prefill *= factor
+        self.sequences *= factor
+        self.output *= factor
+        self.tokens *= factor
 
     def seen_share(self, half_life_s: float, now: float) -> float:
         """The share that it can have shown by now of what it would, had it always asked.
@@ -82,17 +92,29 @@ class Arrivals:
         one.requests += 1
         one.prefill += cost.prefill_tokens * grown
         one.sequences += cost.sequences * grown
+        one.output += cost.output_tokens * grown
         one.tokens += cost.tokens * grown
         if len(self._flows) > _MOST_FLOWS:
             self._forget(now)
 
     def rates(self, now: float) -> list[tuple[Flow, float, float, float]]:
         """Every flow with its prompt tokens/s to compute, sequences/s and tokens/s in all."""
-        whole, rates = self._decay(now) * _LN2 / self._half_life_s, []
-        for flow, one in self._flows.items():
-            scale = whole / one.seen_share(self._half_life_s, now)
-            rates.append((flow, one.prefill * scale, one.sequences * scale, one.tokens * scale))
-        return rates
+        return [
+            (flow, one.prefill * scale, one.sequences * scale, one.tokens * scale)
+            for flow, one, scale in self._scaled(now)
+        ]
+
+    def outputs(self, now: float) -> list[tuple[Flow, float]]:
+        """Every flow with the tokens of answers that it asks for, per second."""
+        return [(flow, one.output * scale) for flow, one, scale in self._scaled(now)]
+
+    def _scaled(self, now: float) -> list[tuple[Flow, _Asked, float]]:
+        """Every flow with what makes a rate of its amounts."""
+        whole = self._decay(now) * _LN2 / self._half_life_s
+        return [
+            (flow, one, whole / one.seen_share(self._half_life_s, now))
+            for flow, one in self._flows.items()
+        ]
 
     def busiest(self, class_name: str) -> str:
         """The tenant that asks for most in a class; empty when nobody has asked."""
@@ -111,9 +133,7 @@ class Arrivals:
         decay = self._decay(now)
         self._forget(now)
         for one in self._flows.values():
-            one.prefill *= decay
-            one.sequences *= decay
-            one.tokens *= decay
+            one.scale(decay)
         self._since = now
 
     def _forget(self, now: float) -> None:
