@@ -53,7 +53,7 @@ from tables import Bar, print_bars, print_table, write
 
 PORT = 8000
 PROMPT, ANSWER = 1000, 100
-BOUNDS = (32, 64, 96, 128, 192, 256)
+BOUNDS = (32, 48, 64, 96, 128, 192)
 REFUSALS_X, REFUSALS_S = 12.0, 30.0  # of the run that is made for the refusals' CPU alone
 REST_S = 8.0  # in which what the processes use by themselves is seen
 TAKEN_S = 1.0  # until a replica has read another bound
