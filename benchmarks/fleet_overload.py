@@ -55,7 +55,7 @@ PORT = 8000
 PROMPT, ANSWER = 1000, 100
 BOUNDS = (32, 48, 64, 96, 128, 192)
 REFUSALS_X, REFUSALS_S = 12.0, 30.0  # of the run that is made for the refusals' CPU alone
-REST_S = 8.0  # in which what the processes use by themselves is seen
+REST_S = 10.0  # in which what the processes use by themselves is seen
 TAKEN_S = 1.0  # until a replica has read another bound
 LEAST_OF_STATIC, REFUSAL_MS, REFUSAL_CPU_MS = 0.95, 50.0, 2.5
 
@@ -104,23 +104,22 @@ def forebay(factors: Sequence[float], seconds: float, refusals: float) -> list[R
             lambda: list(status(server.url)["replicas"]),
             lambda: in_flight(status(server.url)),
         )
-        until_quiet(fleet.busy)
-        rest = resting(fleet)
-        rows = [measured("forebay", fleet, factor, seconds, rest) for factor in factors]
+        rows = [measured("forebay", fleet, factor, seconds) for factor in factors]
         if refusals:
-            rows.append(measured("forebay", fleet, refusals, REFUSALS_S, rest))
-    return rows
+            rows.append(measured("forebay", fleet, refusals, REFUSALS_S))
+        rest = resting(fleet)
+    print(f"{rest:.3f} CPU seconds a second while nobody asks")
+    return [{**row, "CPU s": row["CPU s"] - rest * row["wall s"]} for row in rows]
 
 
 def static(bounds: Sequence[int], factors: Sequence[float], seconds: float) -> list[Row]:
     """Ray's own router before replicas with each of these bounds, one start for all of them."""
     with plain() as (fleet, folder):
-        rest = resting(fleet)
         rows = []
         for bound in bounds:
             (folder / "bound").write_text(str(bound))
             time.sleep(TAKEN_S)
-            rows += [measured(f"{bound} each", fleet, f, seconds, rest) for f in factors]
+            rows += [measured(f"{bound} each", fleet, factor, seconds) for factor in factors]
     return rows
 
 
@@ -141,23 +140,24 @@ def plain() -> Iterator[tuple[Fleet, Path]]:
 
 def resting(fleet: Fleet) -> float:
     """CPU seconds that the processes use in a second in which nobody asks."""
+    until_quiet(fleet.busy)
     before = fleet.cpu_s()
     time.sleep(REST_S)
     return (fleet.cpu_s() - before) / REST_S
 
 
-def measured(name: str, fleet: Fleet, factor: float, seconds: float, rest: float) -> Row:
+def measured(name: str, fleet: Fleet, factor: float, seconds: float) -> Row:
     """One system at so many times the capacity."""
     until_quiet(fleet.busy)
     cpu_s, began = fleet.cpu_s(), time.monotonic()
     psutil.cpu_percent()
     run = offered(fleet.server.url, factor * capacity(PROMPT, ANSWER), seconds)
     idle = 100.0 - psutil.cpu_percent()
-    used_s = fleet.cpu_s() - cpu_s - rest * (time.monotonic() - began)
+    used_s, wall_s = fleet.cpu_s() - cpu_s, time.monotonic() - began
     found = {"system": name, "x": factor, "seconds": seconds, **told(run)}
     late = late_percent(fleet.replicas())
     found |= {"late p99 %": late, "idle %": idle, "lag p99 ms": lag_p99_ms(run)}
-    found |= {"valid": run.validity.valid, "CPU s": used_s}
+    found |= {"valid": run.validity.valid, "CPU s": used_s, "wall s": wall_s}
     print_table(list(found), [tuple(found.values())])
     return found
 
