@@ -91,7 +91,8 @@ def main() -> None:
     rows = ours + theirs
     print_table(list(rows[0]), [tuple(row.values()) for row in rows])
     bars = judged(ours, theirs) if ours else []
-    print_bars(bars)
+    if bars:
+        print_bars(bars)
     write("fleet_overload", {"rows": rows, "bars": [bar.as_dict() for bar in bars]})
 
 
