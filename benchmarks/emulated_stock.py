@@ -2,12 +2,15 @@
 
 Run as: python benchmarks/emulated_stock.py FILE PORT FOLDER ROUTER, one of `ROUTERS`.
 
-Each replica writes what it did to FOLDER/PID.json once a second.
+Each replica writes what it did to FOLDER/PID.json once a second. While there is a number in
+FOLDER/bound, a replica answers 503 to whoever comes while it has so many requests in flight; it
+looks at the file five times a second.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -15,6 +18,12 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from forebay.serving.asgi import App, Receive, Scope, Send
+from forebay.serving.errors import send_error
+
+_LOOK_S = 0.2
+_WRITE_EVERY = 5  # looks
 
 ROUTERS = {
     "round-robin": "ray.serve.experimental.round_robin_router:RoundRobinRouter",
@@ -31,6 +40,7 @@ class PlainReplica:
 
         self._spec = load_service(Path(file))
         self._out = Path(folder) / f"{os.getpid()}.json"
+        self._bound = Path(folder) / "bound"
 
     async def __serve_build_asgi_app__(self) -> Any:
         from forebay.engine_model.profiles import PROFILES
@@ -43,14 +53,46 @@ class PlainReplica:
         )
         self._counts = Counts()
         self._engine.attach(self._counts)  # type: ignore[arg-type]
-        self._writing = asyncio.get_running_loop().create_task(self._write_forever())
-        return EmulatedApi(self._engine, model.id)
+        self._app = Bounded(EmulatedApi(self._engine, model.id))
+        self._looking = asyncio.get_running_loop().create_task(self._look_forever())
+        return self._app
 
-    async def _write_forever(self) -> None:
-        while True:
-            late = self._engine.lateness.p99
-            self._out.write_text(json.dumps({**vars(self._counts), "late_p99": late}))
-            await asyncio.sleep(1.0)
+    async def _look_forever(self) -> None:
+        for look in itertools.count():
+            if self._bound.exists():
+                self._app.bound = int(self._bound.read_text() or self._app.bound)
+            if look % _WRITE_EVERY == 0:
+                self._write()
+            await asyncio.sleep(_LOOK_S)
+
+    def _write(self) -> None:
+        more = {"late_p99": self._engine.lateness.p99, "in_flight": self._app.in_flight}
+        whole = self._out.with_suffix(".new")
+        whole.write_text(json.dumps({**vars(self._counts), **more}))
+        whole.replace(self._out)  # who reads it meanwhile finds the one before
+
+
+class Bounded:
+    """An app that takes up only so many requests at once and refuses what comes beyond."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.routes = app.routes  # type: ignore[attr-defined]
+        self.bound = 10**9
+        self.in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        if self.in_flight >= self.bound:
+            await send_error(send, 503, "Too many requests in flight.", "overloaded")
+            return
+        self.in_flight += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.in_flight -= 1
 
 
 class Counts:

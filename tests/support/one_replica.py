@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from forebay.engine_model.model import EngineModel
@@ -26,8 +26,9 @@ from forebay.policies.admission import (
     Shed,
     StepOutput,
 )
-from forebay.policies.cost import CostModel, RequestShape
-from forebay.policies.ledger import Sequence, Ticket
+from forebay.policies.cost import Cost, CostModel, RequestShape
+from forebay.policies.ledger import Sequence as Answer
+from forebay.policies.ledger import Ticket
 from forebay.policies.prompt_parts import part_tokens
 
 # Every prompt is another one, so nothing is found in a cache; not looking saves half of the time.
@@ -44,7 +45,10 @@ CLASSES = {
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request: when it comes, in seconds, and how large it is, in tokens."""
+    """A request: when it comes, in seconds, and how large it is, in tokens.
+
+    `shared` tokens of its prompt are those that all such prompts of its tenant begin with.
+    """
 
     at: float
     prompt: int
@@ -52,6 +56,7 @@ class Ask:
     tenant: str = ""
     class_name: str = INTERACTIVE
     max_tokens: int | None = -1  # -1: the answer's own length; None: the client sets none
+    shared: int = 0
 
 
 @dataclass(slots=True)
@@ -79,7 +84,7 @@ class Fate:
 @dataclass(slots=True)
 class _Running:
     fate: Fate
-    sequence: Sequence
+    sequence: Answer
 
 
 @dataclass
@@ -161,18 +166,26 @@ class OneReplica:
                 return end + step.duration_s
         return step.ends_at
 
-    def _arrive(self, ask: Ask) -> None:
+    def price(self, ask: Ask, cached: int = 0) -> Cost:
+        """What it is expected to cost with `cached` tokens of its prompt in the cache."""
+        most = ask.answer if ask.max_tokens == -1 else ask.max_tokens
+        return self.admission.costs.price(
+            RequestShape(
+                prompt_bytes=0, prompt_ids=ask.prompt, max_tokens=most, cached_tokens=cached
+            )
+        )
+
+    def _arrive(self, ask: Ask, cached: int = 0) -> Fate:
         fate = Fate(ask)
         self.fates.append(fate)
-        most = ask.answer if ask.max_tokens == -1 else ask.max_tokens
-        shape = RequestShape(prompt_bytes=0, prompt_ids=ask.prompt, max_tokens=most)
-        cost = self.admission.costs.price(shape)
+        cost = self.price(ask, cached)
         decision = self.admission.decide(cost, ask.class_name, self.now, ask.tenant)
         if isinstance(decision, Admitted):
             self._add(fate, decision, ask, cost.output_cap)
         else:
             fate.shed = decision
         self._checked()
+        return fate
 
     def _add(self, fate: Fate, decision: Admitted, ask: Ask, cap: int) -> None:
         ticket = decision.ticket
@@ -181,11 +194,11 @@ class OneReplica:
         name = f"{self._numbers:09}"
         request = EngineRequest(
             name,
-            range(self._numbers, self._numbers + ask.prompt),
+            _tokens(ask, self._numbers),
             cap,
             ask.answer if cap != ask.answer else ask.answer + 1,
             ticket.tag,
-            None,
+            ask.tenant or None,
             range(1, self.profile.max_model_len + 1),
         )
         self._running[name] = _Running(fate, self.admission.bind(ticket, ask.prompt, cap))
@@ -238,6 +251,12 @@ class OneReplica:
     def _checked(self) -> None:
         if self.check is not None:
             self.check(self.admission)
+
+
+def _tokens(ask: Ask, number: int) -> Sequence[int]:
+    """Its prompt: no other one's, but for what is shared."""
+    own = range(number, number + ask.prompt - ask.shared)
+    return [*range(-ask.shared, 0), *own] if ask.shared else own
 
 
 def poisson(

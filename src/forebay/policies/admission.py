@@ -309,20 +309,18 @@ class AdmissionController:
         """Sequences that a flow may have at once; at least one request is always let in."""
         if not self.ledger.held[flow]:
             return inf
-        slots = self.config.slots
+        slots = self._slots
         most = float(slots - max(slots // _KEPT_FROM_BATCH, 1)) if flow[1] == BATCH else inf
-        rates = self.demand.rates(now)
+        outputs = self.demand.outputs(now)
         in_flight = len(self.ledger.running) + self.ledger.queued_sequences
-        if len(rates) < 2 or in_flight < _CROWDED * slots:
+        if len(outputs) < 2 or in_flight < _CROWDED * slots:
             return most
-        flows = [rate[0] for rate in rates]
+        flows = [other for other, _ in outputs]
         # With prompts in between, tokens come more slowly than a full engine makes them alone.
         seconds = max(self.paces.seconds_per_token, self.paces.seconds_per_token_when_full)
         claims = [
-            Claim(weight, (tokens - prefill) * seconds)
-            for weight, (_, prefill, _, tokens) in zip(
-                self.fair.weights_of(flows), rates, strict=True
-            )
+            Claim(weight, tokens * seconds)
+            for weight, (_, tokens) in zip(self.fair.weights_of(flows), outputs, strict=True)
         ]
         place = flows.index(flow)
         return min(most, most_held(claims[place], claims[:place] + claims[place + 1 :], slots))
@@ -335,6 +333,11 @@ class AdmissionController:
         """Sequences that the engine would run at once with these too."""
         in_flight = len(self.ledger.running) + self.ledger.queued_sequences
         return min(in_flight + cost.sequences, self.config.slots)
+
+    @property
+    def _slots(self) -> int:
+        """Sequences at once that flows share: the engine's, or what the promised pace allows."""
+        return int(min(self.config.slots, self._most_at_once))
 
     @property
     def _most_at_once(self) -> float:

@@ -8,6 +8,7 @@ by fairness itself, and how much they will by what they have been asking for lat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from forebay.policies.cost import Cost
 from forebay.policies.fairness import FairQueue
@@ -19,6 +20,8 @@ _FORGOTTEN_TOKENS = 1.0
 _LN2 = 0.6931471805599453
 _MOST_FLOWS = 64  # looked through for forgotten ones beyond
 _MOST_HALVINGS = 500.0  # 2 to the power of twice this is still a number
+_SHORTEST = 4  # one half-life in so many: a burst is not taken for a flow of its own pace
+_GROWN = 8.0  # half-lives after which a flow's age makes no difference
 
 
 # A flow that goes ahead of a request for a while: seconds after which it has put there all that
@@ -27,18 +30,55 @@ _MOST_HALVINGS = 500.0  # 2 to the power of twice this is still a number
 Rival = tuple[float, float, float]
 
 
+@dataclass(slots=True)
+class _Asked:
+    """What a flow asked for. Amounts are as at `Arrivals._since`.
+
+    Attributes:
+        first_at: its first request that still counts, in seconds.
+        requests: those since.
+        prefill, output: prompt tokens to compute, and tokens of answers.
+        tokens: all, those of prompts in the cache included.
+    """
+
+    first_at: float
+    requests: int = 0
+    prefill: float = 0.0
+    sequences: float = 0.0
+    output: float = 0.0
+    tokens: float = 0.0
+
+    def scale(self, factor: float) -> None:
+        """All amounts so many times as large."""
+        self.prefill *= factor
+        self.sequences *= factor
+        self.output *= factor
+        self.tokens *= factor
+
+    def seen_share(self, half_life_s: float, now: float) -> float:
+        """The share that it can have shown by now of what it would, had it always asked.
+
+        n requests in so many seconds span n - 1 gaps; the one before the first belongs to them too.
+        """
+        age_s, count = now - self.first_at, self.requests
+        if age_s > _GROWN * half_life_s:
+            return 1.0
+        spanned_s = age_s * count / (count - 1) if count > 1 else 0.0
+        return 1.0 - float(0.5 ** max(spanned_s / half_life_s, 1 / min(count, _SHORTEST)))
+
+
 class Arrivals:
     """What each flow was admitted for lately, per second.
 
     Amounts are kept as if they had come at `_since` and are decayed all at once when they are read:
-    each request reads those of every flow.
+    each request reads those of every flow. A flow that began a moment ago is judged by that moment
+    and not as if it had been silent before.
     """
 
     def __init__(self, half_life_s: float = _HALF_LIFE_S) -> None:
         """Forget what came `half_life_s` ago by half."""
         self._half_life_s = half_life_s
-        # Prompt tokens to compute, sequences, and all tokens.
-        self._flows: dict[Flow, tuple[float, float, float]] = {}
+        self._flows: dict[Flow, _Asked] = {}
         self._since = 0.0
 
     def add(self, flow: Flow, cost: Cost, now: float) -> None:
@@ -46,28 +86,41 @@ class Arrivals:
         if abs(now - self._since) > _MOST_HALVINGS * self._half_life_s:
             self._rebase(now)
         grown = 1.0 / self._decay(now)
-        prefill, sequences, tokens = self._flows.get(flow, (0.0, 0.0, 0.0))
-        self._flows[flow] = (
-            prefill + cost.prefill_tokens * grown,
-            sequences + cost.sequences * grown,
-            tokens + cost.tokens * grown,
-        )
+        one = self._flows.get(flow)
+        if one is None or one.tokens < _FORGOTTEN_TOKENS * grown:
+            one = self._flows[flow] = _Asked(now)
+        one.requests += 1
+        one.prefill += cost.prefill_tokens * grown
+        one.sequences += cost.sequences * grown
+        one.output += cost.output_tokens * grown
+        one.tokens += cost.tokens * grown
         if len(self._flows) > _MOST_FLOWS:
             self._forget(now)
 
     def rates(self, now: float) -> list[tuple[Flow, float, float, float]]:
         """Every flow with its prompt tokens/s to compute, sequences/s and tokens/s in all."""
-        scale = self._decay(now) * _LN2 / self._half_life_s
         return [
-            (flow, prefill * scale, sequences * scale, tokens * scale)
-            for flow, (prefill, sequences, tokens) in self._flows.items()
+            (flow, one.prefill * scale, one.sequences * scale, one.tokens * scale)
+            for flow, one, scale in self._scaled(now)
+        ]
+
+    def outputs(self, now: float) -> list[tuple[Flow, float]]:
+        """Every flow with the tokens of answers that it asks for, per second."""
+        return [(flow, one.output * scale) for flow, one, scale in self._scaled(now)]
+
+    def _scaled(self, now: float) -> list[tuple[Flow, _Asked, float]]:
+        """Every flow with what makes a rate of its amounts."""
+        whole = self._decay(now) * _LN2 / self._half_life_s
+        return [
+            (flow, one, whole / one.seen_share(self._half_life_s, now))
+            for flow, one in self._flows.items()
         ]
 
     def busiest(self, class_name: str) -> str:
         """The tenant that asks for most in a class; empty when nobody has asked."""
         asked = [
-            (tokens, tenant)
-            for (tenant, name), (_, _, tokens) in self._flows.items()
+            (one.tokens, tenant)
+            for (tenant, name), one in self._flows.items()
             if name == class_name
         ]
         return max(asked)[1] if asked else ""
@@ -79,15 +132,13 @@ class Arrivals:
     def _rebase(self, now: float) -> None:
         decay = self._decay(now)
         self._forget(now)
-        self._flows = {
-            flow: (prefill * decay, sequences * decay, tokens * decay)
-            for flow, (prefill, sequences, tokens) in self._flows.items()
-        }
+        for one in self._flows.values():
+            one.scale(decay)
         self._since = now
 
     def _forget(self, now: float) -> None:
         least = _FORGOTTEN_TOKENS / self._decay(now)
-        for flow in [flow for flow, amounts in self._flows.items() if amounts[2] < least]:
+        for flow in [flow for flow, one in self._flows.items() if one.tokens < least]:
             del self._flows[flow]
 
 

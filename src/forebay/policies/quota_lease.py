@@ -125,6 +125,7 @@ class QuotaLease:
         self._number = 0
         self._requested_at = -inf
         self._urgent = True
+        self._leaving = False
         self._lessees = self._rank = 0
         self._alone_from = inf  # unless the owner answers before
 
@@ -197,7 +198,14 @@ class QuotaLease:
         """Whether the owner has been silent for so long that even shares hold."""
         return now >= self._alone_from
 
+    def leave(self) -> None:
+        """This replica stops: it spends nothing more, and its next report, due now, says so."""
+        self._leaving = True
+        self._requested_at = -inf
+
     def _cap(self, holding: _Holding, now: float) -> int:
+        if self._leaving:
+            return 0
         if not self.alone(now):
             return holding.cap
         even = even_share(holding.limit, self._lessees, self._rank)
@@ -227,7 +235,7 @@ class QuotaLease:
         self._requested_at, self._urgent = now, False
         self._number += 1
         demands = tuple(self._demand(k, h, elapsed, now) for k, h in self._holdings.items())
-        return LeaseRequest(self.lessee, self._number, demands)
+        return LeaseRequest(self.lessee, self._number, demands, self._leaving)
 
     def granted(self, grant: LeaseGrant, now: float) -> None:
         """The owner has answered."""
@@ -248,7 +256,8 @@ class QuotaLease:
         share_of_period = min(elapsed / PERIOD_S, 1.0)
         holding.recent = max(holding.asked, floor(holding.recent * 0.5**share_of_period))
         holding.asked = 0
-        wanted = min(holding.use + 2 * holding.recent, holding.limit)
+        more = 0 if self._leaving else 2 * holding.recent
+        wanted = min(holding.use + more, holding.limit)
         held = max(self._cap(holding, now), holding.use)
         leaving = holding.window.leaving(now) if key[1] == "tokens" else ()
         return Demand(key, holding.use, held, wanted, leaving)

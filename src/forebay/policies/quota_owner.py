@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -20,8 +20,8 @@ from forebay.policies.quotas import (
 )
 
 _LEARN_S = 3 * PERIOD_S  # every replica has reported by then
-_FORGOTTEN_AFTER_S = 300.0  # of silence: a replica that nobody said was gone, but must be
-_PAST_AFTER_S = WINDOW_S + 1.0  # of silence: what a replica used that is gone has left the minute
+_FORGOTTEN_AFTER_S = 300.0  # of silence: a replica that said no goodbye, but must be gone
+_PAST_AFTER_S = WINDOW_S + 1.0  # of silence: what a replica used that left is out of the minute
 _KEPT_BACK = 2  # one part in so many of what nobody wants stays here, to be had at once
 
 
@@ -31,23 +31,27 @@ class _Lessee:
 
     Attributes:
         number: of its last report.
-        seen_at: when that came; None while it is expected and has not reported.
+        seen_at: when that came.
         told: replicas it was last told of: by that number it divides when it is on its own.
         demands: its last report, by key.
         counted: the most that it may use, by key.
-        expected: whether it is part of the fleet, as far as is known.
+        leaving: whether it said goodbye: it will use nothing more.
     """
 
     number: int = -1
-    seen_at: float | None = None
+    seen_at: float = 0.0
     told: int = 1
     demands: dict[Key, Demand] = field(default_factory=dict)
     counted: dict[Key, int] = field(default_factory=dict)
-    expected: bool = True
+    leaving: bool = False
 
     def is_silent(self, now: float) -> bool:
         """Whether it has been silent for so long that it may take itself to be alone."""
-        return self.seen_at is None or now - self.seen_at > SILENT_AFTER_S
+        return now - self.seen_at > SILENT_AFTER_S
+
+    def is_past(self, now: float) -> bool:
+        """Whether it is gone, and what it used has left the minute."""
+        return now - self.seen_at > (_PAST_AFTER_S if self.leaving else _FORGOTTEN_AFTER_S)
 
 
 class QuotaOwner:
@@ -67,26 +71,18 @@ class QuotaOwner:
         """Other limits hold from the next report on."""
         self._limits = limits_of(quotas)
 
-    def expect(self, lessees: Iterable[str]) -> None:
-        """These are the fleet. Who has not reported yet is left an even share.
-
-        What replicas used that have gone counts until it leaves the minute.
-        """
-        names = set(lessees)
-        for name, lessee in self._lessees.items():
-            lessee.expected = name in names
-        for name in names - self._lessees.keys():
-            self._lessees[name] = _Lessee(told=len(names))
-
     def report(self, request: LeaseRequest, now: float) -> LeaseGrant | None:
-        """Take a replica's report; its new caps, or None for a late report or while listening."""
+        """Take a replica's report; its new caps.
+
+        None for a late report, for one that says goodbye, or while listening.
+        """
         lessee = self._lessees.setdefault(request.lessee, _Lessee())
         if request.number <= lessee.number:
             return None
-        lessee.number, lessee.seen_at = request.number, now
+        lessee.number, lessee.seen_at, lessee.leaving = request.number, now, request.leaving
         lessee.demands = {one.key: one for one in request.demands}
         lessee.counted = {one.key: one.held for one in request.demands}
-        if now < self._grants_from:
+        if now < self._grants_from or lessee.leaving:
             return None
         self._forget_silent(now)
         lessee.told = len(self._lessees)
@@ -97,8 +93,7 @@ class QuotaOwner:
 
     def _forget_silent(self, now: float) -> None:
         for name, lessee in list(self._lessees.items()):
-            patience = _FORGOTTEN_AFTER_S if lessee.expected else _PAST_AFTER_S
-            if lessee.seen_at is not None and now - lessee.seen_at > patience:
+            if lessee.is_past(now):
                 del self._lessees[name]
 
     def _share(self, name: str, key: Key, now: float) -> Share:
@@ -117,7 +112,7 @@ class QuotaOwner:
     def _counted(self, lessee: _Lessee, key: Key, now: float) -> int:
         """The most that a replica may use; one that is silent may have taken its even share."""
         counted = lessee.counted.get(key, 0)
-        if lessee.expected and lessee.is_silent(now):
+        if lessee.is_silent(now) and not lessee.leaving:
             return max(counted, -(-self._limits[key] // lessee.told))
         return counted
 
@@ -126,7 +121,8 @@ class QuotaOwner:
         wanted = {other: self._wanted(one, key, now) for other, one in self._lessees.items()}
         spare = self._limits[key] - sum(wanted.values())
         if spare >= 0:
-            return wanted[name] + spare // _KEPT_BACK // len(wanted)
+            staying = sum(not one.leaving for one in self._lessees.values())
+            return wanted[name] + spare // _KEPT_BACK // staying
         return min(wanted[name], _level(list(wanted.values()), self._limits[key]))
 
     def _wanted(self, lessee: _Lessee, key: Key, now: float) -> int:

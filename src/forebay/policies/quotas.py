@@ -63,11 +63,19 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRequest:
-    """A replica's report. `number` counts up, so that late answers are told from fresh ones."""
+    """A replica's report.
+
+    Attributes:
+        lessee: the replica.
+        number: counts up, so that late answers are told from fresh ones.
+        demands: its limits.
+        leaving: whether it stops and will use nothing more.
+    """
 
     lessee: str
     number: int
     demands: tuple[Demand, ...]
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,3 +91,15 @@ async def send_response(
         }
     )
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def before_shutdown(receive: Receive, leave: Callable[[], Awaitable[None]]) -> Receive:
+    """A lifespan's `receive` that awaits `leave` before it hands on that the server stops."""
+
+    async def received() -> Message:
+        message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            await leave()
+        return message
+
+    return received

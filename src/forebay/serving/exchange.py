@@ -107,6 +107,12 @@ class Exchange:
             self._asking = asyncio.get_running_loop().create_task(self._report())
         await asyncio.shield(self._asking)
 
+    async def goodbye(self) -> None:
+        """Tell the fleet that this replica stops, so that its part is free for others."""
+        if self._asking is not None:  # what is under way does not say it
+            await asyncio.shield(self._asking)
+        await self.now()
+
     async def _report(self) -> None:
         try:
             report = self._tenancy.report(time.monotonic())

@@ -27,6 +27,7 @@ from forebay.serving.asgi import (
     Receive,
     Scope,
     Send,
+    before_shutdown,
     header,
     read_body,
     replay,
@@ -97,7 +98,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
+            await self.app(scope, before_shutdown(receive, self._tenancy.leave), send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
         else:

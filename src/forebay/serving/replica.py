@@ -124,6 +124,7 @@ class Replica:
         if not self.tenancy.is_open:
             exchange = Exchange(self.tenancy, self.spec.name)
             self.tenancy.ask_fleet = exchange.now
+            self.tenancy.say_goodbye = exchange.goodbye
             self._tasks.append(loop.create_task(exchange.forever()))
 
     async def _flush_forever(self, backend: Backend) -> None:

@@ -83,7 +83,9 @@ class Tenancy:
         self._error: str | None = None
         self.quotas: dict[str, Quota] = {}
         self.lease = QuotaLease(replica, {})
-        self.ask_fleet: Callable[[], Awaitable[None]] | None = None  # set once there is one
+        # Set once there is a fleet.
+        self.ask_fleet: Callable[[], Awaitable[None]] | None = None
+        self.say_goodbye: Callable[[], Awaitable[None]] | None = None
         self._look(clock())
 
     @property
@@ -170,6 +172,12 @@ class Tenancy:
             # Nobody is set back by more than everybody here was served in a few exchanges.
             most = _MOST_EXCHANGES * sum(tokens.values())
             self._fair.served_elsewhere(class_name, tokens, most, now)
+
+    async def leave(self) -> None:
+        """This replica stops: nothing more is spent here, and the fleet is told."""
+        self.lease.leave()
+        if self.quotas and self.say_goodbye is not None:
+            await self.say_goodbye()
 
     def _look(self, now: float) -> Tenants:
         """The tenants as the file says now."""

@@ -176,3 +176,25 @@ def test_the_promised_pace_is_held_by_running_fewer_at_once() -> None:
     ]
     assert sorted(paces)[len(paces) // 2] <= 1.1 * tpot_s
     assert len(paces) / 20 >= 0.7 * 25 / (400 * tpot_s)
+
+
+def test_weights_hold_where_it_is_the_pace_that_bounds_how_many_run() -> None:
+    replica = OneReplica(tpot_s=5e-3, weights={"big": 3.0, "small": 1.0})
+    start = replica.now
+    asks = [
+        ask
+        for seed, tenant in enumerate(("big", "small"))
+        for ask in poisson(30, 40, 60, 400, start=start, seed=seed, tenant=tenant)
+    ]
+    settled = [f for f in after(replica.run(asks), start + 10) if f.ticket is not None]
+    tokens = Counter(f.ask.tenant for f in settled)  # all are of one size
+    assert tokens["big"] / tokens["small"] == pytest.approx(3.0, rel=0.15)
+
+
+def test_a_modest_tenant_is_let_in_where_the_pace_bounds_how_many_run() -> None:
+    replica = OneReplica(tpot_s=5e-3)
+    start = replica.now
+    modest = poisson(2, 40, 60, 400, start=start, seed=1, tenant="modest")
+    flood = poisson(100, 40, 60, 400, start=start, seed=2, tenant="greedy")
+    settled = of(after(replica.run([*modest, *flood]), start + 10), "modest")
+    assert good(settled) >= 0.95 * len(settled)

@@ -104,6 +104,31 @@ def test_what_was_asked_long_ago_is_forgotten(start: float) -> None:
     assert after < 1e-3
 
 
+@pytest.mark.parametrize("half_life_s", [1.0, 2.0])
+@pytest.mark.parametrize("before", [0, 50])  # requests of an hour ago
+@pytest.mark.parametrize("per_s", [20, 500])
+def test_a_steady_flow_is_known_after_half_a_second(
+    half_life_s: float, before: int, per_s: int
+) -> None:
+    arrivals = Arrivals(half_life_s)
+    for step in range(before):
+        arrivals.add(MODEST, request(10), now=-3600 + step / per_s)
+    for step in range(per_s // 2 + 1):
+        arrivals.add(MODEST, request(10, answer=30), now=step / per_s)
+    (_, prefill, sequences, tokens), *_ = arrivals.rates(0.5)
+    assert prefill == pytest.approx(10 * per_s, rel=0.1)
+    assert sequences == pytest.approx(per_s, rel=0.1)
+    assert tokens == pytest.approx(40 * per_s, rel=0.1)
+
+
+def test_a_burst_is_not_taken_for_a_flow_that_goes_on_like_this() -> None:
+    arrivals = Arrivals(half_life_s=1.0)
+    for _ in range(100):
+        arrivals.add(MODEST, request(10), now=5.0)
+    (_, _, sequences, _), *_ = arrivals.rates(5.0)
+    assert sequences <= 500
+
+
 def test_a_thousand_tenants_of_yesterday_are_not_kept() -> None:
     arrivals = Arrivals()
     for tenant in range(1000):

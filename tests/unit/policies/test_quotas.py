@@ -44,7 +44,16 @@ class Fleet:
 
     def start_owner(self) -> None:
         self.owner = QuotaOwner(self.quotas, self.now)
-        self.owner.expect(lease.lessee for lease in self.leases)
+
+    def stop(self, count: int) -> None:
+        """The first replicas say goodbye and are gone."""
+        leaving, self.leases = self.leases[:count], self.leases[count:]
+        for lease in leaving:
+            lease.leave()
+            assert self.spend(lease, 1) is not None
+            goodbye = lease.request(self.now)
+            assert goodbye is not None
+            self._deliver(lease, goodbye)
 
     def run(self, seconds: float, load: Load) -> None:
         for _ in range(round(seconds / STEP_S)):
@@ -253,11 +262,25 @@ def test_replicas_that_come_and_go_share_the_same_quota() -> None:
     fleet.run(130, steady(rng, 3 * LIMIT, {0, 1, 2}))
     assert any(k == 2 for _, _, k in fleet.spent)
     assert fleet.worst_minute() <= LIMIT
-    fleet.leases = fleet.leases[2:]  # the two that used most go, and what they used still counts
-    assert fleet.owner is not None
-    fleet.owner.expect(["r2"])
+    fleet.stop(2)  # those that used most, and what they used still counts
     fleet.run(200, steady(rng, 3 * LIMIT, {0}))
     assert fleet.tokens(since=fleet.now - 60) >= 0.9 * LIMIT
+    assert fleet.worst_minute() <= LIMIT
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+def test_who_says_goodbye_leaves_its_part_to_the_others_after_a_minute(goodbye: bool) -> None:
+    rng = random.Random(11)
+    fleet = Fleet(4, rng)
+    fleet.run(5, lambda *_: [])
+    fleet.run(70, steady(rng, 3 * LIMIT, {0, 1, 2, 3}))
+    if goodbye:
+        fleet.stop(3)
+    else:
+        del fleet.leases[:3]
+    fleet.run(130, steady(rng, 3 * LIMIT, {0}))
+    used = fleet.tokens(since=fleet.now - 60)
+    assert used >= 0.8 * LIMIT if goodbye else used <= 0.25 * LIMIT
     assert fleet.worst_minute() <= LIMIT
 
 

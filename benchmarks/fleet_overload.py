@@ -1,0 +1,223 @@
+"""Eight emulated replicas far beyond capacity: Forebay against bounds on requests in flight.
+
+Poisson arrivals of 1,000 tokens in and 100 out at a few times the capacity, which is computed from
+the profile (`fleet_parts.capacity`). The rival is Ray's power-of-two-choices router before plain
+replicas that answer 503 while they have so many requests in flight; six such bounds are tried. Good
+is a request that finished with its first token within the slowed SLO; how many of those also kept
+the SLO's time per token stands beside it.
+
+CPU per refusal: what all processes used in Forebay's runs, less what they use when nobody asks, is
+taken apart into a part per token served and a part per refusal, by least squares over the runs. One
+more run, at 12 x, is made for this alone.
+
+Run as: python benchmarks/fleet_overload.py [--factors 3,4] [--bounds 32,64,...] [--seconds 60]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+import systems
+from client import lag_p99_ms
+from fleet_parts import (
+    FILE,
+    SERVICE,
+    TPOT_S,
+    TTFT_S,
+    capacity,
+    in_flight,
+    in_time,
+    late_percent,
+    status,
+    ttft_percentile,
+    until_quiet,
+)
+from forebay.load.order import Endpoint
+from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.measure.lateness import MOST_LATE
+from forebay.measure.percentiles import percentile
+from forebay.spec.workload_changes import fixed_workload
+from routers import Replicas, written
+from tables import Bar, print_bars, print_table, write
+
+PORT = 8000
+PROMPT, ANSWER = 1000, 100
+BOUNDS = (32, 48, 64, 96, 128, 192)
+REFUSALS_X, REFUSALS_S = 12.0, 30.0  # of the run that is made for the refusals' CPU alone
+REST_S = 10.0  # in which what the processes use by themselves is seen
+TAKEN_S = 1.0  # until a replica has read another bound
+LEAST_OF_STATIC, REFUSAL_MS, REFUSAL_CPU_MS = 0.95, 50.0, 2.5
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A system that runs, and how to see what it is at."""
+
+    server: systems.Server
+    replicas: Callable[[], Replicas]
+    busy: Callable[[], int]
+
+    def cpu_s(self) -> float:
+        """CPU seconds of all its processes so far."""
+        return sum(self.server.cpu_seconds().values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--factors", default="3,4", help="x the capacity")
+    parser.add_argument("--bounds", default=",".join(map(str, BOUNDS)), help="empty: no rival")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--refusals", type=float, default=REFUSALS_X, help="x, for their CPU")
+    parser.add_argument("--no-forebay", action="store_true")
+    options = parser.parse_args()
+    factors = [float(factor) for factor in options.factors.split(",")]
+    bounds = [int(bound) for bound in options.bounds.split(",") if bound]
+    print(f"capacity by the profile: {capacity(PROMPT, ANSWER):.2f} requests/s")
+    ours = [] if options.no_forebay else forebay(factors, options.seconds, options.refusals)
+    theirs = static(bounds, factors, options.seconds) if bounds else []
+    rows = ours + theirs
+    print_table(list(rows[0]), [tuple(row.values()) for row in rows])
+    bars = judged(ours, theirs) if ours else []
+    if bars:
+        print_bars(bars)
+    write("fleet_overload", {"rows": rows, "bars": [bar.as_dict() for bar in bars]})
+
+
+def forebay(factors: Sequence[float], seconds: float, refusals: float) -> list[Row]:
+    """Forebay at each factor, and once more at one that is nearly all refusals."""
+    command = systems.forebay(PORT, FILE)
+    with systems.running("fleet-forebay", command, PORT, model_cores=1) as server:
+        fleet = Fleet(
+            server,
+            lambda: list(status(server.url)["replicas"]),
+            lambda: in_flight(status(server.url)),
+        )
+        rows = [measured("forebay", fleet, factor, seconds) for factor in factors]
+        if refusals:
+            rows.append(measured("forebay", fleet, refusals, REFUSALS_S))
+        rest = resting(fleet)
+    print(f"{rest:.3f} CPU seconds a second while nobody asks")
+    return [{**row, "CPU s": row["CPU s"] - rest * row["wall s"]} for row in rows]
+
+
+def static(bounds: Sequence[int], factors: Sequence[float], seconds: float) -> list[Row]:
+    """Ray's own router before replicas with each of these bounds, one start for all of them."""
+    with plain() as (fleet, folder):
+        rows = []
+        for bound in bounds:
+            (folder / "bound").write_text(str(bound))
+            time.sleep(TAKEN_S)
+            rows += [measured(f"{bound} each", fleet, factor, seconds) for factor in factors]
+    return rows
+
+
+@contextmanager
+def plain() -> Iterator[tuple[Fleet, Path]]:
+    """Plain replicas behind Ray's power of two choices, and the folder that they look at."""
+    script = str(Path(__file__).with_name("emulated_stock.py"))
+    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as name:
+        folder = Path(name)
+        command = [sys.executable, script, str(FILE), str(PORT), name, "power-of-two"]
+        with systems.running("fleet-static", command, PORT, model_cores=1) as server:
+
+            def busy() -> int:
+                return sum(one["in_flight"] for one in written(folder))
+
+            yield Fleet(server, lambda: written(folder), busy), folder
+
+
+def resting(fleet: Fleet) -> float:
+    """CPU seconds that the processes use in a second in which nobody asks."""
+    until_quiet(fleet.busy)
+    before = fleet.cpu_s()
+    time.sleep(REST_S)
+    return (fleet.cpu_s() - before) / REST_S
+
+
+def measured(name: str, fleet: Fleet, factor: float, seconds: float) -> Row:
+    """One system at so many times the capacity."""
+    until_quiet(fleet.busy)
+    cpu_s, began = fleet.cpu_s(), time.monotonic()
+    psutil.cpu_percent()
+    run = offered(fleet.server.url, factor * capacity(PROMPT, ANSWER), seconds)
+    idle = 100.0 - psutil.cpu_percent()
+    used_s, wall_s = fleet.cpu_s() - cpu_s, time.monotonic() - began
+    found = {"system": name, "x": factor, "seconds": seconds, **told(run)}
+    late = late_percent(fleet.replicas())
+    found |= {"late p99 %": late, "idle %": idle, "lag p99 ms": lag_p99_ms(run)}
+    found |= {"valid": run.validity.valid, "CPU s": used_s, "wall s": wall_s}
+    print_table(list(found), [tuple(found.values())])
+    return found
+
+
+def offered(url: str, rate: float, seconds: float) -> LoadRun:
+    """Poisson arrivals at `rate`, to the end of the last answer."""
+    spec = fixed_workload("fleet", PROMPT, ANSWER, stages=[(rate, seconds)], seed=1)
+    endpoint = Endpoint(url=url, model=SERVICE.model.id)
+    return run_load(LoadPlan(endpoint=endpoint, workload=spec, timeout_s=400.0))
+
+
+def told(run: LoadRun) -> Row:
+    """What the clients saw."""
+    records = run.records
+    served = [r for r in records if r.outcome == "ok"]
+    refused = [1e3 * r.e2e for r in records if r.outcome == "shed"]
+    paces = [r.tpot for r in served if r.tpot is not None]
+    return {
+        "offered/s": len(records) / run.duration_s,
+        "served": len(served),
+        "good/s": in_time(records) / run.duration_s,
+        "and in pace": sum(r.is_good(TTFT_S, TPOT_S) for r in records) / run.duration_s,
+        "TTFT p50 s": ttft_percentile(served, 50),
+        "TTFT p99 s": ttft_percentile(served, 99),
+        "TPOT p50 s": percentile(paces, 50),
+        "refused": len(refused),
+        "refusal p99 ms": percentile(refused, 99),
+        "failed": sum(r.failure for r in records),
+        "tokens out": sum(r.tokens_out for r in records),
+    }
+
+
+def refusal_cpu_ms(rows: Sequence[Row]) -> float | None:
+    """CPU of one refusal in ms, by least squares over runs; None when they do not tell."""
+    if len({row["refused"] for row in rows}) < 2:
+        return None
+    counts = np.array([[row["tokens out"], row["refused"]] for row in rows], dtype=float)
+    used = np.array([row["CPU s"] for row in rows])
+    return float(1e3 * np.linalg.lstsq(counts, used, rcond=None)[0][1])
+
+
+def judged(ours: list[Row], theirs: list[Row]) -> list[Bar]:
+    """Forebay against the best bound at each factor, and by itself."""
+    bars = []
+    for x in sorted({row["x"] for row in theirs}):
+        best = max((row for row in theirs if row["x"] == x), key=lambda row: row["good/s"])
+        good = next(row["good/s"] for row in ours if row["x"] == x)
+        name = f"good/s at {x:g} x, of the best bound ({best['system']})"
+        bars.append(Bar(name, good / max(best["good/s"], 1e-9), LEAST_OF_STATIC, at_least=True))
+    return [
+        *bars,
+        Bar("TTFT p99 of the served", max(row["TTFT p99 s"] for row in ours), TTFT_S, "s"),
+        Bar("refusal p99", max(row["refusal p99 ms"] or 0.0 for row in ours), REFUSAL_MS, "ms"),
+        Bar("CPU of a refusal", refusal_cpu_ms(ours), REFUSAL_CPU_MS, "ms"),
+        Bar("lateness p99 of the worst replica",
+            max(row["late p99 %"] for row in ours + theirs), 100 * MOST_LATE, "% of a step"),
+        Bar("runs whose client was late", sum(not row["valid"] for row in ours + theirs), 0),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

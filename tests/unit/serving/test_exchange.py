@@ -1,0 +1,93 @@
+"""A replica's talk with the fleet's ledger: what it says when it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from gate_world import World, responding, serving
+
+from forebay.serving.asgi import Message, Receive, Scope, Send
+from forebay.serving.exchange import Exchange
+from forebay.serving.fleet_reports import Answer, Report
+from forebay.spec.keys import key_hash, new_key
+
+
+@pytest.fixture
+def tenants(tmp_path: Path) -> str:
+    file = tmp_path / "tenants.yaml"
+    lab = {"name": "lab", "key_hashes": [key_hash(new_key())], "tokens_per_minute": 1_000}
+    file.write_text(json.dumps({"tenants": [lab]}))
+    return str(file)
+
+
+class Ledger:
+    """Stands for the actor; answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.heard: list[Report] = []
+        self.was_asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.exchange = SimpleNamespace(remote=self._remote)
+
+    async def _remote(self, report: Report) -> Answer:
+        self.heard.append(report)
+        self.was_asked.set()
+        await self.may_answer.wait()
+        return Answer(None, {})
+
+
+def is_goodbye(report: Report) -> bool:
+    return report.lease is not None and report.lease.leaving
+
+
+async def test_the_goodbye_is_said_though_another_report_is_under_way(tenants: str) -> None:
+    world, _ = serving(tenants=tenants)
+    exchange, ledger = Exchange(world.tenancy, "s"), Ledger()
+    exchange._actor = ledger
+    world.tenancy.say_goodbye = exchange.goodbye
+    ordinary = asyncio.create_task(exchange.now())
+    await ledger.was_asked.wait()
+    leaving = asyncio.create_task(world.tenancy.leave())
+    await asyncio.sleep(0)
+    ledger.may_answer.set()
+    await asyncio.gather(ordinary, leaving)
+    assert [is_goodbye(report) for report in ledger.heard] == [False, True]
+
+
+async def test_a_gate_that_shuts_down_says_goodbye_before_its_engine_stops(tenants: str) -> None:
+    order: list[str] = []
+
+    async def engine(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "lifespan"
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": f"{message['type']}.complete"})
+        order.append("engine stops")
+
+    world = World(engine, tenants=tenants)
+
+    async def goodbye() -> None:
+        report = world.tenancy.report(world.clock.now)
+        assert report is not None
+        assert is_goodbye(report)
+        order.append("goodbye")
+
+    world.tenancy.say_goodbye = goodbye
+    told: list[Message] = [{"type": "lifespan.shutdown"}, {"type": "lifespan.startup"}]
+
+    async def receive() -> Message:
+        return told.pop()
+
+    async def send(message: Message) -> None:
+        order.append(message["type"])
+
+    await world.gate({"type": "lifespan"}, receive, send)
+    assert order == ["lifespan.startup.complete", "goodbye", "engine stops"]
+
+
+async def test_without_quotas_nobody_is_told(tmp_path: Path) -> None:
+    world = World(responding(200, b"{}"))
+    await world.tenancy.leave()
