@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from forebay.observability import catalogue
@@ -296,11 +296,12 @@ class ErrorShaper:
         self._held: Message | None = None
         self._error: list[bytes] | None = None
 
-    async def send(self, message: Message) -> None:
-        """Forward one ASGI message."""
-        if self.started:
-            await self.raw_send(message)
-        elif message["type"] == "http.response.start":
+    def send(self, message: Message) -> Awaitable[None]:
+        """Forward one ASGI message; once started, without a coroutine of its own for each token."""
+        return self.raw_send(message) if self.started else self._send_start(message)
+
+    async def _send_start(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
             self._held = message
             self._error = [] if message["status"] >= 400 else None
         elif message["type"] == "http.response.body" and self._held is not None:
