@@ -47,7 +47,13 @@ from forebay.serving.telemetry import Telemetry
 from forebay.serving.tenancy import Caller, Tenancy, quota_wait_s
 
 _LONGEST_RETRY_S = 60.0  # OpenAI's client ignores a longer Retry-After
-_ASK_FOR_KEY: Headers = [(b"www-authenticate", b"Bearer")]
+# HAProxy bounds the wait for the first 96 KiB and for a client that sends nothing more; a client
+# that sends a byte now and then would hold a connection and a task for ever.
+_BODY_S = 60.0
+_HEADERS_OF: dict[int, Headers] = {
+    401: [(b"www-authenticate", b"Bearer")],
+    408: [(b"connection", b"close")],  # the rest of the body may still come
+}
 _SSE_ERROR = (b'data: {"error"', b'data: {"object":"error"')
 
 _SHED_TEXT = {
@@ -132,7 +138,7 @@ class Gate:
                 refusal.message,
                 refusal.code,
                 param=refusal.param,
-                headers=_ASK_FOR_KEY if refusal.status == 401 else (),
+                headers=_HEADERS_OF.get(refusal.status, ()),
             )
         except ClientGoneError:
             return
@@ -148,7 +154,11 @@ class Gate:
         try:
             if length is not None and length.isdigit() and int(length) > limit:
                 raise BodyTooLargeError
-            return await read_body(receive, limit)
+            return await read_body(receive, limit, _BODY_S)
+        except TimeoutError:
+            raise RequestRefusedError(
+                408, f"The body did not come within {_BODY_S:.0f} s.", "body_timeout"
+            ) from None
         except BodyTooLargeError:
             raise RequestRefusedError(
                 413, f"The body is longer than {limit} bytes.", "body_too_large"

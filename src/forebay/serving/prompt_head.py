@@ -8,7 +8,7 @@ text, and need not be: only where it is equal and where it stops being equal cou
 A body of up to 64 KiB is parsed as a whole. Of a longer one, or one that the proxy has cut, only
 the head is read, message by message; both ways give the same text, so a conversation that outgrows
 the first is found again by the second. One exception: tools that stand behind messages in a body
-that was cut cannot be seen, and a conversation whose bodies begin to be cut (128 KiB) is then met
+that was cut cannot be seen, and a conversation whose bodies begin to be cut (96 KiB) is then met
 as a new one, once.
 """
 
