@@ -162,8 +162,9 @@ def _moments(left: Floats) -> Floats:
 
     A cap is a jump, so a point just before it stands beside it; of many, some are taken.
     """
-    caps = np.array(sorted(set(np.maximum(left, 1.0).tolist())))  # few: faster than np.unique
+    caps = sorted(set(np.maximum(left, 1.0).tolist()))  # so few that numpy's ways take longer
     if len(caps) > _GRID:
-        caps = caps[np.linspace(0, len(caps) - 1, _GRID).astype(int)]
-    points: Floats = np.sort(np.concatenate([caps[-1] ** _EXPONENTS, caps, caps - 0.5]))
+        caps = [caps[k * (len(caps) - 1) // (_GRID - 1)] for k in range(_GRID)]
+    ends = np.array(caps)
+    points: Floats = np.sort(np.concatenate([ends[-1] ** _EXPONENTS, ends, ends - 0.5]))
     return points
