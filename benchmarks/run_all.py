@@ -24,6 +24,8 @@ def main() -> None:
         run(f"{name}.py")
     run("load_replay.py", "--vllm")
     run("overhead.py", "--stock")
+    run("own_cpu.py")
+    run("connections.py")
     run("overload.py")
     found = json.loads((HERE.parent / "runs" / "overload.json").read_text())
     run("soak.py", "--capacity", str(found["capacity"]["short"]))

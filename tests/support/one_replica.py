@@ -14,6 +14,7 @@ from forebay.engine_model.model import EngineModel
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.profiles import PROFILES
 from forebay.engine_model.sequences import EngineRequest, Output
+from forebay.engine_model.step_time import StepTime
 from forebay.engine_model.steps import Step
 from forebay.measure.percentiles import percentile
 from forebay.policies.admission import (
@@ -31,9 +32,12 @@ from forebay.policies.ledger import Sequence as Answer
 from forebay.policies.ledger import Ticket
 from forebay.policies.prompt_parts import part_tokens
 
-# Every prompt is another one, so nothing is found in a cache; not looking saves half of the time.
+# The demo's limits, and round figures near its speed: what tests say of an engine must not change
+# when a profile is fitted anew. Every prompt is another one, so nothing is found in a cache; not
+# looking saves half of the time.
 DEMO = replace(
     PROFILES["demo-cpu"],
+    step_time=StepTime(base=2.5e-3, prefill_token=25e-6, decode_sequence=0.1e-3),
     prefix_caching=False,
     long_prefill_token_threshold=part_tokens(PROFILES["demo-cpu"].max_num_batched_tokens),
 )

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil, inf
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from forebay.policies.cost import Cost, CostModel, RequestShape
 from forebay.policies.expectation import Expectation
@@ -111,9 +111,8 @@ class Shed:
 Decision = Admitted | Shed
 
 
-@dataclass(frozen=True, slots=True)
-class StepOutput:
-    """What one engine step did for one sequence.
+class StepOutput(NamedTuple):
+    """What one engine step did for one sequence. A tuple, since each token makes one.
 
     Attributes:
         tokens: tokens generated in this step.

@@ -138,8 +138,11 @@ class Ledger:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is queued or running."""
-        return not self.tickets
+        """Whether nothing is queued or running.
+
+        A ticket may outlive its sequences: its answer is made and a slow client still reads it.
+        """
+        return not self.running and not self.order
 
     def open(self, ticket: Ticket, expected_output: float) -> None:
         """Enter a ticket with the sequences that its cost names."""

@@ -46,10 +46,9 @@ class OutputModel:
 
     def passed(self, before: int, after: int) -> None:
         """An answer went on from `before` to `after` tokens: it survived the buckets it left."""
-        first, last = self._bucket(before), self._bucket(after)
-        if first == last:
-            return
-        for index in range(first, last):
+        if bisect_right(_EDGES, before) == bisect_right(_EDGES, after):
+            return  # as nearly every token does
+        for index in range(self._bucket(before), self._bucket(after)):
             self._at_risk[index] += self._weight
         self._aged()
 
@@ -77,8 +76,8 @@ class OutputModel:
         """Tokens the answer is expected to end with, given `produced` so far and at most `cap`."""
         if produced >= cap:
             return float(produced)
-        alive = max(self._survival(produced), 1e-9)
-        further = (self._area(cap) - self._area(produced)) / alive
+        alive, before = self._at(produced)
+        further = (self._at(cap)[1] - before) / max(alive, 1e-9)
         return produced + min(max(further, 1.0), cap - produced)
 
     def _rebuild(self) -> None:
@@ -104,13 +103,11 @@ class OutputModel:
     def _bucket(tokens: float) -> int:
         return min(bisect_right(_EDGES, tokens) - 1, len(_EDGES) - 2)
 
-    def _survival(self, tokens: float) -> float:
+    def _at(self, tokens: float) -> tuple[float, float]:
+        """Share of answers that are longer than `tokens`, and its integral up to there."""
         index = self._bucket(tokens)
         low, high = _EDGES[index], _EDGES[index + 1]
-        share = min((tokens - low) / (high - low), 1.0)
-        return self._curve[index] + (self._curve[index + 1] - self._curve[index]) * share
-
-    def _area(self, tokens: float) -> float:
-        index = self._bucket(tokens)
-        width = min(tokens, _EDGES[-1]) - _EDGES[index]
-        return self._integral[index] + (self._curve[index] + self._survival(tokens)) / 2 * width
+        first, last = self._curve[index], self._curve[index + 1]
+        width = min(tokens, high) - low
+        alive = first + (last - first) * width / (high - low)
+        return alive, self._integral[index] + (first + alive) / 2 * width

@@ -11,15 +11,14 @@ Who asks for less than its part is never refused here, and nobody who asks alone
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import sqrt
+from typing import NamedTuple
 
 _SPREAD = 2.0  # standard deviations of a Poisson number of requests at once, above its mean
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a flow asks for.
+class Claim(NamedTuple):
+    """What a flow asks for. A tuple, since each decision makes one for every active flow.
 
     Attributes:
         weight: its share, relative to the others'.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -29,12 +30,18 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
+async def read_body(receive: Receive, limit: int, within_s: float | None = None) -> bytes:
     """Read a whole body of at most `limit` bytes.
+
+    Args:
+        receive: of the connection.
+        limit: bytes.
+        within_s: seconds in which all must have come that does not come at once.
 
     Raises:
         BodyTooLargeError: as soon as more than `limit` bytes have come.
         ClientGoneError: the client disconnected.
+        TimeoutError: it took longer.
     """
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
@@ -42,6 +49,11 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         if len(body) > limit:
             raise BodyTooLargeError
         return body
+    async with asyncio.timeout(within_s):
+        return await _rest_of_body(message, receive, limit)
+
+
+async def _rest_of_body(message: Message, receive: Receive, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:

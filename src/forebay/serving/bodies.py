@@ -18,6 +18,8 @@ from forebay.serving.errors import RequestRefusedError
 _BYTES_PER_MESSAGE = 16  # role and separators that a chat template adds, about four tokens
 _BYTES_PER_IMAGE = 4096  # an image is about a thousand tokens in current models
 _COMPLETIONS_DEFAULT_TOKENS = 16  # OpenAI's (and vLLM's) default for /v1/completions
+_TEXT_FIELDS = ("content", "text", "output", "arguments")
+_NESTING = frozenset((dict, list))
 CLASS_HEADER = b"x-forebay-class"
 # From the router: of the namespace that HAProxy strips from clients' requests.
 CACHED_HEADER = b"x-serve-router-cached-tokens"
@@ -112,10 +114,9 @@ def _deeper_than(value: Any, limit: int) -> bool:
     for _ in range(limit):
         below: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
-                below.extend(v for v in item.values() if isinstance(v, dict | list))
-            elif not {dict, list}.isdisjoint(map(type, item)):  # a million token ids pass fast
-                below.extend(v for v in item if isinstance(v, dict | list))
+            values = item.values() if isinstance(item, dict) else item
+            if not _NESTING.isdisjoint(map(type, values)):  # a million token ids pass fast
+                below += [inner for inner in values if type(inner) in _NESTING]
         if not below:
             return False
         level = below
@@ -217,13 +218,15 @@ def _text(value: Any) -> int:
     if isinstance(value, str):
         return _utf8(value)
     if isinstance(value, list):
-        return sum(_text(item) for item in value)
+        return sum([_text(item) for item in value])
     if not isinstance(value, dict):
         return 0
-    if "image_url" in value or value.get("type") in {"image", "input_image"}:
+    if "image_url" in value or value.get("type") in ("image", "input_image"):
         return _BYTES_PER_IMAGE
     size = _BYTES_PER_MESSAGE if "role" in value else 0
-    size += sum(_text(value.get(key)) for key in ("content", "text", "output", "arguments"))
+    for key in _TEXT_FIELDS:
+        if key in value:
+            size += _text(value[key])
     if calls := value.get("tool_calls"):
         size += len(json.dumps(calls, ensure_ascii=False))
     return size

@@ -20,9 +20,16 @@ SESSION_HEADER = "x-session-id"
 
 STATS_PERIOD_S = 0.5  # how often replicas publish to routers; Ray polls them
 
-# The router is shown this much of a body: some 30,000 tokens of text, enough to know a prompt by.
-# Each of HAProxy's connections may hold two buffers of it: 512 MB with 2,000 that all do.
-_ROUTED_BODY_BYTES = 128 * 1024
+# The router is shown this much of a body: some 22,000 tokens of text, enough to know a prompt by.
+# It is also HAProxy's buffer, of which a connection holds two while a longer body comes in (one for
+# a shorter body or an unread answer, none when idle): with `server.max_connections` that all do,
+# 2,400 x 2 x 96 KiB = 472 MB, and 13 MB for HAProxy itself. Decision 0013.
+_ROUTED_BODY_BYTES = 96 * 1024
+
+# A client that neither sends nor takes anything for so long is dropped; Ray's hour would let one
+# that is gone hold its connection, and its answer in the replica. It does not count while the
+# client waits for an answer, and an idle connection has 90 s of its own (`keep_alive_timeout_s`).
+_CLIENT_SILENCE_S = 60
 
 _DATA_PLANE = {
     # vLLM's own app in the replica, streamed to by HAProxy without Python between.
@@ -31,6 +38,7 @@ _DATA_PLANE = {
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
     "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": "1",
     "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_BUFSIZE": str(_ROUTED_BODY_BYTES),
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(_CLIENT_SILENCE_S),
     "RAY_SERVE_SESSION_ID_HEADER_KEY": SESSION_HEADER,
     # The gate counts every request already; HAProxy's log line a request, parsed in Python, would
     # count it a second time.
@@ -117,6 +125,7 @@ def variables(spec: ServiceSpec) -> dict[str, str]:
     # Every change of the replica set starts a new HAProxy worker; the old one is killed so many
     # seconds later, with the streams that it still carries (Ray's own: 120).
     env["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(ceil(longest_drain_s(spec)) + 10)
+    env["RAY_SERVE_HAPROXY_MAXCONN"] = str(spec.server.max_connections)
     if spec.model.source_path is not None:
         env["HF_HUB_OFFLINE"] = "1"  # a local model asks no hub anything
     return env

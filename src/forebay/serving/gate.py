@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from forebay.observability import catalogue
@@ -48,7 +48,13 @@ from forebay.serving.telemetry import Telemetry
 from forebay.serving.tenancy import Caller, Tenancy, quota_wait_s
 
 _LONGEST_RETRY_S = 60.0  # OpenAI's client ignores a longer Retry-After
-_ASK_FOR_KEY: Headers = [(b"www-authenticate", b"Bearer")]
+# HAProxy bounds the wait for the first 96 KiB and for a client that sends nothing more; a client
+# that sends a byte now and then would hold a connection and a task for ever.
+_BODY_S = 60.0
+_HEADERS_OF: dict[int, Headers] = {
+    401: [(b"www-authenticate", b"Bearer")],
+    408: [(b"connection", b"close")],  # the rest of the body may still come
+}
 _SSE_ERROR = (b'data: {"error"', b'data: {"object":"error"')
 
 _SHED_TEXT = {
@@ -133,7 +139,7 @@ class Gate:
                 refusal.message,
                 refusal.code,
                 param=refusal.param,
-                headers=_ASK_FOR_KEY if refusal.status == 401 else (),
+                headers=_HEADERS_OF.get(refusal.status, ()),
             )
         except ClientGoneError:
             return
@@ -149,7 +155,11 @@ class Gate:
         try:
             if length is not None and length.isdigit() and int(length) > limit:
                 raise BodyTooLargeError
-            return await read_body(receive, limit)
+            return await read_body(receive, limit, _BODY_S)
+        except TimeoutError:
+            raise RequestRefusedError(
+                408, f"The body did not come within {_BODY_S:.0f} s.", "body_timeout"
+            ) from None
         except BodyTooLargeError:
             raise RequestRefusedError(
                 413, f"The body is longer than {limit} bytes.", "body_too_large"
@@ -301,11 +311,12 @@ class ErrorShaper:
         self._held: Message | None = None
         self._error: list[bytes] | None = None
 
-    async def send(self, message: Message) -> None:
-        """Forward one ASGI message."""
-        if self.started:
-            await self.raw_send(message)
-        elif message["type"] == "http.response.start":
+    def send(self, message: Message) -> Awaitable[None]:
+        """Forward one ASGI message; once started, without a coroutine of its own for each token."""
+        return self.raw_send(message) if self.started else self._send_start(message)
+
+    async def _send_start(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
             self._held = message
             self._error = [] if message["status"] >= 400 else None
         elif message["type"] == "http.response.body" and self._held is not None:

@@ -8,7 +8,7 @@ text, and need not be: only where it is equal and where it stops being equal cou
 A body of up to 64 KiB is parsed as a whole. Of a longer one, or one that the proxy has cut, only
 the head is read, message by message; both ways give the same text, so a conversation that outgrows
 the first is found again by the second. One exception: tools that stand behind messages in a body
-that was cut cannot be seen, and a conversation whose bodies begin to be cut (128 KiB) is then met
+that was cut cannot be seen, and a conversation whose bodies begin to be cut (96 KiB) is then met
 as a new one, once.
 """
 
@@ -32,6 +32,7 @@ _MOST_TRIES = 16  # places looked at for a key, so that no body makes this slow
 _IMAGE_BYTES = 4096  # an image is about a thousand tokens in current models
 _BEFORE = ("tools", "functions", "system", "instructions")
 _CONVERSATION = ("messages", "input")
+_TEXT_FIELDS = ("content", "text", "output", "arguments")
 _DECODER = JSONDecoder(strict=False)
 _NEXT = re.compile(r"[\s,]*")
 _VALUE = re.compile(r"\s*:\s*")
@@ -155,9 +156,7 @@ def _words(value: Any) -> str:
         return ""
     if "image_url" in value or value.get("type") in ("image", "input_image"):
         return _image(value)
-    words = "".join(
-        [_words(value[key]) for key in ("content", "text", "output", "arguments") if key in value]
-    )
+    words = "".join([_words(value[key]) for key in _TEXT_FIELDS if key in value])
     calls = value.get("tool_calls")
     return words + _dumped(calls) if calls else words
 

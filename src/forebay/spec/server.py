@@ -96,6 +96,13 @@ class ServerSpec(Strict):
         "a fraction of a millisecond, and each process 100 MB of memory or more; write 2 where "
         "cores are spare, so that requests are routed while one of them restarts.",
     )
+    max_connections: int = Field(
+        default=2400,
+        ge=1,
+        le=1_000_000,
+        description="Most client connections at once on each node; more wait to be accepted. "
+        "Default 2400: the proxy takes at most 200 kB for each, and so less than 500 MB.",
+    )
     max_body: Bytes = Field(
         default=4 * MIB,
         gt=0,

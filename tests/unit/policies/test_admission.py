@@ -238,6 +238,16 @@ def test_an_engine_that_had_nothing_to_do_has_not_stalled() -> None:
     assert isinstance(policy.decide(SHORT, INTERACTIVE, 3600.001), Admitted)
 
 
+def test_a_client_that_still_reads_its_answer_does_not_make_the_engine_seem_to_stall() -> None:
+    policy = controller()
+    slow = admit(policy, SHORT)
+    start(policy, slow)
+    policy.end(slow.sequences[0], natural=True)
+    assert policy.predict(SHORT, INTERACTIVE, 600.0).stalled_s == 0.0
+    admit(policy, SHORT, now=600.0)
+    assert policy.predict(SHORT, INTERACTIVE, 600.001).total_s < 1.0
+
+
 def test_a_long_prompt_alone_is_no_stall_while_it_is_computed() -> None:
     policy = controller()
     ticket = admit(policy, SHORT)

@@ -1,7 +1,8 @@
 """Minutes of traffic through admission and the engine model, in virtual time: what users get.
 
-Capacity is what the engine finishes when it never lacks requests. All figures are of the profile
-`demo-cpu`, with a TTFT budget of 1 s (interactive) and 30 s (batch).
+Capacity is what the engine finishes when it never lacks requests. All figures are of an engine
+with the limits of the profile `demo-cpu` and round step times (`one_replica.DEMO`), with a TTFT
+budget of 1 s (interactive) and 30 s (batch).
 """
 
 from __future__ import annotations

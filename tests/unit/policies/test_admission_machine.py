@@ -201,7 +201,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         for ticket in list(self.open):
             self.controller.close(ticket, self.now)
         ledger = self.controller.ledger
-        assert ledger.idle
+        assert not ledger.tickets
         assert (ledger.queued_prefill, ledger.queued_sequences) == (0, 0)
         assert (ledger.kv_tokens, ledger.charged, len(ledger.running)) == (0, 0, 0)
         assert all(one.running == 0 for one in ledger.totals.values())

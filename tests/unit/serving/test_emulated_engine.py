@@ -297,7 +297,7 @@ async def test_what_the_gate_lets_in_is_counted_to_the_last_token(
     assert (served + refused, served > 0) == (30, True)
     assert replica.telemetry.total(catalogue.OUTPUT_TOKENS) == 6 * served
     assert replica.telemetry.total(catalogue.SHED) == refused
-    assert replica.admission.ledger.idle
+    assert not replica.admission.ledger.tickets
     replica.admission.ledger.check_integrity()
 
 
@@ -315,7 +315,7 @@ async def test_who_leaves_an_answer_half_way_leaves_nothing_behind(
         task.cancel()  # as the server does when the connection has gone
     await asyncio.gather(task, return_exceptions=True)
     assert engine.kv_usage == 0
-    assert replica.admission.ledger.idle
+    assert not replica.admission.ledger.tickets
     replica.admission.check_integrity()
     ended = replica.telemetry.by_second_label(catalogue.FINISHED, "interactive")
     assert ended == {"disconnected": 1}

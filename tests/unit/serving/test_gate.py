@@ -21,6 +21,7 @@ from gate_world import (
 
 from forebay.observability import catalogue
 from forebay.policies.admission import BATCH, INTERACTIVE
+from forebay.serving import gate
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.gate import retry_headers
 from forebay.serving.tap import CURRENT_TICKET, UnadmittedError
@@ -30,7 +31,7 @@ async def test_an_admitted_request_is_answered_and_leaves_nothing_behind() -> No
     world, _ = serving()
     answer = await world.post("/v1/chat/completions", CHAT)
     assert (answer.status, answer.body) == (200, b"data: x\n\n")
-    assert world.admission.ledger.idle
+    assert not world.admission.ledger.tickets
     assert world.telemetry.total(catalogue.ADMITTED) == 1
     assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "ok")] == 1
 
@@ -106,7 +107,7 @@ async def test_impossible_input_is_refused_before_the_engine(
     assert answer.status in (400, 413)
     assert (answer.error["code"], answer.error["param"]) == (code, param)
     assert not seen
-    assert world.admission.ledger.idle
+    assert not world.admission.ledger.tickets
 
 
 async def test_a_prompt_that_no_tokenizer_could_fit_is_refused() -> None:
@@ -186,7 +187,7 @@ async def test_a_missed_deadline_aborts_and_says_so() -> None:
     assert (answer.status, answer.error["code"]) == (503, "deadline_exceeded")
     assert "retry-after" in answer.headers
     assert aborted.is_set()
-    assert world.admission.ledger.idle
+    assert not world.admission.ledger.tickets
 
 
 async def test_after_the_first_byte_no_deadline_cuts_the_answer() -> None:
@@ -223,6 +224,28 @@ async def _slow_after_first_byte(scope: Scope, receive: Receive, send: Send) -> 
     await send({"type": "http.response.body", "body": b"last", "more_body": False})
 
 
+async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "_BODY_S", 0.02)
+    world, sent = serving()[0], list[Message]()
+    parts = [{"type": "http.request", "body": b'{"messages": [', "more_body": True}]
+
+    async def receive() -> Message:
+        if parts:
+            return parts.pop()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await world.gate(
+        {"type": "http", "method": "POST", "path": "/v1/completions", "headers": []}, receive, send
+    )
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert world.telemetry.total(catalogue.OFFERED) == 0
+
+
 async def test_a_client_that_leaves_releases_what_it_held() -> None:
     gone, started = asyncio.Event(), asyncio.Event()
 
@@ -238,7 +261,7 @@ async def test_a_client_that_leaves_releases_what_it_held() -> None:
     assert world.admission.ledger.queued_prefill == 10
     gone.set()
     await task
-    assert world.admission.ledger.idle
+    assert not world.admission.ledger.tickets
     assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "disconnected")] == 1
 
 
@@ -249,7 +272,7 @@ async def test_a_failing_app_releases_what_it_held() -> None:
     world = World(broken)
     with pytest.raises(RuntimeError, match="boom"):
         await world.post("/v1/chat/completions", CHAT)
-    assert world.admission.ledger.idle
+    assert not world.admission.ledger.tickets
 
 
 async def test_a_failing_app_is_answered_for_in_openais_shape() -> None:
@@ -303,7 +326,7 @@ async def test_every_way_of_ending_leaves_nothing_behind(ends: str) -> None:
     await world.post("/v1/completions", {"prompt": ["x", "y"], "n": 2})
     world.tap.on_step([FakeOutput(name, [7]) for name in "abcd"], None)
     ledger = world.admission.ledger
-    assert ledger.idle
+    assert not ledger.tickets
     assert (ledger.queued_prefill, ledger.kv_tokens, len(ledger.running)) == (0, 0, 0)
     world.admission.check_integrity()
 

@@ -69,6 +69,6 @@ async def test_nothing_is_left_behind(fails: bool) -> None:
             await warm_up(world.admission, world.tap, 1000, world.clock, engine.run)
     else:
         await warm_up(world.admission, world.tap, 1000, world.clock, engine.run)
-    assert world.admission.ledger.idle
+    assert not world.admission.ledger.tickets
     assert world.admission.ledger.queued_prefill == 0
     world.admission.check_integrity()
