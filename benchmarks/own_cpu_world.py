@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from forebay.observability import catalogue
-from forebay.policies.admission import Admitted
 from forebay.policies.cost import RequestShape
+from forebay.policies.decisions import Admitted
 from forebay.policies.quotas import PERIOD_S
 from forebay.policies.routing import Prompt, RoutingPolicy
 from forebay.serving.asgi import Message, Receive, Scope, Send

@@ -9,14 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forebay.policies.admission import (
-    BATCH,
-    INTERACTIVE,
-    AdmissionConfig,
-    AdmissionController,
-    ClassPolicy,
-)
+from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import CostModel
+from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
 from forebay.serving.asgi import App, Message, Receive, Scope, Send
 from forebay.serving.bodies import InputLimits
 from forebay.serving.gate import Gate

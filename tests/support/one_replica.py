@@ -17,30 +17,35 @@ from forebay.engine_model.sequences import EngineRequest, Output
 from forebay.engine_model.step_time import StepTime
 from forebay.engine_model.steps import Step
 from forebay.measure.percentiles import percentile
-from forebay.policies.admission import (
+from forebay.policies.admission import AdmissionController
+from forebay.policies.cost import Cost, CostModel, RequestShape
+from forebay.policies.decisions import (
     BATCH,
     INTERACTIVE,
     AdmissionConfig,
-    AdmissionController,
     Admitted,
     ClassPolicy,
     Shed,
     StepOutput,
 )
-from forebay.policies.cost import Cost, CostModel, RequestShape
 from forebay.policies.ledger import Sequence as Answer
 from forebay.policies.ledger import Ticket
 from forebay.policies.prompt_parts import part_tokens
 
+
+def _as_served(profile: EngineProfile) -> EngineProfile:
+    """As Forebay runs it; every prompt is another one, so no time goes into looking in a cache."""
+    part = part_tokens(profile.max_num_batched_tokens)
+    return replace(profile, prefix_caching=False, long_prefill_token_threshold=part)
+
+
 # The demo's limits, and round figures near its speed: what tests say of an engine must not change
-# when a profile is fitted anew. Every prompt is another one, so nothing is found in a cache; not
-# looking saves half of the time.
+# when a profile is fitted anew.
 DEMO = replace(
-    PROFILES["demo-cpu"],
+    _as_served(PROFILES["demo-cpu"]),
     step_time=StepTime(base=2.5e-3, prefill_token=25e-6, decode_sequence=0.1e-3),
-    prefix_caching=False,
-    long_prefill_token_threshold=part_tokens(PROFILES["demo-cpu"].max_num_batched_tokens),
 )
+H100 = _as_served(PROFILES["h100-8b"])
 CLASSES = {
     INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=2.0, weight=8.0),
     BATCH: ClassPolicy(ttft_s=30.0, deadline_s=60.0, weight=1.0),
@@ -98,6 +103,7 @@ class OneReplica:
     Attributes:
         profile: the engine.
         tpot_s: promised pace; None: none is.
+        batch_stretch: as in `AdmissionConfig`.
         weights: of tenants.
         stalls: (from, until) in seconds: no step ends in between.
         warm: whether it is warmed up first, as a replica is.
@@ -106,6 +112,7 @@ class OneReplica:
 
     profile: EngineProfile = DEMO
     tpot_s: float | None = None
+    batch_stretch: float = 1.3
     weights: dict[str, float] = field(default_factory=dict)
     stalls: tuple[tuple[float, float], ...] = ()
     warm: bool = True
@@ -119,6 +126,7 @@ class OneReplica:
             kv_tokens=self.profile.kv_tokens,
             step_tokens=self.profile.max_num_batched_tokens,
             tpot_s=self.tpot_s,
+            batch_stretch=self.batch_stretch,
         )
         costs = CostModel(self.profile.max_model_len, 256)
         self.admission = AdmissionController(config, costs, random.Random(self.seed).random)
@@ -129,7 +137,11 @@ class OneReplica:
         self._step: Step | None = None
         self._running: dict[str, _Running] = {}
         self._deadlines: list[tuple[float, str]] = []
+        self._names: dict[str, Ticket] = {}
         self._numbers = 0
+        self._let_go: list[Ticket] = []  # from the gate, and not yet in the engine
+        self._waiting: dict[Ticket, tuple[str, Fate, int]] = {}  # at the gate
+        self.admission.on_release = self._let_go.append
         if self.warm:
             self._warm_up()
 
@@ -137,6 +149,7 @@ class OneReplica:
         """As `serving/warm_up.py` does, less the round that compiles."""
         for prompts, tokens in ((8, 512), (self.profile.max_num_seqs, 16)):
             self.run([Ask(self.now, tokens, 16) for _ in range(prompts)])
+        self.admission.forget_warm_up()
         self.fates.clear()
 
     def run(self, asks: Iterable[Ask], until: float | None = None) -> list[Fate]:
@@ -160,7 +173,9 @@ class OneReplica:
             else:
                 self.now = ends_at
                 self._hand_out(self.engine.finish_step())
+                # The engine does not wait for what the gate makes of a step: the next has begun.
                 self._step = self.engine.start_step(self.now)
+                self._enter_released()
             self._checked()
         self.now = max(self.now, moment) if moment != float("inf") else self.now
 
@@ -196,9 +211,28 @@ class OneReplica:
         fate.ticket, fate.predicted_s = ticket, decision.predicted_s
         self._numbers += 1
         name = f"{self._numbers:09}"
+        self._waiting[ticket] = name, fate, cap
+        if not ticket.paced:
+            self._let_go.append(ticket)
+        heapq.heappush(self._deadlines, (self.now + CLASSES[ask.class_name].deadline_s, name))
+        self._names[name] = ticket
+        self._enter_released()
+
+    def _enter_released(self) -> None:
+        """The engine receives what the gate has let go."""
+        for ticket in self._let_go:
+            if not ticket.closed:
+                self._enter(ticket)
+        self._let_go.clear()
+        if self._step is None:
+            self._step = self.engine.start_step(self.now)
+
+    def _enter(self, ticket: Ticket) -> None:
+        name, fate, cap = self._waiting.pop(ticket)
+        ask, number = fate.ask, int(name)
         request = EngineRequest(
             name,
-            _tokens(ask, self._numbers),
+            _tokens(ask, number),
             cap,
             ask.answer if cap != ask.answer else ask.answer + 1,
             ticket.tag,
@@ -207,26 +241,27 @@ class OneReplica:
         )
         self._running[name] = _Running(fate, self.admission.bind(ticket, ask.prompt, cap))
         self.engine.add(request, self.now)
-        heapq.heappush(self._deadlines, (self.now + CLASSES[ask.class_name].deadline_s, name))
-        if self._step is None:
-            self._step = self.engine.start_step(self.now)
 
     def _expire(self, name: str) -> None:
-        one = self._running.get(name)
-        if one is not None and one.fate.first_at is None:
-            self.engine.abort(name)
-            self._close(name)
+        ticket = self._names.get(name)
+        if ticket is not None and ticket.first_token_at is None:
+            self._end(ticket, name)
 
     def leave(self, fate: Fate) -> None:
         """The client of a request has gone."""
-        name = next(n for n, one in self._running.items() if one.fate is fate)
+        name = next(n for n, ticket in self._names.items() if ticket is fate.ticket)
+        self._end(self._names[name], name)
+
+    def _end(self, ticket: Ticket, name: str) -> None:
+        """The request is over before its time, in the engine or at the gate."""
         self.engine.abort(name)
+        self._waiting.pop(ticket, None)
         self._close(name)
+        self._enter_released()
 
     def _close(self, name: str) -> None:
-        fate = self._running.pop(name).fate
-        assert fate.ticket is not None
-        self.admission.close(fate.ticket, self.now)
+        self._running.pop(name, None)
+        self.admission.close(self._names.pop(name), self.now)
 
     def _hand_out(self, outputs: list[Output]) -> None:
         steps, over = [], []

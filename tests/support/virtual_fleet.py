@@ -21,7 +21,7 @@ from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.profiles import PROFILES
 from forebay.engine_model.sequences import Output
 from forebay.engine_model.step_time import StepTime
-from forebay.policies.admission import INTERACTIVE
+from forebay.policies.decisions import INTERACTIVE
 from forebay.policies.prefix_index import chunk_hashes
 from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.quotas import Refused

@@ -49,6 +49,11 @@ TENANT_TOKENS = Metric(
     ("tenant",),
 )
 QUEUED = Metric("forebay_queued_requests", "gauge", "Sequences admitted, no first token yet.")
+HELD = Metric(
+    "forebay_held_requests",
+    "gauge",
+    "Those of the queued that wait at the gate, not in the engine.",
+)
 QUEUED_TOKENS = Metric("forebay_queued_tokens", "gauge", "Prompt tokens queued.")
 RUNNING = Metric("forebay_running_requests", "gauge", "Sequences after their first token.")
 SLOTS = Metric("forebay_sequence_slots", "gauge", "Sequences that can run at once.")
@@ -94,6 +99,7 @@ CATALOGUE: tuple[Metric, ...] = (
     OUTPUT_TOKENS,
     TENANT_TOKENS,
     QUEUED,
+    HELD,
     QUEUED_TOKENS,
     RUNNING,
     SLOTS,

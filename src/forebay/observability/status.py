@@ -20,6 +20,7 @@ class ClassStatus(TypedDict):
         offered, retried, admitted, finished: requests.
         shed: refused requests by reason.
         queued, running: sequences now.
+        held: those of the queued that wait at the gate, not in the engine.
         queued_tokens: prompt tokens now waiting.
         predicted_ttft_s: of a small request arriving now, from the tenant that asks for most.
         budget_s: what is promised.
@@ -31,6 +32,7 @@ class ClassStatus(TypedDict):
     finished: float
     shed: dict[str, float]
     queued: int
+    held: int
     running: int
     queued_tokens: int
     predicted_ttft_s: float
@@ -78,7 +80,16 @@ class ReplicaStatus(TypedDict):
     late_p99: float | None
 
 
-_ADDED = ("offered", "retried", "admitted", "finished", "queued", "running", "queued_tokens")
+_ADDED = (
+    "offered",
+    "retried",
+    "admitted",
+    "finished",
+    "queued",
+    "held",
+    "running",
+    "queued_tokens",
+)
 
 
 def fleet_status(

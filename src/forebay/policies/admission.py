@@ -20,112 +20,38 @@ from an injected function. The shell (`serving/`) reports what the engine did th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from math import ceil, inf
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from math import inf
 
+from forebay.policies.batch_pacing import BatchPacing, Place
 from forebay.policies.cost import Cost, CostModel, RequestShape
+from forebay.policies.decisions import (
+    BATCH,
+    INTERACTIVE,
+    AdmissionConfig,
+    Admitted,
+    Decision,
+    Shed,
+    ShedReason,
+    StepOutput,
+)
 from forebay.policies.expectation import Expectation
 from forebay.policies.fairness import FairQueue
 from forebay.policies.ledger import Ledger, Sequence, Ticket
-from forebay.policies.overtaking import Arrivals, Flow, prolonged, rivals
+from forebay.policies.overtaking import Arrivals, Flow
 from forebay.policies.paces import Paces
-from forebay.policies.prediction import Prediction, Releases, Wait, expected_releases
+from forebay.policies.prediction import Prediction
+from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.rates import TrackedQuantile
 from forebay.policies.slots import Claim, most_held
+from forebay.policies.waits import Waits
 
-ShedReason = Literal[
-    "ttft_budget",
-    "queue_full",
-    "batch_share",
-    "fair_share",
-    "promise_kept",
-    "tpot",
-    "quota",
-    "draining",
-]
-
-INTERACTIVE, BATCH = "interactive", "batch"
 # The correction may take this share of the tightest budget. A larger error is the model's, and
 # would be answered by refusing nearly everything for as long as it is remembered.
 _LARGEST_CORRECTION = 0.3
 _DEMAND_S = 2.0  # half-life of what flows are seen to ask for
 _KEPT_FROM_BATCH = 8  # one slot in so many, for an interactive request that comes out of the blue
 _CROWDED = 0.5  # of the slots in use, below which nobody needs to be held back
-_STALLED_STEPS = 5.0  # steps of the usual length without a sign of life, beyond which it stalls
-
-
-@dataclass(frozen=True, slots=True)
-class ClassPolicy:
-    """Promise for one class: TTFT budget and abort deadline, in seconds; its scheduling weight."""
-
-    ttft_s: float
-    deadline_s: float
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionConfig:
-    """Fixed limits of one replica.
-
-    Attributes:
-        classes: the promise for each class, by name.
-        slots: sequences the engine runs at once (`max_num_seqs`).
-        kv_tokens: tokens that the engine's KV blocks hold.
-        step_tokens: most prompt tokens the engine computes in one step.
-        margin: share of the budget kept for what the gate cannot see (proxy, router, network).
-        tpot_s: most seconds per output token; sequences at once are bounded so that it is kept.
-            None sets no such bound.
-        max_queued_tokens: hard bound on queued prompt tokens; None derives it from the measured
-            rate and the largest budget.
-    """
-
-    classes: Mapping[str, ClassPolicy]
-    slots: int
-    kv_tokens: int
-    step_tokens: int
-    margin: float = 0.3
-    tpot_s: float | None = None
-    max_queued_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The request may go to the engine, under this ticket; its expected TTFT in seconds."""
-
-    ticket: Ticket
-    predicted_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Shed:
-    """The request is refused: why, what was predicted, and when it would fit (seconds)."""
-
-    reason: ShedReason
-    predicted_s: float
-    budget_s: float
-    retry_after_s: float
-
-
-Decision = Admitted | Shed
-
-
-class StepOutput(NamedTuple):
-    """What one engine step did for one sequence. A tuple, since each token makes one.
-
-    Attributes:
-        tokens: tokens generated in this step.
-        cached: prompt tokens that came from the prefix cache; None unless this is its first step.
-        ended: whether the sequence has finished.
-        natural: whether it finished by itself (a stop), not by a limit.
-    """
-
-    sequence: Sequence
-    tokens: int
-    cached: int | None = None
-    ended: bool = False
-    natural: bool = False
 
 
 class AdmissionController:
@@ -142,32 +68,38 @@ class AdmissionController:
         self.overhead = _no_errors_yet(config)
         self.expectation = Expectation()
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
-        self.arrivals = Arrivals()  # admitted
         self.demand = Arrivals(_DEMAND_S)  # offered
+        self.pacing = BatchPacing(config.step_tokens, config.batch_stretch)
+        self.waits = Waits(config, cost_model, self.ledger, self.paces, self.fair, self.pacing)
         self.draining = False
+        # Called with each held ticket that may now go to the engine.
+        self.on_release: Callable[[Ticket], None] = lambda _: None
         self._jitter = jitter
-        self._last_seen_at: float | None = None  # on the caller's clock
-        self._curve: Releases | None = None
-        self._curve_of = -1
 
     # --- deciding -------------------------------------------------------------------------
 
     def decide(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Decision:
         """Admit (and enter in the ledger) or shed a request that arrived at `now`."""
-        policy = self.config.classes[class_name]
-        self.demand.add((tenant, class_name), cost, now)
+        flow, budget_s = (tenant, class_name), self.config.classes[class_name].ttft_s
+        self.demand.add(flow, cost, now)
+        if class_name == INTERACTIVE:
+            self.pacing.interactive_came(cost, now)
         place = self.fair.preview(tenant, class_name, now)
-        prediction = self._predict(cost, (tenant, class_name), place, now)
-        reason = self._reason_to_shed(cost, (tenant, class_name), place, prediction, now)
+        prediction = self._predict(cost, flow, place, now)
+        reason = self._reason_to_shed(cost, flow, place, prediction, now)
         if reason is not None:
-            wait = self._time_until_fit(reason, cost, prediction, policy)
-            return Shed(reason, prediction.total_s, policy.ttft_s, wait)
+            wait = self._time_until_fit(reason, cost, class_name, prediction)
+            return Shed(reason, prediction.total_s, budget_s, wait)
         if self.ledger.idle:
-            self._last_seen_at = now  # an engine without work is silent and does not stall
+            self.waits.last_seen_at = now  # an engine without work is silent and does not stall
         tag = self.fair.tag(tenant, class_name, cost.tokens, now)
-        self.arrivals.add((tenant, class_name), cost, now)
-        ticket = Ticket(class_name, tag, cost, now, policy.ttft_s, prediction.raw_s, tenant)
+        self.waits.arrivals.add(flow, cost, now)
+        ticket = Ticket(class_name, tag, cost, now, budget_s, prediction.raw_s, tenant)
+        ticket.held = ticket.paced = class_name == BATCH
         self.ledger.open(ticket, cost.output_tokens / cost.sequences)
+        if ticket.held:
+            self.pacing.hold(ticket)
+            self._release(now)
         return Admitted(ticket, self.expectation.of(prediction.raw_s) + prediction.stalled_s)
 
     def predict(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Prediction:
@@ -175,72 +107,16 @@ class AdmissionController:
         place = self.fair.preview(tenant, class_name, now)
         return self._predict(cost, (tenant, class_name), place, now)
 
+    def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
+        return self.waits.predict(cost, flow, tag, self.overhead.at(now), now)
+
     def predict_typical(self, class_name: str, now: float) -> Prediction:
         """What the tenant that asks for most would wait with a prompt of a single token.
 
         One that asks for nothing would go before all that wait, and so say nothing of them.
         """
         small = self.costs.price(RequestShape(prompt_bytes=0, prompt_ids=1, max_tokens=1))
-        return self.predict(small, class_name, now, self.arrivals.busiest(class_name))
-
-    def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
-        ahead_tokens, ahead_sequences = self._ahead_of(tag)
-        ahead_s = self.paces.prompts_s(ahead_tokens)
-        release_s = self._release_s(cost, ahead_sequences)
-        if (ahead_s or release_s) and self.ledger.queued_sequences:
-            tokens, sequences = self._overtaking(cost, flow, tag, ahead_s, release_s, now)
-            ahead_s = self.paces.prompts_s(ahead_tokens + tokens)
-            release_s = self._release_s(cost, ahead_sequences + round(sequences))
-        own_s = self.paces.prompts_s(cost.prefill_tokens)
-        return Prediction(ahead_s, own_s, release_s, self.overhead.at(now), self._stalled_s(now))
-
-    def _overtaking(
-        self, cost: Cost, flow: Flow, tag: int, ahead_s: float, release_s: float, now: float
-    ) -> tuple[float, float]:
-        """(Prompt tokens, sequences) that others will still put ahead while a request waits."""
-        token_s = self.paces.prompts_s(1)
-        slot_s = self._seconds_per_slot(cost) if release_s else 0.0
-        others = rivals(self.fair, self.arrivals, flow, tag, now)
-        wait_s = prolonged(
-            ahead_s + release_s,
-            [
-                (until_s, prefill * token_s + sequences * slot_s)
-                for until_s, prefill, sequences in others
-            ],
-        )
-        tokens = sum([prefill * min(until_s, wait_s) for until_s, prefill, _ in others])
-        return tokens, sum([count * min(until_s, wait_s) for until_s, _, count in others])
-
-    def _release_s(self, cost: Cost, ahead_sequences: int) -> float:
-        """Seconds until slots and KV are free for a request behind so many sequences."""
-        needs = Wait(
-            slots=len(self.ledger.running)
-            + ahead_sequences
-            + min(cost.sequences, self.config.slots)
-            - self.config.slots,
-            kv_tokens=self.ledger.kv_tokens + cost.kv_tokens - self.config.kv_tokens,
-        )
-        if needs.slots <= 0 and needs.kv_tokens <= 0:
-            return 0.0
-        return self._releases(cost).wait(needs) * self.paces.seconds_per_token_when_full
-
-    def _seconds_per_slot(self, cost: Cost) -> float:
-        """Seconds between two slots that a full engine gives back, by Little's law."""
-        answer = self._releases(cost).answer_tokens
-        return answer / self.config.slots * self.paces.seconds_per_token_when_full
-
-    def _stalled_s(self, now: float) -> float:
-        """Seconds for which an engine with work has shown no sign of life, beyond the usual.
-
-        A prompt shows none until all of it is computed. While others run, their tokens come with
-        each of its steps.
-        """
-        if self._last_seen_at is None or self.ledger.idle or not self.paces.seconds_per_token:
-            return 0.0
-        most = self.config.step_tokens if self.ledger.running else self.costs.context_tokens
-        prompts_s = self.paces.prompts_s(min(self.ledger.queued_prefill, most))
-        usual_s = _STALLED_STEPS * self.paces.seconds_per_token_when_full + prompts_s
-        return max(now - self._last_seen_at - usual_s, 0.0)
+        return self.predict(small, class_name, now, self.waits.arrivals.busiest(class_name))
 
     @property
     def queue_bound(self) -> float:
@@ -251,30 +127,6 @@ class AdmissionController:
             return inf
         return self.paces.prefill_rate.rate * max(p.ttft_s for p in self.config.classes.values())
 
-    def _ahead_of(self, tag: int) -> tuple[int, int]:
-        """Queued (prompt tokens, sequences) that the engine serves before an arrival of this tag.
-
-        A prompt behind it that is being computed keeps its place in the step's token budget.
-        """
-        tokens, sequences = self.ledger.order.before(tag)
-        behind = self.ledger.queued_prefill - tokens
-        if behind:
-            tokens += min(behind, self.config.step_tokens)
-            sequences += 1
-        return tokens, sequences
-
-    def _releases(self, cost: Cost) -> Releases:
-        """How slots and KV come free; computed once for all arrivals between two engine steps."""
-        if self._curve is None or self._curve_of != self.ledger.changes or not self.ledger.running:
-            self._curve = expected_releases(
-                self.ledger.running,
-                self.costs.outputs,
-                answer_tokens=cost.output_tokens / cost.sequences,
-                capacity=self.config.slots,
-            )
-            self._curve_of = self.ledger.changes
-        return self._curve
-
     def _reason_to_shed(
         self, cost: Cost, flow: Flow, tag: int, prediction: Prediction, now: float
     ) -> ShedReason | None:
@@ -283,17 +135,27 @@ class AdmissionController:
             return "draining"
         if self.ledger.idle:
             return None  # refusing on an idle engine would refuse for ever
-        if self.ledger.queued_prefill + cost.prefill_tokens > self.queue_bound:
+        if self._over_the_bound(cost, class_name) > 0:
             return "queue_full"
         if prediction.total_s > self._allowance(class_name, prediction):
             return "ttft_budget"
-        if self.ledger.held[flow] + cost.sequences > self._most_held(flow, now):
-            return "batch_share" if class_name == BATCH else "fair_share"
-        if self._slows_down_too_much(cost):
-            return "tpot"
+        if class_name != BATCH:  # which waits for these at the gate
+            if self.ledger.held[flow] + cost.sequences > self._most_held(flow, now):
+                return "fair_share"
+            if self._slows_down_too_much(cost):
+                return "tpot"
         if self._breaks_a_promise(cost, tag, now):
             return "promise_kept"
         return None
+
+    def _over_the_bound(self, cost: Cost, class_name: str) -> float:
+        """Prompt tokens by which a request would pass the hard bound.
+
+        Interactive requests do not pay for what is held at the gate: it could fill the bound.
+        """
+        ledger = self.ledger
+        queued = ledger.queued_prefill if class_name == BATCH else ledger.engine_prefill
+        return queued + cost.prefill_tokens - self.queue_bound
 
     def _allowance(self, class_name: str, prediction: Prediction) -> float:
         """Longest prediction that is admitted, in seconds.
@@ -311,10 +173,11 @@ class AdmissionController:
         slots = self._slots
         most = float(slots - max(slots // _KEPT_FROM_BATCH, 1)) if flow[1] == BATCH else inf
         outputs = self.demand.outputs(now)
-        in_flight = len(self.ledger.running) + self.ledger.queued_sequences
-        if len(outputs) < 2 or in_flight < _CROWDED * slots:
+        if len(outputs) < 2 or self.ledger.in_engine < _CROWDED * slots:
             return most
         flows = [other for other, _ in outputs]
+        if flow not in flows:  # it is long ago that it asked
+            return most
         # With prompts in between, tokens come more slowly than a full engine makes them alone.
         seconds = max(self.paces.seconds_per_token, self.paces.seconds_per_token_when_full)
         claims = [
@@ -330,8 +193,7 @@ class AdmissionController:
 
     def _at_once(self, cost: Cost) -> int:
         """Sequences that the engine would run at once with these too."""
-        in_flight = len(self.ledger.running) + self.ledger.queued_sequences
-        return min(in_flight + cost.sequences, self.config.slots)
+        return min(self.ledger.in_engine + cost.sequences, self.config.slots)
 
     @property
     def _slots(self) -> int:
@@ -359,7 +221,7 @@ class AdmissionController:
         if not rate or order.before(tag)[1] == len(order):
             return False
         free = self.config.slots - len(self.ledger.running)
-        slot_s = self._seconds_per_slot(cost) if len(order) + cost.sequences > free else 0.0
+        slot_s = self.waits.seconds_per_slot(cost) if len(order) + cost.sequences > free else 0.0
 
         def late(tokens: int, sequences: int, due: float) -> bool:
             return tokens / rate + max(sequences - free, 0) * slot_s > due - now
@@ -370,47 +232,74 @@ class AdmissionController:
         return order.makes_late(tag, late, late_then)
 
     def _time_until_fit(
-        self, reason: ShedReason, cost: Cost, prediction: Prediction, policy: ClassPolicy
+        self, reason: ShedReason, cost: Cost, class_name: str, prediction: Prediction
     ) -> float:
         """Seconds until the same request would fit, jittered."""
+        policy = self.config.classes[class_name]
         excess = prediction.total_s - policy.ttft_s * (1.0 - self.config.margin)
         if reason == "queue_full" and self.paces.prefill_rate.known:
-            over = self.ledger.queued_prefill + cost.prefill_tokens - self.queue_bound
-            excess = max(excess, over / self.paces.prefill_rate.rate)
+            over_s = self.paces.prompts_s(self._over_the_bound(cost, class_name))
+            excess = max(excess, over_s)
         elif reason == "draining":
             excess = policy.ttft_s
         elif reason == "promise_kept":
-            excess = self._backlog_s(cost)  # then nobody is left to be overtaken
+            excess = self.waits.backlog_s(cost)  # then nobody is left to be overtaken
         elif reason == "tpot":
-            excess = self._ends_s(cost, self._at_once(cost) - self._most_at_once)
-        elif reason in ("batch_share", "fair_share"):
-            excess = self._ends_s(cost, cost.sequences)
+            excess = self.waits.ends_s(cost, self._at_once(cost) - self._most_at_once)
+        elif reason == "fair_share":
+            excess = self.waits.ends_s(cost, cost.sequences)
         # An overloaded replica frees room at the pace of its budget: a client back sooner than
         # a quarter of it would mostly be refused again.
         floor = policy.ttft_s / 4
         return self.jittered(max(excess, floor))
 
-    def _backlog_s(self, cost: Cost) -> float:
-        """Seconds until everybody who is queued now has a first token."""
-        over = len(self.ledger.running) + self.ledger.queued_sequences - self.config.slots
-        slots_s = max(over, 0) * self._seconds_per_slot(cost)
-        return slots_s + self.paces.prompts_s(self.ledger.queued_prefill)
-
-    def _ends_s(self, cost: Cost, sequences: float) -> float:
-        """Seconds until so many of the running answers have ended."""
-        needs = Wait(slots=ceil(sequences), kv_tokens=0)
-        return self._releases(cost).wait(needs) * self.paces.seconds_per_token_when_full
-
     def jittered(self, seconds: float) -> float:
         """Up to twice as long, so that clients who obey do not come back in a wave."""
         return seconds * (1.0 + self._jitter())
 
+    # --- releasing ------------------------------------------------------------------------
+
+    def _release(self, now: float) -> None:
+        """Let into the engine whoever of those held at the gate may go."""
+        full: set[Flow] = set()  # flows that have in the engine what they may
+        while (ticket := self.pacing.held.first(full)) is not None:
+            if self._has_its_slots(ticket, now):
+                full.add(ticket.flow)
+            elif self._may_enter(ticket, now):
+                self.pacing.enters(ticket)
+                self.ledger.release(ticket)
+                self.on_release(ticket)
+            else:
+                return
+
+    def _has_its_slots(self, ticket: Ticket, now: float) -> bool:
+        """Whether the ticket's flow has as many sequences in the engine as others leave it."""
+        if not self.ledger.in_engine:
+            return False
+        return self.ledger.held[ticket.flow] + ticket.cost.sequences > self._most_held(
+            ticket.flow, now
+        )
+
+    def _may_enter(self, ticket: Ticket, now: float) -> bool:
+        ledger = self.ledger
+        batch = ledger.totals[BATCH]
+        in_engine = batch.sequences - batch.held + batch.running
+        place = Place(ledger.in_engine, in_engine, *ledger.engine_before(ticket.tag))
+        if place.batch:
+            kept = max(self.config.slots // _KEPT_FROM_BATCH, 1)
+            if in_engine + ticket.cost.sequences > self.config.slots - kept:
+                return False
+            if self._slows_down_too_much(ticket.cost):
+                return False
+        return self.pacing.may_enter(ticket, place, self.paces.law, now)
+
     # --- learning -------------------------------------------------------------------------
 
-    def forget_errors(self) -> None:
-        """What was predicted so far was predicted without knowing the engine."""
+    def forget_warm_up(self) -> None:
+        """What came so far was no traffic, and was predicted without knowing the engine."""
         self.overhead = _no_errors_yet(self.config)
         self.expectation = Expectation()
+        self.pacing.forget()
 
     def bind(self, ticket: Ticket, prompt_tokens: int, output_cap: int) -> Sequence:
         """The engine received one sequence of a ticket: `prompt_tokens` are exact."""
@@ -423,26 +312,37 @@ class AdmissionController:
 
     def observe_step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
         """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
-        drained = 0
+        drained = computed = of_batch = 0
         decoded = False
-        self._last_seen_at = now
+        part = part_tokens(self.config.step_tokens)
+        self.waits.last_seen_at = now
         for output in outputs:
             sequence = output.sequence
             if sequence.state == "queued":
-                drained += self._first_token(output, now)
+                tokens = self._first_token(output, now)
+                drained += tokens
+                computed += min(tokens, part)
+                of_batch += sequence.prefill if sequence.ticket.paced else 0
             elif sequence.state == "running":
                 decoded = True
             sequence.ticket.last_token_at = now
             self._progress(output)
         if not self.ledger.queued_sequences:
             self.fair.nothing_waits()
+        ledger = self.ledger
         self.paces.learn(
             drained=drained,
+            computed=computed,
             decoded=decoded,
             engine_at=engine_at,
-            running=len(self.ledger.running),
-            queued=self.ledger.queued_sequences,
+            running=len(ledger.running),
+            queued=ledger.in_engine - len(ledger.running),
+            # What is held back leaves the engine short, and tells nothing of how fast it drains.
+            binding=not ledger.totals[BATCH].held
+            or ledger.engine_prefill >= self.config.step_tokens,
         )
+        self.pacing.stepped(of_batch, ledger.totals[INTERACTIVE].running, self.paces.law, now)
+        self._release(now)
 
     def _first_token(self, output: StepOutput, now: float) -> int:
         sequence = output.sequence
@@ -453,7 +353,8 @@ class AdmissionController:
         if ticket.first_token_at is None:
             ticket.first_token_at = now
             waited_s = now - ticket.admitted_at
-            self.overhead.observe(waited_s - ticket.predicted_s, now)
+            if not ticket.paced:
+                self.overhead.observe(waited_s - ticket.predicted_s, now)
             self.expectation.add(ticket.predicted_s, waited_s)
         return uncached
 
@@ -465,10 +366,14 @@ class AdmissionController:
         self.ledger.produce(sequence, output.tokens)
         self.costs.outputs.passed(before, sequence.produced)
         if output.ended:
-            self.end(sequence, natural=output.natural)
+            self._end(sequence, natural=output.natural)
 
-    def end(self, sequence: Sequence, *, natural: bool) -> None:
+    def end(self, sequence: Sequence, *, natural: bool, now: float) -> None:
         """An answer has ended, by itself (`natural`) or at a limit; learn its length."""
+        self._end(sequence, natural=natural)
+        self._release(now)
+
+    def _end(self, sequence: Sequence, *, natural: bool) -> None:
         if sequence.state == "running":
             self.costs.outputs.ended(sequence.produced, natural=natural)
         self.ledger.end(sequence)
@@ -478,12 +383,18 @@ class AdmissionController:
         if not ticket.closed:
             over = ticket.used_tokens - ticket.cost.tokens
             self.fair.correct(ticket.tenant, ticket.class_name, over, now)
+        if ticket.held and not ticket.closed:
+            self.pacing.held.remove(ticket)
         self.ledger.close(ticket)
+        self._release(now)
 
     def check_integrity(self) -> None:
         """Raise AssertionError when a total or a bound does not hold."""
         self.ledger.check_integrity()
         self.fair.check_integrity()
+        self.pacing.check_integrity()
+        assert len(self.pacing.held) == sum(ticket.held for ticket in self.ledger.tickets)
+        assert not len(self.pacing.held) or self.ledger.in_engine, "held, and the engine is idle"
         assert self.paces.prefill_rate.rate >= 0.0
         assert 0.0 <= self.overhead.value <= self.overhead.ceiling
 

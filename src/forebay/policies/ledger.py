@@ -1,9 +1,10 @@
 """What a replica has promised and not yet delivered: tickets and their sequences.
 
 A ticket is one admitted request, a sequence one answer of it. A sequence is *queued* until its
-first token, *running* after it, and *ended* once finished or aborted. Everything that changes the
-totals (`queued_prefill`, `queued_sequences`, `running`, `kv_tokens`) stands in this file, and
-`check_integrity` recomputes them from the tickets.
+first token, *running* after it, and *ended* once finished or aborted. The sequences of a ticket
+that is held at the gate (`batch_pacing.py`) are queued, and not yet in the engine. Everything that
+changes the totals (`queued_prefill`, `queued_sequences`, `running`, `kv_tokens`) stands in this
+file, and `check_integrity` recomputes them from the tickets.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Ticket:
         budget_s: seconds from `admitted_at` within which the first token was promised.
         predicted_s: raw predicted seconds to the first token, without the learned correction.
         tenant: whose it is; empty in open mode.
+        held: whether it waits at the gate: its sequences are queued and not in the engine.
+        paced: whether it went through the gate in that way, however short.
         quotas: what of its tenant's quotas was charged for it.
         cache_salt: it may share cached prefixes with requests of the same salt.
         sequences: its answers, in the order in which the engine receives them.
@@ -75,6 +78,8 @@ class Ticket:
     first_token_at: float | None = None
     last_token_at: float | None = None
     closed: bool = False
+    held: bool = False
+    paced: bool = False
     prompt_bytes: int = 0
     cache_salt: str | None = None
     quotas: tuple[str, ...] = ()
@@ -101,10 +106,13 @@ class Ticket:
 
 @dataclass(slots=True)
 class ClassTotals:
-    """One class: queued prompt tokens to compute, queued sequences, and running ones."""
+    """One class: queued prompt tokens to compute, queued sequences, how many of them are held at
+    the gate, and running sequences.
+    """
 
     prefill: int = 0
     sequences: int = 0
+    held: int = 0
     running: int = 0
 
 
@@ -116,8 +124,9 @@ class Ledger:
         self.running: dict[Sequence, None] = {}
         self.totals: dict[str, ClassTotals] = {name: ClassTotals() for name in class_names}
         self.order = TagQueue()  # queued sequences by tag, with their prompt tokens to compute
-        self.held: Counter[tuple[str, str]] = Counter()  # sequences by tenant and class
-        self.kv_tokens = 0
+        self.at_gate = TagQueue()  # those of them that are held
+        self.held: Counter[tuple[str, str]] = Counter()  # sequences in the engine, by flow
+        self.kv_tokens = 0  # of what is in the engine
         self.charged = 0
         self.changes = 0  # of what runs: whoever derives from it compares this, and keeps
 
@@ -130,6 +139,21 @@ class Ledger:
     def queued_sequences(self) -> int:
         """Admitted sequences without a first token."""
         return len(self.order)
+
+    @property
+    def in_engine(self) -> int:
+        """Sequences in the engine, queued or running."""
+        return len(self.running) + len(self.order) - len(self.at_gate)
+
+    @property
+    def engine_prefill(self) -> int:
+        """Prompt tokens to be computed of what is in the engine."""
+        return self.order.tokens - self.at_gate.tokens
+
+    def engine_before(self, tag: int) -> tuple[int, int]:
+        """(Prompt tokens, sequences) queued in the engine that go before this tag."""
+        (tokens, sequences), (held, count) = self.order.before(tag), self.at_gate.before(tag)
+        return tokens - held, sequences - count
 
     @property
     def kv_held(self) -> int:
@@ -151,9 +175,17 @@ class Ledger:
         for _ in range(ticket.cost.sequences):
             sequence = Sequence(ticket, prompt, prefill, ticket.cost.output_cap, expected_output)
             ticket.sequences.append(sequence)
-            self.held[ticket.flow] += 1
             self._enqueue(sequence)
         self.tickets[ticket] = None
+
+    def release(self, ticket: Ticket) -> None:
+        """A held ticket goes from the gate to the engine."""
+        queued = [s for s in ticket.sequences if s.state == "queued"]
+        for sequence in queued:
+            self._dequeue(sequence)
+        ticket.held = False
+        for sequence in queued:
+            self._enqueue(sequence)
 
     def bind(self, sequence: Sequence, prompt: int, cap: int, expected: float) -> None:
         """Correct a queued sequence by what the engine received, in tokens."""
@@ -167,13 +199,13 @@ class Ledger:
         """Enter a sequence that the estimate did not foresee (it is charged all the same)."""
         sequence = Sequence(ticket, prompt, prompt, cap, expected, bound=True)
         ticket.sequences.append(sequence)
-        self.held[ticket.flow] += 1
         self._enqueue(sequence)
         return sequence
 
     def start(self, sequence: Sequence) -> None:
         """The first token is out: queued becomes running."""
         self._dequeue(sequence)
+        self.held[sequence.ticket.flow] += 1
         self.kv_tokens += sequence.kv_tokens
         self.charged += sequence.prefill
         self.changes += 1
@@ -198,7 +230,6 @@ class Ledger:
             self.totals[sequence.ticket.class_name].running -= 1
             self.kv_tokens -= sequence.kv_tokens
             self.charged -= sequence.prefill
-        if sequence.state != "ended":
             self._let_go(sequence.ticket.flow)
         sequence.state = "ended"
 
@@ -217,20 +248,32 @@ class Ledger:
         del self.tickets[ticket]
 
     def _enqueue(self, sequence: Sequence) -> None:
-        totals = self.totals[sequence.ticket.class_name]
+        ticket = sequence.ticket
+        totals = self.totals[ticket.class_name]
         totals.prefill += sequence.prefill
         totals.sequences += 1
-        self.order.add(sequence.ticket.tag, sequence.prefill, sequence.ticket.due_at)
+        self.order.add(ticket.tag, sequence.prefill, ticket.due_at)
         self.charged += sequence.prefill
-        self.kv_tokens += sequence.kv_tokens
+        if ticket.held:
+            totals.held += 1
+            self.at_gate.add(ticket.tag, sequence.prefill, ticket.due_at)
+        else:
+            self.held[ticket.flow] += 1
+            self.kv_tokens += sequence.kv_tokens
 
     def _dequeue(self, sequence: Sequence) -> None:
-        totals = self.totals[sequence.ticket.class_name]
+        ticket = sequence.ticket
+        totals = self.totals[ticket.class_name]
         totals.prefill -= sequence.prefill
         totals.sequences -= 1
-        self.order.remove(sequence.ticket.tag, sequence.prefill, sequence.ticket.due_at)
+        self.order.remove(ticket.tag, sequence.prefill, ticket.due_at)
         self.charged -= sequence.prefill
-        self.kv_tokens -= sequence.kv_tokens
+        if ticket.held:
+            totals.held -= 1
+            self.at_gate.remove(ticket.tag, sequence.prefill, ticket.due_at)
+        else:
+            self._let_go(ticket.flow)
+            self.kv_tokens -= sequence.kv_tokens
 
     def check_integrity(self) -> None:
         """Raise AssertionError when a total differs from what the tickets add up to."""
@@ -239,15 +282,20 @@ class Ledger:
             queued = [s for s in sequences if s.state == "queued" and s.ticket.class_name == name]
             assert totals.sequences == len(queued), (name, totals, len(queued))
             assert totals.prefill == sum(s.prefill for s in queued), (name, totals)
+            assert totals.held == sum(s.ticket.held for s in queued), (name, totals)
             running = [s for s in self.running if s.ticket.class_name == name]
             assert totals.running == len(running), (name, totals, len(running))
         self.order.check_integrity()
         assert self.queued_prefill == sum(one.prefill for one in self.totals.values())
         assert self.queued_sequences == sum(one.sequences for one in self.totals.values())
-        assert self.held == Counter(s.ticket.flow for s in sequences if s.state != "ended")
+        assert len(self.at_gate) == sum(one.held for one in self.totals.values())
+        self.at_gate.check_integrity()
+        here = [s for s in sequences if s.state != "ended" and not s.ticket.held]
+        assert self.held == Counter(s.ticket.flow for s in here)
+        assert all(not s.bound and s.state != "running" for s in sequences if s.ticket.held)
         assert set(self.running) == {s for s in sequences if s.state == "running"}
         live = [s for s in sequences if s.state != "ended"]
-        assert self.kv_tokens == sum(s.kv_tokens for s in live), self.kv_tokens
+        assert self.kv_tokens == sum(s.kv_tokens for s in here), self.kv_tokens
         assert self.charged == sum(s.prefill for s in live), self.charged
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import inf
 
 from forebay.policies.rates import DecayedRate
+from forebay.policies.step_law import StepLaw
 from forebay.policies.tpot import TpotModel
 
 _FULL_SHARE = 0.9  # of the slots, from which on the engine counts as full
@@ -26,6 +27,7 @@ class Paces:
         step_rate: steps/s with answers in them.
         full_step_rate: steps/s of a full engine, without what its prompts take.
         tpot: how the time per token grows with the sequences at once.
+        law: how long a step takes, by its answers and its prompt tokens.
     """
 
     def __init__(self, slots: int, step_tokens: int) -> None:
@@ -40,9 +42,11 @@ class Paces:
         self.step_rate = DecayedRate(half_life_s=1.0)
         self.full_step_rate = DecayedRate(half_life_s=5.0)
         self.tpot = TpotModel()
+        self.law = StepLaw()
         self._last_step_at: float | None = None
         self._contended = False
-        self._drained = 0
+        self._drained = self._computed = 0
+        self._running_before = 0
 
     @property
     def seconds_per_token(self) -> float:
@@ -67,28 +71,40 @@ class Paces:
         return tokens / rate if rate else 0.0
 
     def learn(
-        self, *, drained: int, decoded: bool, engine_at: float, running: int, queued: int
+        self,
+        *,
+        drained: int,
+        computed: int,
+        decoded: bool,
+        engine_at: float,
+        running: int,
+        queued: int,
+        binding: bool = True,
     ) -> None:
         """Learn from the interval since the step before, by what bound the engine in it.
 
         Args:
             drained: prompt tokens of the prompts that the step finished.
+            computed: those that the step itself computed: of a long prompt only its last part.
             decoded: whether it made tokens of answers begun before.
             engine_at: when it ended, seconds on the engine's clock.
             running: sequences that run after it.
-            queued: sequences that wait after it.
+            queued: sequences that wait in the engine after it.
+            binding: whether it could be prompt tokens that they wait for.
         """
         self._drained += drained
+        self._computed += computed
         if self._last_step_at is not None:
             elapsed = engine_at - self._last_step_at
             if elapsed <= 0.0:
                 return  # a further slice of the same step: vLLM hands on 128 outputs at a time
             if elapsed < _LONGEST_STEP_S:
                 self._take(min(elapsed, self._longest_credible_s), decoded, running)
-        self._drained = 0
+        self._drained = self._computed = 0
         self._last_step_at = engine_at
         # Prompts wait in the engine for the token budget, and not for slots.
-        self._contended = queued > 0 and running + queued <= self._slots
+        self._contended = binding and queued > 0 and running + queued <= self._slots
+        self._running_before = running
 
     def _take(self, elapsed: float, decoded: bool, running: int) -> None:
         if self._contended:
@@ -97,6 +113,7 @@ class Paces:
             return
         self.step_rate.add(1.0, elapsed)
         self.tpot.add(running, elapsed)
+        self.law.add(self._running_before, self._computed, elapsed)
         if running >= _FULL_SHARE * self._slots:
             answers_s = elapsed - self.prompts_s(self._drained)
             self.full_step_rate.add(1.0, max(answers_s, _LEAST_ANSWERS * elapsed))

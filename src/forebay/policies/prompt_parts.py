@@ -6,8 +6,9 @@ others. The price is that a long prompt takes its turn beside others that came l
 
 In virtual time (the engine of `test_admission_in_time.py`, 2,048 tokens a step, 60 % load), beside
 a prompt 50 times as long the p99 TTFT of the others rose from 29 ms to 233 ms uncut, to 50 ms cut
-at a quarter of a step, and to 36 ms at an eighth. Where all prompts are long (1,442 tokens, 80 % load), cutting at an
-eighth took their p99 TTFT from 0.43 s to 0.48 s; what an overloaded engine finishes did not change.
+at a quarter of a step, and to 36 ms at an eighth. Where all prompts are long (1,442 tokens, 80 %
+load), cutting at an eighth took their p99 TTFT from 0.43 s to 0.48 s; what an overloaded engine
+finishes did not change.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from forebay.policies.admission import BATCH, INTERACTIVE
 from forebay.policies.cost import RequestShape
+from forebay.policies.decisions import BATCH, INTERACTIVE
 from forebay.serving.errors import RequestRefusedError
 
 _BYTES_PER_MESSAGE = 16  # role and separators that a chat template adds, about four tokens

@@ -1,7 +1,8 @@
 """The gate: every HTTP request of a replica passes here before vLLM's app sees it.
 
 A costed request is read, priced and admitted or shed; what is admitted runs under a ticket that
-the engine tap finds through the task's context. The gate holds back a response's first bytes until
+the engine tap finds through the task's context. Batch may first wait here, until its ticket is
+released (`policies/batch_pacing.py`). The gate holds back a response's first bytes until
 there is a token to send, so a request that misses its deadline, or an engine that refuses late,
 is answered with a proper status and not inside a 200.
 """
@@ -15,8 +16,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from forebay.observability import catalogue
-from forebay.policies.admission import BATCH, AdmissionController, Admitted, Decision, Shed
+from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import Cost
+from forebay.policies.decisions import BATCH, Admitted, Decision, Shed
 from forebay.policies.ledger import Ticket
 from forebay.serving.asgi import (
     App,
@@ -42,6 +44,7 @@ from forebay.serving.bodies import (
 )
 from forebay.serving.errors import RequestRefusedError, send_error, shaped
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
+from forebay.serving.holding import WaitingRoom
 from forebay.serving.routes import ANYBODYS, COSTED, Access, access
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 from forebay.serving.telemetry import Telemetry
@@ -60,7 +63,6 @@ _SSE_ERROR = (b'data: {"error"', b'data: {"object":"error"')
 _SHED_TEXT = {
     "ttft_budget": "the first token would take {predicted:.1f} s; {budget:.1f} s is promised",
     "queue_full": "the queue is full",
-    "batch_share": "batch requests have the share of the replica that is theirs",
     "fair_share": "what is left of the replica is owed to other tenants",
     "promise_kept": "serving this now would break a promise made to an earlier request",
     "tpot": "more requests at once would slow every answer beyond what is promised",
@@ -89,6 +91,8 @@ class Gate:
         self._telemetry = telemetry
         self._tenancy = tenancy
         self._clock = clock
+        self._room = WaitingRoom()
+        admission.on_release = self._room.release
         self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
         routes: list[Any] = list(getattr(app, "routes", []))
         self._routes = sorted(routes, key=lambda route: getattr(route, "path", "") not in COSTED)
@@ -193,7 +197,7 @@ class Gate:
             return
         decision.ticket.cache_salt = caller.cache_salt
         decision.ticket.quotas = self._tenancy.charged(caller)
-        await self._admitted(scope, replay(body, receive), send, request, decision)
+        await self._admitted(scope, body, receive, send, request, decision)
 
     async def _decide(self, cost: Cost, class_name: str, caller: Caller, now: float) -> Decision:
         """Within the tenant's quota, and then within what the engine can do in time."""
@@ -217,7 +221,13 @@ class Gate:
         )
 
     async def _admitted(
-        self, scope: Scope, receive: Receive, send: Send, request: ParsedRequest, admitted: Admitted
+        self,
+        scope: Scope,
+        body: bytes,
+        receive: Receive,
+        send: Send,
+        request: ParsedRequest,
+        admitted: Admitted,
     ) -> None:
         ticket = admitted.ticket
         if request.shape.prompts == 1:
@@ -227,7 +237,7 @@ class Gate:
         reset = CURRENT_TICKET.set(ticket)
         outcome, shaper = "error", ErrorShaper(send)
         try:
-            outcome = await self._run(scope, receive, shaper, ticket)
+            outcome = await self._run(scope, body, receive, shaper, ticket)
         except asyncio.CancelledError:
             outcome = "disconnected"
             raise
@@ -241,11 +251,12 @@ class Gate:
             self._finish(admitted, outcome)
 
     async def _run(
-        self, scope: Scope, receive: Receive, shaper: ErrorShaper, ticket: Ticket
+        self, scope: Scope, body: bytes, receive: Receive, shaper: ErrorShaper, ticket: Ticket
     ) -> str:
         """Run vLLM's app under the class's deadline; returns how it ended.
 
-        The deadline is the first token's: an answer that is sent whole may take longer.
+        The deadline is the first token's: an answer that is sent whole may take longer. The time
+        for which the ticket is held counts.
         """
         deadline_s = self.admission.config.classes[ticket.class_name].deadline_s
         loop = asyncio.get_running_loop()
@@ -258,7 +269,10 @@ class Gate:
 
                 timer = loop.call_later(deadline_s, expire)
                 try:
-                    await self.app(scope, receive, shaper.send)
+                    async with self._room.released(ticket, receive) as going_on:
+                        await self.app(scope, replay(body, going_on), shaper.send)
+                except ClientGoneError:
+                    return "disconnected"
                 finally:
                     timer.cancel()
         except TimeoutError:

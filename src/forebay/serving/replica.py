@@ -10,13 +10,9 @@ from typing import Any
 
 from forebay.observability import catalogue
 from forebay.observability.status import ClassStatus, ReplicaStatus
-from forebay.policies.admission import (
-    INTERACTIVE,
-    AdmissionConfig,
-    AdmissionController,
-    ClassPolicy,
-)
+from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import CostModel
+from forebay.policies.decisions import INTERACTIVE, AdmissionConfig, ClassPolicy
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.serving.asgi import App
 from forebay.serving.bodies import InputLimits
@@ -90,6 +86,7 @@ class Replica:
             margin=spec.admission.margin,
             tpot_s=spec.slo.tpot_p99 * spec.model.slowed,
             max_queued_tokens=spec.admission.max_queued_tokens,
+            batch_stretch=spec.admission.batch_stretch,
         )
         costs = CostModel(engine.context_tokens, spec.admission.default_output_tokens)
         self.admission = AdmissionController(limits, costs, random.Random(seed).random)
@@ -138,6 +135,7 @@ class Replica:
         return {
             **emulation,
             catalogue.QUEUED: ledger.queued_sequences,
+            catalogue.HELD: len(ledger.at_gate),
             catalogue.QUEUED_TOKENS: ledger.queued_prefill,
             catalogue.RUNNING: len(ledger.running),
             catalogue.SLOTS: self.admission.config.slots,
@@ -226,6 +224,7 @@ class Replica:
             "finished": telemetry.total_of(catalogue.FINISHED, name),
             "shed": telemetry.by_second_label(catalogue.SHED, name),
             "queued": totals.sequences,
+            "held": totals.held,
             "running": totals.running,
             "queued_tokens": totals.prefill,
             "predicted_ttft_s": admission.predict_typical(name, self.clock()).total_s,

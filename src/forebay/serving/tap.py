@@ -13,7 +13,8 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from forebay.observability import catalogue
-from forebay.policies.admission import AdmissionController, StepOutput
+from forebay.policies.admission import AdmissionController
+from forebay.policies.decisions import StepOutput
 from forebay.policies.ledger import Sequence, Ticket
 from forebay.serving.telemetry import Telemetry
 
@@ -68,10 +69,10 @@ class EngineTap:
         """A sequence goes to the engine: stamp the decision on it, whatever the client sent.
 
         Raises:
-            UnadmittedError: the calling task holds no open ticket.
+            UnadmittedError: the calling task holds no open ticket, or one that is held.
         """
         ticket = CURRENT_TICKET.get()
-        if ticket is None or ticket.closed:
+        if ticket is None or ticket.closed or ticket.held:
             raise UnadmittedError(f"request {request.request_id} reached the engine unadmitted")
         request.priority = ticket.tag
         request.cache_salt = ticket.cache_salt
@@ -117,7 +118,7 @@ class EngineTap:
         """These answers ended at a stop string, which the engine itself does not see."""
         for request_id in request_ids:
             if (sequence := self._sequences.pop(request_id, None)) is not None:
-                self._admission.end(sequence, natural=True)
+                self._admission.end(sequence, natural=True, now=self._clock())
 
     def forget(self, ticket: Ticket) -> None:
         """The ticket is closed; nothing more is heard of its sequences."""

@@ -6,8 +6,9 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from forebay.policies.admission import INTERACTIVE, AdmissionController, Admitted
+from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import RequestShape
+from forebay.policies.decisions import INTERACTIVE, Admitted
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 
 OUTPUT_TOKENS = 16
@@ -64,4 +65,4 @@ async def warm_up(
             for _ in range(prompts)
         ]
         await asyncio.gather(*(one(prompt) for prompt in made))
-    admission.forget_errors()
+    admission.forget_warm_up()

@@ -19,8 +19,8 @@ from forebay.observability.top import tables
 def of_class(offered: float, shed: dict[str, float]) -> ClassStatus:
     return {
         "offered": offered, "retried": 0, "admitted": offered - sum(shed.values()), "finished": 0,
-        "shed": shed, "queued": 1, "running": 2, "queued_tokens": 300, "predicted_ttft_s": 0.25,
-        "budget_s": 1.0,
+        "shed": shed, "queued": 1, "held": 0, "running": 2, "queued_tokens": 300,
+        "predicted_ttft_s": 0.25, "budget_s": 1.0,
     }  # fmt: skip
 
 

@@ -12,17 +12,17 @@ from hypothesis.stateful import (
     rule,
 )
 
-from forebay.policies.admission import (
+from forebay.policies.admission import AdmissionController
+from forebay.policies.cost import CostModel, RequestShape
+from forebay.policies.decisions import (
     BATCH,
     INTERACTIVE,
     AdmissionConfig,
-    AdmissionController,
     Admitted,
     ClassPolicy,
     Shed,
     StepOutput,
 )
-from forebay.policies.cost import CostModel, RequestShape
 from forebay.policies.ledger import Sequence, Ticket
 
 CONTEXT = 4096
@@ -52,16 +52,32 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.controller = AdmissionController(config, CostModel(CONTEXT, 64), lambda: jitter)
         self.controller.paces.prefill_rate.seed(10_000.0, 5.0)
+        self.controller.on_release = self.released
         self.open: list[Ticket] = []
+        self.entered: dict[tuple[str, str], int] = {}  # tag of the last that entered, by flow
         self.last_tag: dict[tuple[str, str], int] = {}
 
+    def in_engine(self) -> list[Ticket]:
+        return [ticket for ticket in self.open if not ticket.held]
+
     def sequences(self, *states: str) -> list[Sequence]:
-        return [s for t in self.open for s in t.sequences if s.state in states]
+        return [s for t in self.in_engine() for s in t.sequences if s.state in states]
+
+    def released(self, ticket: Ticket) -> None:
+        """A held ticket goes to the engine: in turn, and into slots that batch may have."""
+        assert ticket.class_name == BATCH
+        assert not ticket.closed
+        assert ticket.tag >= self.entered.get(ticket.flow, 0), "not in turn"
+        self.entered[ticket.flow] = ticket.tag
+        totals = self.controller.ledger.totals[BATCH]
+        batch = totals.sequences - totals.held + totals.running
+        if batch > sum(s.state != "ended" for s in ticket.sequences):  # it is not the only one
+            assert batch < self.controller.config.slots, "batch has taken every slot"
 
     def waits_s(self) -> dict[Ticket, float]:
         """How long each that waits has to, by what is queued now: by tag, equal ones by arrival."""
         rate, waits, tokens = self.controller.paces.prefill_rate.rate, dict[Ticket, float](), 0
-        queued = self.sequences("queued") if rate else []
+        queued = [s for t in self.open for s in t.sequences if s.state == "queued" and rate]
         for s in sorted(queued, key=lambda s: (s.ticket.tag, s.ticket.due_at, s.prefill)):
             tokens += s.prefill
             waits[s.ticket] = tokens / rate
@@ -72,6 +88,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.now += seconds
         if seconds > 100.0:  # longer than any deadline: flows are forgotten, and may begin anew
             self.last_tag.clear()
+            self.entered.clear()
 
     @rule(weights=st.dictionaries(st.sampled_from("abc"), st.sampled_from([0.1, 1.0, 30.0])))
     def weights_change(self, weights: dict[str, float]) -> None:
@@ -118,7 +135,8 @@ class AdmissionMachine(RuleBasedStateMachine):
         ticket = decision.ticket
         assert decision.predicted_s >= 0
         assert ticket.tag == due, "the place that was predicted is not the one that was given"
-        assert was_idle or ledger.queued_prefill <= BOUND
+        bounded = ledger.queued_prefill if class_name == BATCH else ledger.engine_prefill
+        assert was_idle or bounded <= BOUND
         assert len(ticket.sequences) == max(prompts * samples, 1)
         self._goes_behind_its_own(ticket)
         self.open.append(ticket)
@@ -146,10 +164,10 @@ class AdmissionMachine(RuleBasedStateMachine):
             if ticket.tag > newcomer.tag and before[ticket] <= left_s:
                 assert wait_s <= left_s + 1e-9, "an arrival has broken a promise"
 
-    @precondition(lambda self: self.open)
+    @precondition(lambda self: self.in_engine())
     @rule(data=st.data(), prompt=st.integers(1, CONTEXT), cap=st.integers(1, CONTEXT))
     def engine_receives(self, data: st.DataObject, prompt: int, cap: int) -> None:
-        ticket = data.draw(st.sampled_from(self.open))
+        ticket = data.draw(st.sampled_from(self.in_engine()))
         sequence = self.controller.bind(ticket, prompt, cap)
         assert sequence.prompt == prompt
         assert sequence.bound
@@ -173,7 +191,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def stop_string(self, data: st.DataObject) -> None:
         sequence = data.draw(st.sampled_from(self.sequences("queued", "running")))
-        self.controller.end(sequence, natural=True)
+        self.controller.end(sequence, natural=True, now=self.now)
         self.controller.observe_step([StepOutput(sequence, 1)], self.now, self.now)
         assert sequence.state == "ended"
 
@@ -202,6 +220,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             self.controller.close(ticket, self.now)
         ledger = self.controller.ledger
         assert not ledger.tickets
+        assert not len(self.controller.pacing.held)
         assert (ledger.queued_prefill, ledger.queued_sequences) == (0, 0)
         assert (ledger.kv_tokens, ledger.charged, len(ledger.running)) == (0, 0, 0)
         assert all(one.running == 0 for one in ledger.totals.values())

@@ -15,8 +15,9 @@ from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.profiles import PROFILES
 from forebay.engine_model.step_time import StepTime
 from forebay.observability import catalogue
-from forebay.policies.admission import AdmissionConfig, AdmissionController, ClassPolicy
+from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import CostModel
+from forebay.policies.decisions import AdmissionConfig, ClassPolicy
 from forebay.serving.asgi import Message
 from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.engine import STOP, EmulatedEngine

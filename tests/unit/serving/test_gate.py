@@ -20,7 +20,7 @@ from gate_world import (
 )
 
 from forebay.observability import catalogue
-from forebay.policies.admission import BATCH, INTERACTIVE
+from forebay.policies.decisions import BATCH, INTERACTIVE
 from forebay.serving import gate
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.gate import retry_headers

@@ -11,7 +11,7 @@ import pytest
 from gate_world import CHAT, Answer, FakeEngineRequest, World, responding, serving
 
 from forebay.observability import catalogue
-from forebay.policies.admission import BATCH
+from forebay.policies.decisions import BATCH
 from forebay.policies.quotas import Demand
 from forebay.serving.asgi import Receive, Scope, Send
 from forebay.serving.exchange import FleetLedger

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from forebay.engine_model.profile import EngineProfile
 from forebay.policies.admission import AdmissionController
+from forebay.policies.prompt_parts import part_tokens
 
 _PROMPT = 512  # tokens, as in `warm_up`
 _OUTPUT = 16
+_STEPS = 8  # of each kind that the law of steps is taught
 _BELIEVED_S = 1.0  # of observation that the figures stand for; what is seen soon outweighs them
 
 
@@ -21,3 +23,9 @@ def teach(admission: AdmissionController, profile: EngineProfile) -> None:
     admission.paces.prefill_rate.seed(budget / prompts_s, _BELIEVED_S)
     admission.paces.full_step_rate.seed(1.0 / full_s, _BELIEVED_S)
     admission.paces.step_rate.seed(1.0 / one_s, _BELIEVED_S)
+    for sequences in (1, slots // 2, slots):
+        for tokens in (0, part_tokens(budget), budget):
+            pairs = tokens * (_PROMPT + 1) // 2
+            step_s = profile.step_time.seconds(tokens, pairs, sequences, sequences * context)
+            for _ in range(_STEPS):
+                admission.paces.law.add(sequences, tokens, step_s)

@@ -1,0 +1,197 @@
+"""When batch that waits at the gate may enter the engine.
+
+The engine's queue decides who is next, but does not shorten the step that runs. An interactive
+request that comes while batch prompts fill a step waits for its end, its own step is longer by
+every answer that batch has running, and a full engine has no slot for it. So admitted batch waits
+at the gate, in the order of its tags, and enters while
+
+- the sequences that batch has in the engine make steps longer by no more than `stretch` allows: of
+  the step that computes an interactive prompt without batch, by the learned `StepLaw`;
+- no prompt that goes before it is still to be computed, so that usually one prompt of batch is in
+  the engine at a time; prompts go beside others as the same allowance, counted in prompt tokens per
+  step, has been left unused;
+- batch leaves the slots that others are owed (`admission.py`), and keeps the promised pace.
+
+With nothing in the engine, the first that is held enters, and there is always room for one of
+batch: nothing is held for ever. Whoever is about to be late enters whatever it does to others'
+pace. While no interactive request has come lately, prompts enter as they fill steps, and slots
+alone bound the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from forebay.policies.cost import Cost
+from forebay.policies.held_queue import HeldQueue
+from forebay.policies.ledger import Ticket
+from forebay.policies.prompt_parts import part_tokens
+from forebay.policies.rates import DecayedRate
+from forebay.policies.step_law import StepLaw
+
+# Most prompt tokens in the engine with those of a ticket that enters, in parts of a step
+# (`prompt_parts.py`): one is computed while the next comes from the gate, which takes a step.
+_PARTS = 2.0
+_ALONE_STEPS = 2.0  # the same while no interactive request comes, in whole steps
+_LATELY_S = 10.0  # since the last interactive request, after which batch has the engine to itself
+_URGENT = 0.25  # of its budget left: from then on a held ticket is about to be late
+_MOST_S = 10.0  # a longer step is a stall: it says nothing of how fast batch gets in
+_KEEP = 0.95  # weight that what is typical keeps at each request
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a held ticket would find in the engine.
+
+    Attributes:
+        occupied: sequences in the engine, queued or running.
+        batch: those of batch.
+        ahead_tokens: prompt tokens queued there that go before it.
+        ahead_sequences: the same in sequences.
+    """
+
+    occupied: int
+    batch: int
+    ahead_tokens: int
+    ahead_sequences: int
+
+
+class Typical:
+    """What is typical of requests: a mean that fades."""
+
+    def __init__(self) -> None:
+        """Nothing was seen."""
+        self.mean = 0.0
+        self._seen = False
+
+    def add(self, value: float) -> None:
+        """See one more."""
+        self.mean = _KEEP * self.mean + (1.0 - _KEEP) * value if self._seen else value
+        self._seen = True
+
+
+class BatchPacing:
+    """What is held at the gate, and when it may enter."""
+
+    def __init__(self, step_tokens: int, stretch: float) -> None:
+        """Hold nothing; see `AdmissionConfig` for the two settings."""
+        self._step_tokens = step_tokens
+        self._stretch = stretch
+        self.held = HeldQueue()
+        self.forget()
+
+    def forget(self) -> None:
+        """What came so far was no traffic; whoever is held still is."""
+        self.entry_rate = DecayedRate(half_life_s=5.0)  # prompt tokens/s, while some are held
+        self._interactive = DecayedRate(half_life_s=1.0)  # sequences at once
+        self._prompt = Typical()  # tokens of an interactive prompt in one step
+        self._batch_prompt = Typical()
+        self._batch_answer = Typical()
+        self._last_at = -inf
+        self._last_step_at: float | None = None
+        self._entered = 0
+        self._credit = 0.0  # prompt tokens that may go beside others
+
+    # --- what happens ---------------------------------------------------------------------
+
+    def interactive_came(self, cost: Cost, now: float) -> None:
+        """An interactive request arrived at `now` (s)."""
+        self._prompt.add(min(cost.prefill_per_sequence, part_tokens(self._step_tokens)))
+        self._last_at = now
+
+    def hold(self, ticket: Ticket) -> None:
+        """A ticket of batch comes to wait."""
+        self.held.add(ticket)
+        self._batch_prompt.add(ticket.cost.prefill_per_sequence)
+        self._batch_answer.add(ticket.cost.output_tokens / ticket.cost.sequences)
+
+    def enters(self, ticket: Ticket) -> None:
+        """A held ticket goes to the engine."""
+        self.held.remove(ticket)
+        tokens = self._in_a_step(ticket.cost.prefill_tokens, ticket.cost.sequences)
+        self._credit = max(self._credit - tokens, -self._most_credit)
+
+    def stepped(self, started_tokens: int, interactive: int, law: StepLaw, now: float) -> None:
+        """A step of the engine was seen.
+
+        Args:
+            started_tokens: prompt tokens of batch that got its first token in it.
+            interactive: sequences of that class that run.
+            law: of the engine's steps.
+            now: seconds.
+        """
+        self._credit = min(self._credit + self.room(law) * self._prompts, self._most_credit)
+        last, self._last_step_at = self._last_step_at, now
+        self._entered += started_tokens
+        if last is None or not 0.0 < now - last < _MOST_S:
+            return
+        self._interactive.add(interactive * (now - last), now - last)
+        if len(self.held):
+            self.entry_rate.add(self._entered, now - last)
+        self._entered = 0
+
+    # --- what follows from it -------------------------------------------------------------
+
+    def shares(self, now: float) -> bool:
+        """Whether interactive requests have come lately."""
+        return now - self._last_at < _LATELY_S
+
+    def wait_s(self, tokens_before: int) -> float:
+        """Seconds until a held ticket behind so many held prompt tokens gets its first token."""
+        rate = self.entry_rate.rate
+        return tokens_before / rate if rate else 0.0
+
+    def own_step_s(self, law: StepLaw) -> float:
+        """Seconds of a step that computes an interactive prompt, without batch; 0 while unknown."""
+        return law.seconds(self._interactive.rate, self._prompt.mean)
+
+    def room(self, law: StepLaw) -> float:
+        """Sequences of batch beside which interactive requests keep their pace; at least 1.
+
+        Each makes every step longer by its token, and by a prompt once in an answer's length.
+        """
+        each_s = law.per_sequence_s + law.per_token_s * self._prompts
+        if not each_s:
+            return inf
+        return max((self._stretch - 1.0) * self.own_step_s(law) / each_s, 1.0)
+
+    @property
+    def _prompts(self) -> float:
+        """Prompt tokens per step that one sequence of batch in the engine stands for."""
+        return self._batch_prompt.mean / max(self._batch_answer.mean, 1.0)
+
+    @property
+    def _most_credit(self) -> float:
+        return _PARTS * part_tokens(self._step_tokens)
+
+    def may_enter(self, ticket: Ticket, place: Place, law: StepLaw, now: float) -> bool:
+        """Whether a held ticket may enter the engine at `now` (s)."""
+        if not place.occupied:
+            return True
+        if place.ahead_sequences and not self._may_go_beside(ticket, place, now):
+            return False
+        if not self.shares(now) or not place.batch:
+            return True
+        urgent = now > ticket.due_at - _URGENT * ticket.budget_s
+        return urgent or place.batch + ticket.cost.sequences <= self.room(law)
+
+    def _may_go_beside(self, ticket: Ticket, place: Place, now: float) -> bool:
+        """Whether prompts may be in the engine with those that go before them."""
+        own = self._in_a_step(ticket.cost.prefill_tokens, ticket.cost.sequences)
+        tokens = own + self._in_a_step(place.ahead_tokens, place.ahead_sequences)
+        if not self.shares(now):
+            return tokens <= _ALONE_STEPS * self._step_tokens
+        return tokens <= self._most_credit and own <= self._credit
+
+    def _in_a_step(self, tokens: int, sequences: int) -> int:
+        """Of the prompt tokens of so many sequences, those that one step computes at most."""
+        return min(tokens, sequences * part_tokens(self._step_tokens))
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError when the books do not agree."""
+        self.held.check_integrity()
+        assert self.entry_rate.rate >= 0.0
+
+    def __repr__(self) -> str:
+        return f"<BatchPacing {self.held!r} entering at {self.entry_rate.rate:.0f} tokens/s>"

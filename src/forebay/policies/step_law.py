@@ -1,0 +1,76 @@
+"""How long a step of the engine takes, by what it computes: a law learned from the steps seen.
+
+    seconds = base + per_sequence x (answers that get a token) + per_token x (prompt tokens)
+
+Least squares with fading memory. The three parts are told apart as soon as steps differ in both
+respects, which the warm-up sees to; where the steps seen do not tell them apart, a weak pull
+towards "all of it is the base" decides.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forebay.policies.outputs import Floats
+
+_KEEP = 0.5 ** (1 / 4000)  # a step loses half its weight in so many: half a minute and more
+_FEW = 20.0  # steps' weight, below which nothing is said
+_REFIT = 32  # steps between two fits
+_MOST_TIMES = 4.0  # of what the law says: a longer step was a standstill, and counts as that
+_PULL = 1e-6  # of the steps' weight, with which the two slopes are held at 0
+
+
+class StepLaw:
+    """Seconds of a step as a linear law, learned."""
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self._moments: Floats = np.zeros((3, 3))
+        self._products: Floats = np.zeros(3)
+        self._since_fit = 0
+        self.base_s = 0.0
+        self.per_sequence_s = 0.0
+        self.per_token_s = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether enough steps were seen."""
+        return self.base_s > 0.0
+
+    def seconds(self, sequences: float, prompt_tokens: float) -> float:
+        """Duration of a step with so many answers and prompt tokens; 0 while unknown."""
+        return self.base_s + self.per_sequence_s * sequences + self.per_token_s * prompt_tokens
+
+    def add(self, sequences: int, prompt_tokens: int, seconds: float) -> None:
+        """A step with so many answers and prompt tokens took so long."""
+        if self.known:
+            seconds = min(seconds, _MOST_TIMES * self.seconds(sequences, prompt_tokens))
+        row = np.array([1.0, sequences, prompt_tokens])
+        self._moments = self._moments * _KEEP + np.outer(row, row)
+        self._products = self._products * _KEEP + row * seconds
+        self._since_fit += 1
+        if self._since_fit >= _REFIT and self._moments[0, 0] >= _FEW:
+            self._fit()
+
+    def _fit(self) -> None:
+        """Solve for the three parts; one that comes out below 0 is taken to be 0."""
+        self._since_fit = 0
+        free = [0, 1, 2]
+        found: Floats = np.zeros(3)
+        while free:
+            moments = self._moments[np.ix_(free, free)]
+            pull = np.diag(_PULL * np.diag(moments) * (np.array(free) > 0))
+            found = np.zeros(3)
+            found[free] = np.linalg.lstsq(moments + pull, self._products[free], rcond=None)[0]
+            worst = min(free, key=lambda index: found[index] * self._moments[index, index])
+            if found[worst] >= 0.0:
+                break
+            free.remove(worst)
+        if found[0] > 0.0:
+            self.base_s, self.per_sequence_s, self.per_token_s = map(float, found)
+
+    def __repr__(self) -> str:
+        return (
+            f"<StepLaw {1e3 * self.base_s:.2f} ms + {1e6 * self.per_sequence_s:.0f} us per answer "
+            f"+ {1e6 * self.per_token_s:.1f} us per prompt token>"
+        )

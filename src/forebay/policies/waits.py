@@ -1,0 +1,160 @@
+"""What a request waits for until its first token, from the state of one replica.
+
+`prediction.py` says what the parts mean and how slots come free; this module gathers them: prompts
+and sequences ahead by tag, those that others will still put there, slots, the gate, and a silent
+engine.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from forebay.policies.batch_pacing import BatchPacing
+from forebay.policies.cost import Cost, CostModel
+from forebay.policies.decisions import BATCH, AdmissionConfig
+from forebay.policies.fairness import FairQueue
+from forebay.policies.ledger import Ledger
+from forebay.policies.overtaking import Arrivals, Flow, prolonged, rivals
+from forebay.policies.paces import Paces
+from forebay.policies.prediction import Prediction, Releases, Wait, expected_releases
+
+_STALLED_STEPS = 5.0  # steps of the usual length without a sign of life, beyond which it stalls
+
+
+class Waits:
+    """Predicts waits. Reads the state that it is given, and changes none of it.
+
+    Attributes:
+        arrivals: what flows were admitted for lately.
+        last_seen_at: when the engine gave its last sign of life, on the caller's clock.
+    """
+
+    def __init__(
+        self,
+        config: AdmissionConfig,
+        costs: CostModel,
+        ledger: Ledger,
+        paces: Paces,
+        fair: FairQueue,
+        pacing: BatchPacing,
+    ) -> None:
+        """See `AdmissionController` for what these are."""
+        self.config = config
+        self.costs = costs
+        self.ledger = ledger
+        self.paces = paces
+        self.fair = fair
+        self.pacing = pacing
+        self.arrivals = Arrivals()
+        self.last_seen_at: float | None = None
+        self._curve: Releases | None = None
+        self._curve_of = -1
+
+    def predict(
+        self, cost: Cost, flow: Flow, tag: int, overhead_s: float, now: float
+    ) -> Prediction:
+        """What a request of this flow and tag waits for.
+
+        Args:
+            cost: the request's.
+            flow: its tenant and class.
+            tag: its place.
+            overhead_s: how much later than predicted first tokens come.
+            now: seconds.
+        """
+        ahead_tokens, ahead_sequences = self._ahead_of(tag)
+        ahead_s = self.paces.prompts_s(ahead_tokens)
+        release_s = self._release_s(cost, ahead_sequences)
+        if (ahead_s or release_s) and self.ledger.queued_sequences:
+            tokens, sequences = self._overtaking(cost, flow, tag, ahead_s, release_s, now)
+            ahead_s = self.paces.prompts_s(ahead_tokens + tokens)
+            release_s = self._release_s(cost, ahead_sequences + round(sequences))
+        own_s = self.paces.prompts_s(cost.prefill_tokens)
+        if flow[1] == BATCH:
+            entered_s = self.pacing.wait_s(self.ledger.at_gate.before(tag)[0])
+            ahead_s = max(ahead_s, entered_s - release_s)
+        return Prediction(ahead_s, own_s, release_s, overhead_s, self._stalled_s(now))
+
+    def _overtaking(
+        self, cost: Cost, flow: Flow, tag: int, ahead_s: float, release_s: float, now: float
+    ) -> tuple[float, float]:
+        """(Prompt tokens, sequences) that others will still put ahead while a request waits."""
+        token_s = self.paces.prompts_s(1)
+        slot_s = self.seconds_per_slot(cost) if release_s else 0.0
+        others = rivals(self.fair, self.arrivals, flow, tag, now)
+        wait_s = prolonged(
+            ahead_s + release_s,
+            [
+                (until_s, prefill * token_s + sequences * slot_s)
+                for until_s, prefill, sequences in others
+            ],
+        )
+        tokens = sum([prefill * min(until_s, wait_s) for until_s, prefill, _ in others])
+        return tokens, sum([count * min(until_s, wait_s) for until_s, _, count in others])
+
+    def _release_s(self, cost: Cost, ahead_sequences: int) -> float:
+        """Seconds until slots and KV are free for a request behind so many sequences."""
+        needs = Wait(
+            slots=len(self.ledger.running)
+            + ahead_sequences
+            + min(cost.sequences, self.config.slots)
+            - self.config.slots,
+            kv_tokens=self.ledger.kv_tokens + cost.kv_tokens - self.config.kv_tokens,
+        )
+        if needs.slots <= 0 and needs.kv_tokens <= 0:
+            return 0.0
+        return self._releases(cost).wait(needs) * self.paces.seconds_per_token_when_full
+
+    def seconds_per_slot(self, cost: Cost) -> float:
+        """Seconds between two slots that a full engine gives back, by Little's law."""
+        answer = self._releases(cost).answer_tokens
+        return answer / self.config.slots * self.paces.seconds_per_token_when_full
+
+    def _stalled_s(self, now: float) -> float:
+        """Seconds for which an engine with work has shown no sign of life, beyond the usual.
+
+        A prompt shows none until all of it is computed. While others run, their tokens come with
+        each of its steps.
+        """
+        if self.last_seen_at is None or self.ledger.idle or not self.paces.seconds_per_token:
+            return 0.0
+        most = self.config.step_tokens if self.ledger.running else self.costs.context_tokens
+        prompts_s = self.paces.prompts_s(min(self.ledger.engine_prefill, most))
+        usual_s = _STALLED_STEPS * self.paces.seconds_per_token_when_full + prompts_s
+        return max(now - self.last_seen_at - usual_s, 0.0)
+
+    def _ahead_of(self, tag: int) -> tuple[int, int]:
+        """Queued (prompt tokens, sequences) that are served before an arrival of this tag.
+
+        A prompt behind it that is being computed keeps its place in the step's token budget; what
+        is held at the gate is not.
+        """
+        tokens, sequences = self.ledger.order.before(tag)
+        behind = self.ledger.engine_prefill - self.ledger.engine_before(tag)[0]
+        if behind:
+            tokens += min(behind, self.config.step_tokens)
+            sequences += 1
+        return tokens, sequences
+
+    def _releases(self, cost: Cost) -> Releases:
+        """How slots and KV come free; computed once for all arrivals between two engine steps."""
+        if self._curve is None or self._curve_of != self.ledger.changes or not self.ledger.running:
+            self._curve = expected_releases(
+                self.ledger.running,
+                self.costs.outputs,
+                answer_tokens=cost.output_tokens / cost.sequences,
+                capacity=self.config.slots,
+            )
+            self._curve_of = self.ledger.changes
+        return self._curve
+
+    def backlog_s(self, cost: Cost) -> float:
+        """Seconds until everybody who is queued now has a first token."""
+        over = len(self.ledger.running) + self.ledger.queued_sequences - self.config.slots
+        slots_s = max(over, 0) * self.seconds_per_slot(cost)
+        return slots_s + self.paces.prompts_s(self.ledger.queued_prefill)
+
+    def ends_s(self, cost: Cost, sequences: float) -> float:
+        """Seconds until so many of the running answers have ended."""
+        needs = Wait(slots=ceil(sequences), kv_tokens=0)
+        return self._releases(cost).wait(needs) * self.paces.seconds_per_token_when_full
