@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from forebay.spec.rates import Share
 from forebay.spec.service import ModelSpec, ServiceSpec
 from forebay.spec.units import Bytes, Seconds
 
@@ -68,12 +69,18 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 
 
 _KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
-_WITH_UNITS = {get_args(Seconds)[1]: "duration", get_args(Bytes)[1]: "size"}
+_WITH_UNITS = {
+    get_args(Seconds)[1]: "duration",
+    get_args(Bytes)[1]: "size",
+    get_args(Share)[1]: "share",
+}
 
 
 def _kind(info: FieldInfo) -> str:
     """What may be written, in words."""
     parts = get_args(info.annotation)
+    if any(get_origin(part) is list for part in (info.annotation, *parts)):
+        return "list"
     marks = [*info.metadata, *(mark for part in parts for mark in get_args(part))]
     for mark, kind in _WITH_UNITS.items():
         if mark in marks:
