@@ -7,6 +7,7 @@ from forebay.spec.fit import fit, why_unknown
 from forebay.spec.memory import context_tokens, weight_bytes
 from forebay.spec.model_folder import ModelFolder
 from forebay.spec.placement import placement_bundles
+from forebay.spec.schedule import FloorSpec
 from forebay.spec.service import ServiceSpec
 from forebay.spec.tenants import Tenants
 from forebay.spec.tenants_loading import load_tenants
@@ -110,9 +111,16 @@ def tenants_line(spec: ServiceSpec) -> str:
 
 def _scaling(spec: ServiceSpec) -> str:
     low, high = spec.scaling.min, spec.scaling.max
-    if low != high:
-        return f"{low} to {high} replicas"
-    return "1 replica" if low == 1 else f"{low} replicas"
+    if low == high:
+        return "1 replica" if low == 1 else f"{low} replicas"
+    floors = [_floor(floor) for floor in spec.scaling.schedule]
+    return "; ".join([f"{low} to {high} replicas", *floors])
+
+
+def _floor(floor: FloorSpec) -> str:
+    if floor.duration is not None:
+        return f"{floor.min} for {format_seconds(floor.duration)} at {floor.cron} {floor.zone}"
+    return f"{floor.min} from {floor.start:%Y-%m-%d %H:%M%z} until {floor.until:%Y-%m-%d %H:%M%z}"
 
 
 def _placement(bundles: list[dict[str, float]]) -> str:

@@ -13,6 +13,7 @@ from forebay.policies.schedules import Recurrence, Window
 from forebay.serving.autoscaler import autoscaling_config, read_floor
 from forebay.spec.loading import load_service
 from forebay.spec.problems import SpecError
+from forebay.spec.summary import summarize
 
 SERVICE = "name: chat\nmodel: {id: m, engine: emulated, source: h100-8b}\n"
 
@@ -60,6 +61,18 @@ def test_a_recurrence_keeps_its_zone_on_the_way_to_the_controller(tmp_path: Path
         "Europe/Berlin",
         7200.0,
         6,
+    )
+
+
+def test_check_says_when_there_will_be_more(tmp_path: Path) -> None:
+    schedule = (
+        "{min: 8, from: 2026-12-01T08:30+01:00, until: 2026-12-01T12:00+01:00},"
+        "{min: 6, cron: 30 8 * * mon-fri, for: 2h, zone: Europe/Berlin}"
+    )
+    said = summarize(load_service(service(tmp_path, schedule)))["scaling"]
+    assert said == (
+        "1 to 30 replicas; 8 from 2026-12-01 08:30+0100 until 2026-12-01 12:00+0100; "
+        "6 for 2h at 30 8 * * mon-fri Europe/Berlin"
     )
 
 
