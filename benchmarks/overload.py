@@ -158,12 +158,14 @@ def main() -> None:
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--quick", action="store_true", help="rivals at 3 x only, one seed")
     parser.add_argument("--capacity", default="", help='JSON, e.g. {"short": 80}: no search')
-    parser.add_argument("--search", action="store_true", help="find the capacities only")
+    parser.add_argument(
+        "--search", action="store_true", help="find the capacities with Forebay, no more"
+    )
     options = parser.parse_args()
     known: dict[str, float] = json.loads(options.capacity) if options.capacity else {}
     rows: list[dict[str, Any]] = []
     searches: dict[str, Any] = {}
-    names = options.systems.split(",")
+    names = ["forebay"] if options.search else options.systems.split(",")
     for name in names:
         with systems.running(name.replace(" ", "-"), commands()[name], PORT) as server:
             print(f"{name}: ready after {server.notes['ready_s']} s", flush=True)
@@ -175,6 +177,9 @@ def main() -> None:
                     continue
                 quick = options.quick and name != "forebay"
                 rows += bursts(server, workload, known[workload.name], quick=quick)
+    if options.search:
+        print(json.dumps(known))
+        return
     report(rows, known)
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps({"capacity": known, "searches": searches, "rows": rows}, indent=1))

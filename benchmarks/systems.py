@@ -174,9 +174,15 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
         _, left = psutil.wait_procs([p for p in family if p.is_running()], timeout=10)
-        for survivor in left:
+        for survivor in [*left, *_holders(port)]:
             survivor.kill()
         _wait_until_free(port)
+
+
+def _holders(port: int) -> list[psutil.Process]:
+    """Who still listens: a HAProxy of stock Ray's, handed on from worker to worker, is an orphan."""
+    listening = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
+    return [psutil.Process(c.pid) for c in listening if c.laddr.port == port and c.pid]
 
 
 def _wait_until_ready(server: Server, log: Path) -> None:
