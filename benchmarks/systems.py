@@ -180,7 +180,7 @@ def running(
 
 
 def _holders(port: int) -> list[psutil.Process]:
-    """Who still listens: a HAProxy of stock Ray's, handed on from worker to worker, is an orphan."""
+    """Who still listens: stock Ray hands its HAProxy on from worker to worker, to an orphan."""
     listening = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
     return [psutil.Process(c.pid) for c in listening if c.laddr.port == port and c.pid]
 
