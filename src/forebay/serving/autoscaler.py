@@ -26,6 +26,18 @@ _TICK_S = 1.0
 _QUIET_TICKS = 10  # a decision that changes nothing is kept once in so many
 
 
+# Serve wraps every policy in limits of its own, which know nothing of ours: growth is believed only
+# when each of the calls of 30 s, ten a second, has asked for it, and ours decides once a second. A
+# policy that has its own limits is passed on at once and in full.
+_SERVES_LIMITS_OFF = {
+    "upscale_delay_s": 0.0,
+    "downscale_delay_s": 0.0,
+    "downscale_to_zero_delay_s": 0.0,
+    "upscaling_factor": 1.0,
+    "downscaling_factor": 1.0,
+}
+
+
 def autoscaling_config(spec: ServiceSpec) -> dict[str, Any]:
     """Serve's `autoscaling_config` for a spec with room between `min` and `max`."""
     from ray.serve.config import AutoscalingPolicy
@@ -45,6 +57,7 @@ def autoscaling_config(spec: ServiceSpec) -> dict[str, Any]:
         "min_replicas": scaling.min,
         "max_replicas": scaling.max,
         "initial_replicas": scaling.min,
+        **_SERVES_LIMITS_OFF,
         "metrics_interval_s": _TICK_S,
         "look_back_period_s": 5 * _TICK_S,
         "policy": AutoscalingPolicy(

@@ -12,8 +12,9 @@ import ray
 
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.serving import autoscaler
-from forebay.serving.autoscaler import ForebayScaling, readings
+from forebay.serving.autoscaler import ForebayScaling, autoscaling_config, readings
 from forebay.serving.replica import PREFIX
+from forebay.spec.service import ServiceSpec
 
 SETTINGS: dict[str, Any] = {
     "service": "chat",
@@ -26,6 +27,11 @@ SETTINGS: dict[str, Any] = {
     "schedule": [],
 }
 CAPABLE = {"prefill_rate": 10_000.0, "decode_rate": 1_000.0, "kv_tokens": 1e6}
+
+
+def service(scaling: dict[str, Any]) -> ServiceSpec:
+    model = {"id": "m", "source": "demo-cpu", "engine": "emulated"}
+    return ServiceSpec.model_validate({"name": "chat", "model": model, "scaling": scaling})
 
 
 class Clock:
@@ -168,3 +174,24 @@ def test_a_scheduled_floor_begins_early_by_the_cold_start(clock: Clock, log: Log
         target, _ = policy(context(target, {one: reading}))
         assert (target == 4) == (second >= 60 - SETTINGS["cold_start_s"])
         clock.now += 1.0
+
+
+@pytest.mark.parametrize(
+    ("running", "target", "decided"), [(1, 1, 4), (4, 4, 1), (1, 4, 2), (2, 3, 8), (1, 1, 0)]
+)
+def test_serve_carries_a_decision_out_at_once_and_in_full(
+    running: int, target: int, decided: int
+) -> None:
+    from ray.serve.autoscaling_policy import _apply_autoscaling_config
+    from ray.serve.config import AutoscalingConfig
+
+    config = AutoscalingConfig(**autoscaling_config(service({"min": 1, "max": 8})))
+    seen = SimpleNamespace(
+        current_num_replicas=running,
+        target_num_replicas=target,
+        total_num_requests=3,
+        config=config,
+        policy_state={},
+    )
+    done, _ = _apply_autoscaling_config(lambda _: (decided, {}))(seen)
+    assert done == decided
