@@ -58,6 +58,7 @@ class ReplicaStatus(TypedDict):
         prediction_error, prediction_bias: of the last predicted TTFTs: median relative error, and
             mean prediction over mean truth less 1; None before the first.
         late_p99: of an emulated engine: how late its steps are, in steps; None for a real one.
+        start_s: seconds of each phase of its start (`serving.start_clock.PHASES`), those past.
     """
 
     replica: str
@@ -78,6 +79,7 @@ class ReplicaStatus(TypedDict):
     prediction_error: float | None
     prediction_bias: float | None
     late_p99: float | None
+    start_s: dict[str, float]
 
 
 _ADDED = (

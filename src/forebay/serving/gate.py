@@ -298,6 +298,7 @@ class Gate:
         self._telemetry.count(catalogue.FINISHED, ticket.class_name, outcome)
         if ticket.first_token_at is None:
             return
+        self._telemetry.answered(ticket.first_token_at)
         ttft = ticket.first_token_at - ticket.admitted_at
         self._telemetry.sample(catalogue.TTFT, ticket.class_name, ttft)
         self._telemetry.prediction.add(admitted.predicted_s, ttft)

@@ -19,6 +19,7 @@ from forebay.serving.bodies import InputLimits
 from forebay.serving.exchange import Exchange
 from forebay.serving.fleet import AskRouters, FleetStatus, ask_scaling_log
 from forebay.serving.gate import Gate
+from forebay.serving.start_clock import StartClock
 from forebay.serving.tap import EngineTap
 from forebay.serving.telemetry import Backend, Telemetry
 from forebay.serving.tenancy import Tenancy
@@ -61,6 +62,7 @@ class Replica:
         name: str,
         seed: int,
         late_p99: Callable[[], float | None] = lambda: None,
+        start: StartClock | None = None,
     ) -> None:
         """Nothing is admitted yet.
 
@@ -71,11 +73,13 @@ class Replica:
             name: of this replica in what it publishes.
             seed: of the jitter of Retry-After.
             late_p99: how late an emulated engine is, in steps.
+            start: how far this replica's start has come; None: it is not watched.
         """
         self.spec = spec
         self.name = name
         self.clock = clock
         self._late_p99 = late_p99
+        self._start = start
         self._engine = engine
         self.telemetry = Telemetry(clock)
         limits = AdmissionConfig(
@@ -92,6 +96,7 @@ class Replica:
         self.admission = AdmissionController(limits, costs, random.Random(seed).random)
         self.tap = EngineTap(self.admission, self.telemetry, clock, engine.stop_reason)
         self.tenancy = Tenancy(spec, name, clock, self.admission.fair)
+        self.ready_at: float | None = None
         self._published = self._read = 0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -116,6 +121,7 @@ class Replica:
 
         Call it from a running event loop.
         """
+        self.ready_at = self.clock()
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._flush_forever(backend)))
         if not self.tenancy.is_open:
@@ -212,7 +218,17 @@ class Replica:
             "prediction_error": telemetry.prediction.error,
             "prediction_bias": telemetry.prediction.bias,
             "late_p99": self._late_p99(),
+            "start_s": self._start_s(),
         }
+
+    def _start_s(self) -> dict[str, float]:
+        """Seconds of each phase of the start; the last ends with a client's first token."""
+        if self._start is None:
+            return {}
+        first = self.telemetry.first_answer_at
+        if first is not None and self.ready_at is not None:
+            self._start.seconds["first_answer"] = max(first - self.ready_at, 0.0)
+        return dict(self._start.seconds)
 
     def _class_status(self, name: str) -> ClassStatus:
         admission, telemetry = self.admission, self.telemetry

@@ -12,6 +12,7 @@ from forebay.serving.fleet import ask_routers
 from forebay.serving.gate import Gate
 from forebay.serving.progress import report
 from forebay.serving.replica import EngineLimits, Replica
+from forebay.serving.start_clock import StartClock
 from forebay.serving.telemetry import RayBackend, replica_name
 from forebay.serving.warm_up import OUTPUT_TOKENS, warm_up
 from forebay.spec.service import ServiceSpec
@@ -31,8 +32,11 @@ class ForebayServer(LLMServer):
     async def start(self) -> None:
         """Start the engine, saying how far it is."""
         self._spec: ServiceSpec = self._llm_config.experimental_configs[SPEC_KEY]
+        self._start_clock = StartClock()
+        self._start_clock.done("image")
         report(self._spec.name, "engine")
         await super().start()
+        self._start_clock.done("weights")  # and what vLLM compiles while it loads them
         report(self._spec.name, "warm-up")
 
     async def __serve_build_asgi_app__(self) -> Gate:
@@ -40,10 +44,16 @@ class ForebayServer(LLMServer):
         app = await super().__serve_build_asgi_app__()
         _drop_http_metrics(app)
         self._replica = Replica(
-            self._spec, self._limits(), time.monotonic, name=replica_name(), seed=os.getpid()
+            self._spec,
+            self._limits(),
+            time.monotonic,
+            name=replica_name(),
+            seed=os.getpid(),
+            start=self._start_clock,
         )
         self.engine.client.attach(self._replica.tap)
         await self._warm_up()
+        self._start_clock.done("warm_up")
         name = self._replica.name
         self._replica.go_on_duty(RayBackend({"service": self._spec.name, "replica": name}))
         report(self._spec.name, "ready")

@@ -67,6 +67,7 @@ class Telemetry:
         self._recent_ttft: deque[tuple[float, float]] = deque(maxlen=_RECENT)
         self.prediction = PredictionQuality()
         self.offered = OfferedWork()
+        self.first_answer_at: float | None = None
 
     def count(self, metric: Metric, *labels: str, amount: float = 1) -> None:
         """Raise a counter."""
@@ -77,6 +78,11 @@ class Telemetry:
         self._samples.setdefault((metric, (label,)), []).append(value)
         if metric is catalogue.TTFT:
             self._recent_ttft.append((self._clock(), value))
+
+    def answered(self, first_token_at: float) -> None:
+        """A request got its first token then: the first of them ends the start."""
+        if self.first_answer_at is None:
+            self.first_answer_at = first_token_at
 
     def total(self, metric: Metric) -> float:
         """A counter's total over all labels."""

@@ -10,6 +10,7 @@ from forebay.engine_model.profiles import PROFILES
 from forebay.spec import engine_args
 from forebay.spec.problems import as_validation_error, did_you_mean, refusal
 from forebay.spec.strict import Strict
+from forebay.spec.units import Seconds
 
 DEMO_MODEL = Path(__file__).parent.parent / "demo_model"
 
@@ -70,6 +71,13 @@ class ModelSpec(Strict):
         "with it, so that a small machine can carry a large fleet's tokens; divide the rates that "
         "you offer by it. Default 1: at its own speed.",
     )
+    cold_start: Seconds = Field(
+        default=0.0,
+        ge=0,
+        description="How long an emulated engine takes to start, before it is slowed: weights, "
+        "compilation and warm-up. Default 0s: at once, for what is not about scaling; an 8B model "
+        "on an H100 takes about 1m.",
+    )
     engine_args: dict[str, Any] = Field(
         default_factory=dict,
         examples=[{"max_num_seqs": 64}],
@@ -101,6 +109,15 @@ class ModelSpec(Strict):
         if factor != 1 and info.data.get("engine") == "vllm":
             raise refusal("is for engine: emulated only", "remove it")
         return factor
+
+    @field_validator("cold_start")
+    @classmethod
+    def _only_an_emulated_engine_is_told_its_start(
+        cls, seconds: float, info: ValidationInfo
+    ) -> float:
+        if seconds and info.data.get("engine") == "vllm":
+            raise refusal("is for engine: emulated only", "remove it")
+        return seconds
 
     @field_validator("engine_args")
     @classmethod

@@ -33,6 +33,7 @@ def replica(name: str, offered: float, tokens: float, at_s: float = 0.0) -> Repl
         "kv_usage": 0.5, "prompt_tokens": 100, "cached_tokens": 25,
         "output_tokens": tokens, "ttft_p50_s": 0.1, "ttft_p99_s": None, "late_p99": None,
         "prediction_error": 0.1, "prediction_bias": None,
+        "start_s": {"image": 2.0, "weights": 30.0},
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.profiles import PROFILES
 from forebay.policies.prompt_parts import part_tokens
 from forebay.serving.emulated.api import EmulatedApi
+from forebay.serving.emulated.cold_start import pass_cold_start
 from forebay.serving.emulated.engine import STOP, EmulatedEngine
 from forebay.serving.emulated.rates import teach
 from forebay.serving.emulated.text import LONGEST_BYTES
@@ -18,6 +19,7 @@ from forebay.serving.fleet import ask_routers
 from forebay.serving.gate import Gate
 from forebay.serving.progress import report
 from forebay.serving.replica import EngineLimits, Replica
+from forebay.serving.start_clock import StartClock
 from forebay.serving.telemetry import RayBackend, replica_name
 from forebay.spec.service import ServiceSpec
 
@@ -34,13 +36,17 @@ class EmulatedServer:
 
     def __init__(self, spec: ServiceSpec) -> None:
         self._spec = spec
+        self._start = StartClock()
+        self._start.done("image")
         report(spec.name, "engine")
 
     async def __serve_build_asgi_app__(self) -> Gate:
         """The emulated engine's app behind the gate, warmed up and measured once."""
-        engine = served(PROFILES[self._spec.model.source])
-        if self._spec.model.slowed != 1:
-            engine = engine.slowed(self._spec.model.slowed)
+        model = self._spec.model
+        await pass_cold_start(model.cold_start * model.slowed, self._start)
+        engine = served(PROFILES[model.source])
+        if model.slowed != 1:
+            engine = engine.slowed(model.slowed)
         self._engine = EmulatedEngine(engine, time.perf_counter)
         limits = EngineLimits(
             slots=engine.max_num_seqs,
@@ -58,13 +64,14 @@ class EmulatedServer:
             name=replica_name(),
             seed=os.getpid(),
             late_p99=lambda: self._engine.lateness.p99,
+            start=self._start,
         )
         self._engine.attach(self._replica.tap)
         teach(self._replica.admission, engine)
         name = self._replica.name
         self._replica.go_on_duty(RayBackend({"service": self._spec.name, "replica": name}))
         report(self._spec.name, "ready")
-        api = EmulatedApi(self._engine, self._spec.model.id)
+        api = EmulatedApi(self._engine, model.id)
         return self._replica.gate(api, ask_routers(self._spec.name))
 
     async def begin_drain(self) -> None:
