@@ -88,6 +88,38 @@ TPOT = Metric(
     _TPOT_BUCKETS,
 )
 
+REPLICAS_WANTED = Metric(
+    "forebay_replicas_wanted", "gauge", "Replicas that the demand asks for, before any limit."
+)
+REPLICAS_TARGET = Metric("forebay_replicas_target", "gauge", "Replicas asked for.")
+REPLICAS_READY = Metric("forebay_replicas_ready", "gauge", "Replicas that serve.")
+REPLICAS_MISSING = Metric(
+    "forebay_replicas_missing", "gauge", "Replicas that scaling.max withholds from the demand."
+)
+REPLICA_DEMAND = Metric(
+    "forebay_replica_demand",
+    "gauge",
+    "Replicas that each part of the demand would keep busy: prefill, decode, kv, backlog, and all "
+    "of it as expected after a cold start (forecast).",
+    ("kind",),
+)
+COLD_START = Metric(
+    "forebay_cold_start_seconds",
+    "gauge",
+    "From asking for a replica until it serves, mean of the last starts.",
+)
+
+# Of the fleet as one, set by whoever decides on its size.
+OF_THE_FLEET: tuple[Metric, ...] = (
+    REPLICAS_WANTED,
+    REPLICAS_TARGET,
+    REPLICAS_READY,
+    REPLICAS_MISSING,
+    REPLICA_DEMAND,
+    COLD_START,
+)
+
+# Of each replica.
 CATALOGUE: tuple[Metric, ...] = (
     OFFERED,
     RETRIED,

@@ -13,6 +13,7 @@ from typing import Any
 from forebay.policies.demand_meter import DemandMeter, ReplicaReading
 from forebay.policies.scaling import (
     Capacity,
+    ColdStart,
     Observation,
     ScalingConfig,
     ScalingState,
@@ -34,6 +35,7 @@ class ScalingRecord:
         allowed: the target with the limits that shaped it, and the replicas that `max` withholds.
         wanted: what the demand asked for; None where the fleet could not be seen.
         seen: what was observed; None as above.
+        cold_start: of one replica, as far as it is known.
     """
 
     at: float
@@ -42,6 +44,7 @@ class ScalingRecord:
     allowed: Allowed
     wanted: Wanted | None
     seen: Observation | None
+    cold_start: ColdStart
 
     @property
     def target(self) -> int:
@@ -56,7 +59,8 @@ class ScalingRecord:
     def reason(self) -> str:
         """The decision in words."""
         if self.wanted is None:
-            text = "too few replicas report"
+            asleep = not self.before and not self.ready
+            text = "no replica, no demand" if asleep else "too few replicas report"
         else:
             text = f"{self.wanted.binding}: {self.wanted.ahead:.2f} replicas' work"
             if self.wanted.backlog:
@@ -67,6 +71,15 @@ class ScalingRecord:
         if self.allowed.missing:
             text += f"; {self.allowed.missing} MISSING"
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingMemory:
+    """What an autoscaler knows, to be handed to the one that takes its place."""
+
+    meter: DemandMeter
+    policy: ScalingState
+    limits: LimitState
 
 
 class Autoscaler:
@@ -93,16 +106,45 @@ class Autoscaler:
         target: int,
         now: float,
         floors: Sequence[int] = (),
+        *,
+        woken: bool = False,
     ) -> ScalingRecord:
-        """The decision at `now`, in seconds of a clock that never goes back."""
+        """The decision at `now`, in seconds of a clock that never goes back.
+
+        Args:
+            readings: the latest of each replica.
+            ready: replicas that serve.
+            target: replicas that were asked for.
+            now: seconds.
+            floors: see `allow`.
+            woken: see `allow`.
+        """
         seen = self.meter.read(readings, ready, target, now)
         wanted: Wanted | None = None
         if seen is not None:
             wanted, self._policy = want(self.config, seen, self._policy, now)
-        allowed, self._limits = allow(self.limits, wanted, target, self._limits, now, floors)
-        return ScalingRecord(
-            at=now, before=target, ready=len(ready), allowed=allowed, wanted=wanted, seen=seen
+        allowed, self._limits = allow(
+            self.limits, wanted, target, self._limits, now, floors, woken=woken
         )
+        return ScalingRecord(
+            at=now,
+            before=target,
+            ready=len(ready),
+            allowed=allowed,
+            wanted=wanted,
+            seen=seen,
+            cold_start=self.meter.cold_start,
+        )
+
+    @property
+    def memory(self) -> ScalingMemory:
+        """What it knows so far."""
+        return ScalingMemory(self.meter, self._policy, self._limits)
+
+    def resume(self, memory: ScalingMemory) -> None:
+        """Go on from where another left off, on the same clock, with the settings of this one."""
+        self.meter.resume(memory.meter)
+        self._policy, self._limits = memory.policy, memory.limits
 
     def __repr__(self) -> str:
         return f"<Autoscaler {self._policy.history!r}>"

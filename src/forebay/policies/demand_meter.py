@@ -99,6 +99,7 @@ class DemandMeter:
         self._starts = StartTimes()
         self._assumed_s = cold_start_s
         self._known: dict[str, _Known] = {}
+        self._ready_at: dict[str, float] = {}  # since when each has been ready
         self._read_at: float | None = None
         self._capacity: Capacity | None = declared
 
@@ -124,11 +125,12 @@ class DemandMeter:
         demand = self._taken(readings, first=first, now=now)
         for name in self._known.keys() - set(ready):
             del self._known[name]
+        self._ready_at = {name: self._ready_at.get(name, now) for name in ready}
         seen = [one.reading for one in self._known.values() if now - one.heard_at <= SILENT_S]
         self._learn_capacity(seen)
         if seconds <= 0.0 or len(seen) < _SEEN_SHARE * len(ready) or self._capacity is None:
             return None
-        if ready and not seen:
+        if target and not seen:  # who would have counted?
             return None
         return Observation(
             demand=Demand(demand.prefill / seconds, demand.decode / seconds, demand.kv / seconds),
@@ -140,7 +142,21 @@ class DemandMeter:
             cold_start=self.cold_start,
             ready=len(ready),
             target=target,
+            silent=sum(self._is_silent(name, now) for name in ready),
         )
+
+    def _is_silent(self, name: str, now: float) -> bool:
+        """Whether a ready replica should have been heard and was not."""
+        known = self._known.get(name)
+        heard_at = self._ready_at[name] if known is None else known.heard_at
+        return now - heard_at > SILENT_S
+
+    def resume(self, earlier: DemandMeter) -> None:
+        """Go on counting where another left off; what is declared here stays."""
+        self._starts, self._known = earlier._starts, earlier._known
+        self._read_at, self._ready_at = earlier._read_at, earlier._ready_at
+        if self._declared is None:
+            self._capacity = earlier._capacity
 
     @property
     def cold_start(self) -> ColdStart:

@@ -36,6 +36,7 @@ _CONFIRM_SHARE = 0.1  # of the cold start, for which a rise is watched before th
 _CONFIRM_AT_LEAST_S, _CONFIRM_AT_MOST_S = 2.0, 15.0
 _WINDOW_SHARE = 2.0  # of the cold start, on which the trend looks back
 _ROUNDING = 1e-6  # replicas; 3.0000001 needs 3
+_IDLE = 0.01  # replicas; what is left of a fading mean once nobody asks any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class Observation:
         cold_start: of one replica.
         ready: replicas that serve.
         target: replicas that were asked for; those beyond `ready` are starting.
+        silent: of the ready, those that have not reported for long: their demand is missing above.
     """
 
     demand: Demand
@@ -104,6 +106,7 @@ class Observation:
     cold_start: ColdStart
     ready: int
     target: int
+    silent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +226,7 @@ def want(
     usable, band = 1.0 - config.headroom, config.slack * config.headroom
     ahead = forecast.after(seen.cold_start.cautious_s)
     in_full = _whole(ahead / usable + backlog)
-    at_least = _whole(forecast.level / usable + backlog)
+    at_least = _at_least(forecast.level / usable + backlog, seen, latest)
     replicas, rise = min(seen.target, at_least), None
     if _whole((ahead - forecast.error) / (usable + band) + backlog) > seen.target:
         rise = (state.rise or Rise(now)).add(latest.total, seen.seconds)
@@ -243,6 +246,15 @@ def want(
         _binding(latest, forecast.level, ahead, backlog),
     )
     return wanted, ScalingState(history, rise)
+
+
+def _at_least(replicas: float, seen: Observation, latest: Need) -> int:
+    """The fewest to do with: all, while some are silent; none only where nothing is asked."""
+    if seen.silent:
+        return max(_whole(replicas), seen.target)
+    if replicas < _IDLE and not latest.total:
+        return 0
+    return _whole(replicas)
 
 
 def _confirm_s(seen: Observation) -> float:

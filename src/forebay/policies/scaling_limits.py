@@ -3,8 +3,8 @@
 A limit takes what is wanted and the present target and says what may be done; one that changes the
 figure puts its name on the decision, so that a fleet can always tell why it has the size it has.
 In the order in which they apply: a fleet that cannot be seen is held; steps are limited, but not
-those to floors that schedules and people set; a fall is believed only when nothing in the last
-while asked for more; bounds have the last word.
+those to floors that schedules and people set; who asks a fleet of none gets one replica; a fall is
+believed only when nothing in the last while asked for more; bounds have the last word.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 
 from forebay.policies.scaling import Wanted
 
-Limit = Literal["blind", "stabilisation", "step", "floor", "min", "max"]
+Limit = Literal["blind", "stabilisation", "step", "woken", "floor", "min", "max"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ def allow(
     state: LimitState,
     now: float,
     floors: Sequence[int] = (),
+    *,
+    woken: bool = False,
 ) -> tuple[Allowed, LimitState]:
     """The target that the limits allow.
 
@@ -80,15 +82,20 @@ def allow(
         state: of the limits.
         now: seconds.
         floors: fewest replicas that schedules and people ask for at present.
+        woken: whether somebody has asked while there was no replica to ask.
     """
     state = state if state.since is not None else replace(state, since=now)
     limits: list[Limit] = []
     replicas = target
     if wanted is None:
-        limits.append("blind")
+        if target:  # where there is nobody, there is nobody to see
+            limits.append("blind")
     else:
         state = _remembered(config, wanted, state, now)
         replicas = _stepped(config, wanted.replicas, target, limits)
+    if woken and replicas < 1:
+        replicas = 1
+        limits.append("woken")
     floor = max(floors, default=0)
     if floor > replicas:
         replicas = floor

@@ -8,22 +8,27 @@ neither a restarted controller nor a replica that leaves takes the record with i
 from __future__ import annotations
 
 import logging
+import pickle
 import time
+from dataclasses import dataclass
 from typing import Any
 
-from forebay.policies.autoscaling import Autoscaler, ScalingRecord
+from forebay.policies.autoscaling import Autoscaler, ScalingMemory, ScalingRecord
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.scaling import ScalingConfig
 from forebay.policies.scaling_limits import LimitConfig
 from forebay.policies.schedules import floors
 from forebay.serving.replica import PREFIX
-from forebay.serving.scaling_log import scaling_log
+from forebay.serving.scaling_gauges import ScalingGauges
+from forebay.serving.scaling_link import ScalingLink
+from forebay.serving.scaling_log import Sizes
 from forebay.spec.schedule import FloorSpec
 from forebay.spec.service import ServiceSpec
 
 _LOG = logging.getLogger("ray.serve")  # goes to the controller's log
 _TICK_S = 1.0
 _QUIET_TICKS = 10  # a decision that changes nothing is kept once in so many
+_PATIENCE_S = 15.0  # for what an earlier policy knew
 
 
 # Serve wraps every policy in limits of its own, which know nothing of ours: growth is believed only
@@ -56,7 +61,9 @@ def autoscaling_config(spec: ServiceSpec) -> dict[str, Any]:
     return {
         "min_replicas": scaling.min,
         "max_replicas": scaling.max,
-        "initial_replicas": scaling.min,
+        # A fleet that may be of none still starts with one: it shows that the file works, and how
+        # long a start takes.
+        "initial_replicas": max(scaling.min, 1),
         **_SERVES_LIMITS_OFF,
         "metrics_interval_s": _TICK_S,
         "look_back_period_s": 5 * _TICK_S,
@@ -67,80 +74,131 @@ def autoscaling_config(spec: ServiceSpec) -> dict[str, Any]:
     }
 
 
+class SteadyClock:
+    """Seconds since 1970 that never go back, also from one process to the next.
+
+    What is remembered carries times; a clock that is stepped must not make them the future.
+    """
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        """The time."""
+        return time.monotonic() + self._offset
+
+    def not_before(self, earlier: float) -> None:
+        """Go on from `earlier` at least."""
+        self._offset += max(earlier - self(), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What is handed to the policy that takes this one's place."""
+
+    at: float
+    memory: ScalingMemory
+
+
 class ForebayScaling:
-    """What Serve's controller calls, ten times a second, for the replicas to have."""
+    """What Serve's controller calls, some times a second, for the replicas to have."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._service = settings["service"]
         self._autoscaler = Autoscaler(
             ScalingConfig(headroom=settings["headroom"], tolerated_s=settings["tolerated_s"]),
             LimitConfig(settings["min"], settings["max"], stable_s=settings["stable_s"]),
             cold_start_s=settings["cold_start_s"],
         )
         self._schedule = [read_floor(floor).entry() for floor in settings["schedule"]]
-        self._by_hand: tuple[int, float] | None = None
-        self._asked: Any = None  # the answer that brings the floor set by hand
-        self._log: Any = None
+        self._link = ScalingLink(settings["service"])
+        self._gauges = ScalingGauges(settings["service"])
+        self._clock = SteadyClock()
+        self._began = self._clock()
+        self._resumed = False
         self._ticked_at = float("-inf")
         self._quiet = 0
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
-        """The target, and no state: it lives here."""
-        now = time.monotonic()
-        target = context.target_num_replicas
+        """The target, and no state: it lives here, and its copy in the log."""
+        target: int = context.target_num_replicas
+        now = self._clock()
         if now - self._ticked_at < _TICK_S:
             return target, {}
         self._ticked_at = now
+        try:
+            self._link.look()
+            if not self._is_ready(now):
+                return target, {}
+            return self._decided(context, target).target, {}
+        except Exception:  # a fault of ours must not become a fleet of another size
+            _LOG.exception("no scaling decision; %d replicas are kept", target)
+            return target, {}
+
+    def _is_ready(self, now: float) -> bool:
+        """Whether what an earlier policy knew has come; the fleet is held while it may yet."""
+        if self._resumed:
+            return True
+        if not self._link.answered and now - self._began < _PATIENCE_S:
+            return False
+        self._resumed = True
+        if self._link.orders.memory is not None:
+            self._resume(self._link.orders.memory)
+        return True
+
+    def _resume(self, memory: bytes) -> None:
+        try:
+            saved: _Saved = pickle.loads(memory)
+            self._clock.not_before(saved.at)
+            self._autoscaler.resume(saved.memory)
+        except Exception as error:  # written by another version
+            _LOG.warning("what was known of the demand cannot be read (%s)", error)
+
+    def _decided(self, context: Any, target: int) -> ScalingRecord:
         ready = [replica.unique_id for replica in context.running_replicas]
         record = self._autoscaler.decide(
-            readings(context.raw_metrics), ready, target, now, self._floors()
+            readings(context.raw_metrics),
+            ready,
+            target,
+            self._clock(),
+            self._floors(),
+            woken=self._is_woken(),
         )
         self._keep(record)
-        return record.target, {}
+        return record
 
     def _floors(self) -> list[int]:
         """Those of the schedule, and the one set by hand while it has not expired."""
-        wall = time.time()
-        self._by_hand = self._fetched()
-        by_hand = [self._by_hand[0]] if self._by_hand and wall < self._by_hand[1] else []
+        wall, by_hand = time.time(), self._link.orders.floor
         lead_s = self._autoscaler.meter.cold_start.cautious_s
-        return [*floors(self._schedule, wall, lead_s), *by_hand]
+        return [
+            *floors(self._schedule, wall, lead_s),
+            *([by_hand[0]] if by_hand and wall < by_hand[1] else []),
+        ]
 
-    def _fetched(self) -> tuple[int, float] | None:
-        """What the log said last of the floor set by hand. The controller never waits for it."""
-        import ray
-
-        try:
-            if self._log is None:
-                self._log = scaling_log(self._service)
-            if self._asked is None:
-                self._asked = self._log.floor.remote()
-            if not ray.wait([self._asked], timeout=0)[0]:
-                return self._by_hand
-            answer: tuple[int, float] | None = ray.get(self._asked)
-            self._asked = None
-        except Exception as error:
-            self._lost(error)
-            return self._by_hand
-        return answer
+    def _is_woken(self) -> bool:
+        """Whether somebody has asked a fleet of none, and may yet come back."""
+        knocked_at = self._link.orders.knocked_at
+        if knocked_at is None:
+            return False
+        waits_s = self._autoscaler.meter.cold_start.cautious_s + self._autoscaler.limits.stable_s
+        return time.time() - knocked_at < waits_s
 
     def _keep(self, record: ScalingRecord) -> None:
+        """In the log and as metrics; what changes nothing, only once in a while."""
+        self._gauges.set(record)
         self._quiet += 1
-        if record.target == record.before and self._quiet < _QUIET_TICKS:
-            return
-        self._quiet = 0
+        is_kept = record.target != record.before or self._quiet >= _QUIET_TICKS
+        if is_kept:
+            self._quiet = 0
         if record.target != record.before:
             _LOG.info("replicas %d -> %d: %s", record.before, record.target, record.reason)
-        try:
-            if self._log is None:
-                self._log = scaling_log(self._service)
-            self._log.add.remote({**record.plain(), "at": time.time()})
-        except Exception as error:  # the record is lost, the decision is not
-            self._lost(error)
-
-    def _lost(self, error: Exception) -> None:
-        self._log = self._asked = None
-        _LOG.warning("the scaling log does not answer (%s)", error)
+        elif is_kept and record.allowed.missing:
+            _LOG.warning("%d replicas MISSING: %s", record.allowed.missing, record.reason)
+        self._link.tell(
+            {**record.plain(), "at": time.time()} if is_kept else None,
+            pickle.dumps(_Saved(record.at, self._autoscaler.memory)),
+            Sizes(record.ready, record.target, record.cold_start.cautious_s),
+        )
 
 
 def read_floor(values: dict[str, Any]) -> FloorSpec:

@@ -52,6 +52,9 @@ _DATA_PLANE = {
     "RAY_REPORTER_UPDATE_INTERVAL_MS": "15000",
     # What replicas were offered is read once a second (`autoscaler.py`); Ray's own: every 10 s.
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+    # Before Serve's own HTTP servers: a short cut in the ingress, a front door in the proxy that
+    # answers while there is no replica.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "forebay.serving.ingress:middlewares",
     # Replicas pass on their counts every 0.1 s otherwise.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
 }
@@ -62,7 +65,6 @@ _REPLICA = {
     # chunk costs more than the chunk.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "forebay.serving.ingress:middlewares",
 }
 
 _QUIET = {

@@ -46,7 +46,7 @@ from forebay.serving.holding import WaitingRoom
 from forebay.serving.routes import ANYBODYS, COSTED, Access, access
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 from forebay.serving.telemetry import Telemetry
-from forebay.serving.tenancy import Caller, Tenancy, quota_wait_s
+from forebay.serving.tenancy import Caller, Tenancy, key_of, quota_wait_s
 
 # HAProxy bounds the wait for the first 96 KiB and for a client that sends nothing more; a client
 # that sends a byte now and then would hold a connection and a task for ever.
@@ -114,7 +114,7 @@ class Gate:
         path = scope["path"]
         kind = access(path)
         try:
-            caller = None if path in ANYBODYS else self._tenancy.caller(_key(scope))
+            caller = None if path in ANYBODYS else self._tenancy.caller(key_of(scope))
             if path == STATUS_PATH and self.fleet is not None and scope["method"] == "GET":
                 name = "" if caller is None else caller.name
                 await send_response(send, 200, await self.fleet.body(name))
@@ -307,16 +307,6 @@ class Gate:
         if outcome == "ok" and later > 0 and ticket.last_token_at is not None:
             tpot = (ticket.last_token_at - ticket.first_token_at) / later
             self._telemetry.sample(catalogue.TPOT, ticket.class_name, tpot)
-
-
-def _key(scope: Scope) -> bytes | None:
-    return header(scope, b"authorization") or _anthropic_key(scope)
-
-
-def _anthropic_key(scope: Scope) -> bytes | None:
-    """The key as Anthropic's clients send it (`/v1/messages`)."""
-    key = header(scope, b"x-api-key")
-    return None if key is None else b"Bearer " + key
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -27,6 +27,10 @@ _HEARING_S, _HEARING_TRIES = 0.1, 15  # together three publications
 _REQUEST_HEADERS = {"x-request-disconnect-disabled": "?1"}
 _CACHED = CACHED_HEADER.decode()
 _SESSION = SESSION_HEADER.encode()
+# HAProxy's Lua makes of any other status a bare 503 of its own. A replica that it does not know, it
+# takes for one of which it has not heard yet, and hands the request to Serve's proxy, where
+# `zero_door.py` refuses it properly and has a replica started.
+_NOBODY = b'{"replica_id": "none-is-ready"}'
 _TRUNCATED = b"x-body-truncated"
 _BODY_LIMIT = 64 * 1024 * 1024  # HAProxy has cut the body already
 
@@ -40,6 +44,9 @@ class Picker(Protocol):
     def fleet(self) -> list[dict[str, Any]]:
         """What each replica published last."""
 
+    def has_replicas(self) -> bool:
+        """Whether there is any."""
+
 
 _attached: list[Picker] = []  # this process's request router; the last one that Serve made
 
@@ -47,6 +54,11 @@ _attached: list[Picker] = []  # this process's request router; the last one that
 def attach(picker: Picker) -> None:
     """Called by the request router that Serve made in this process."""
     _attached[:] = [picker]
+
+
+def has_replicas() -> bool:
+    """Whether the service has a replica, as far as this process knows."""
+    return bool(_attached) and _attached[0].has_replicas()
 
 
 class IngressApp:
@@ -79,7 +91,7 @@ def _full_size(scope: Scope) -> int | None:
 def _route(prompt: Prompt) -> tuple[int, bytes]:
     replica, cached_tokens = _attached[0].pick(prompt) if _attached else (None, 0)
     if replica is None or replica.backend_http_endpoint is None:
-        return 503, b'{"detail": "no replica is ready"}'
+        return 200, _NOBODY
     host, port = replica.backend_http_endpoint
     answer = {
         "host": host,
@@ -119,7 +131,9 @@ class Shortcut:
 
 def middlewares() -> list[Middleware]:
     """What Serve calls for `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`."""
-    return [Middleware(Shortcut)]
+    from forebay.serving.zero_door import LateDoor, in_proxy
+
+    return [Middleware(LateDoor if in_proxy() else Shortcut)]
 
 
 class ForebayIngress:

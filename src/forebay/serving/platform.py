@@ -135,6 +135,7 @@ class Platform:
         target = serve.RunTarget(
             target=build(self.spec), name=self.spec.name, route_prefix="/", logging_config=quiet
         )
+        progress.tell_spec(self.spec)
         serve.run_many([target], wait_for_applications_running=False)
 
     def _phases_until_ready(self) -> Iterator[str]:

@@ -99,11 +99,12 @@ def _check_memory(spec: ServiceSpec) -> None:
     if not spec.hardware.is_cpu and not spec.model.is_emulated:
         return
     per_replica = spec.hardware.memory_per_replica or _replica_bytes(spec)
-    needed = spec.scaling.min * per_replica + _RAY_BYTES
+    fewest = max(spec.scaling.min, 1)  # one starts even where there may be none
+    needed = fewest * per_replica + _RAY_BYTES
     free = psutil.virtual_memory().available
     if needed > free:
         raise EnvironmentFailedError(
-            f"{spec.scaling.min} replicas need {format_bytes(needed)} of memory "
+            f"{fewest} replicas need {format_bytes(needed)} of memory "
             f"({format_bytes(per_replica)} each and {format_bytes(_RAY_BYTES)} for Ray) and "
             f"{format_bytes(free)} are free; lower scaling.min or hardware.kv_cache"
         )

@@ -19,6 +19,7 @@ from forebay.serving.bodies import InputLimits
 from forebay.serving.exchange import Exchange
 from forebay.serving.fleet import AskRouters, FleetStatus, ask_scaling_log
 from forebay.serving.gate import Gate
+from forebay.serving.scaling_log import node_seconds
 from forebay.serving.start_clock import StartClock
 from forebay.serving.tap import EngineTap
 from forebay.serving.telemetry import Backend, Telemetry
@@ -111,8 +112,7 @@ class Replica:
             longest_token=self._engine.longest_token,
         )
         gate = Gate(app, self.admission, self.tap, limits, self.telemetry, self.tenancy, self.clock)
-        scales = self.spec.scaling.min < self.spec.scaling.max
-        ask_scaling = ask_scaling_log(self.spec.name) if scales else None
+        ask_scaling = ask_scaling_log(self.spec.name) if self._scales else None
         gate.fleet = FleetStatus(self.spec.name, ask_routers, self.clock, ask_scaling)
         return gate
 
@@ -124,11 +124,23 @@ class Replica:
         self.ready_at = self.clock()
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._flush_forever(backend)))
+        if self._start is not None and self._scales:
+            self._tasks.append(loop.create_task(self._tell_start(self._start)))
         if not self.tenancy.is_open:
             exchange = Exchange(self.tenancy, self.spec.name)
             self.tenancy.ask_fleet = exchange.now
             self.tenancy.say_goodbye = exchange.goodbye
             self._tasks.append(loop.create_task(exchange.forever()))
+
+    @property
+    def _scales(self) -> bool:
+        return self.spec.scaling.min < self.spec.scaling.max
+
+    async def _tell_start(self, start: StartClock) -> None:
+        """Have the log say how long this replica's node took: it knows when it was asked for."""
+        waited = await node_seconds(self.spec.name, start.began)
+        if waited is not None:
+            start.seconds = {"node": waited, **start.seconds}
 
     async def _flush_forever(self, backend: Backend) -> None:
         while True:

@@ -48,3 +48,7 @@ class ForebayRequestRouter(FIFOMixin, RequestRouter):
     def fleet(self) -> list[dict[str, Any]]:
         """What each replica published last."""
         return [dict(r.routing_stats) for r in self.curr_replicas.values() if r.routing_stats]
+
+    def has_replicas(self) -> bool:
+        """Whether there is any."""
+        return bool(self.curr_replicas)

@@ -17,6 +17,7 @@ from forebay.policies.isolation import cache_salt
 from forebay.policies.ledger import Ticket
 from forebay.policies.quota_lease import QuotaLease
 from forebay.policies.quotas import PERIOD_S, Quota, Refused
+from forebay.serving.asgi import Scope, header
 from forebay.serving.errors import RequestRefusedError
 from forebay.serving.fleet_reports import Answer, Report
 from forebay.spec.service import ServiceSpec
@@ -26,6 +27,17 @@ from forebay.spec.tenants_file import TenantsFile
 _BEARER = b"bearer "
 _MOST_EXCHANGES = 3.0
 _LOG = logging.getLogger(__name__)
+
+
+def key_of(scope: Scope) -> bytes | None:
+    """The key of a request as an `Authorization` header."""
+    return header(scope, b"authorization") or _anthropic_key(scope)
+
+
+def _anthropic_key(scope: Scope) -> bytes | None:
+    """The key as Anthropic's clients send it (`/v1/messages`)."""
+    key = header(scope, b"x-api-key")
+    return None if key is None else b"Bearer " + key
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,10 @@ class ScalingSpec(Strict):
 
     min: int = Field(
         default=1,
-        ge=1,
-        description="Fewest replicas. Default 1: a first request never waits for a start.",
+        ge=0,
+        description="Fewest replicas. Default 1: a first request never waits for a start. With 0 "
+        "the fleet goes away when nothing was asked for `stable`; who then asks gets 503 with the "
+        "measured start as Retry-After, and a replica is started.",
     )
     max: int = Field(
         default=1,

@@ -11,9 +11,11 @@ import pytest
 import ray
 
 from forebay.policies.demand_meter import ReplicaReading
-from forebay.serving import autoscaler
+from forebay.serving import autoscaler, scaling_link, scaling_log
 from forebay.serving.autoscaler import ForebayScaling, autoscaling_config, readings
 from forebay.serving.replica import PREFIX
+from forebay.serving.scaling_gauges import ScalingGauges
+from forebay.serving.scaling_log import ScalingLog
 from forebay.spec.service import ServiceSpec
 
 SETTINGS: dict[str, Any] = {
@@ -46,19 +48,24 @@ class Clock:
 
 
 class Log:
-    """Stands for the actor."""
+    """The actor, called in place."""
 
     def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
-        self.add = SimpleNamespace(remote=self.records.append)
-        self.by_hand: tuple[int, float] | None = None
-        self.floor = SimpleNamespace(remote=lambda: self.by_hand)
+        self.actor = ScalingLog()
+        self.tick = SimpleNamespace(remote=self.actor.tick)
+        self.orders = SimpleNamespace(remote=self.actor.orders)
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return self.actor.last(1_000)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(autoscaler, "time", clock)
+    monkeypatch.setattr(scaling_log, "time", clock)
+    monkeypatch.setattr(ScalingGauges, "set", lambda _, record: None)
     return clock
 
 
@@ -67,7 +74,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     log = Log()
     monkeypatch.setattr(ray, "wait", lambda refs, timeout: (refs, []))
     monkeypatch.setattr(ray, "get", lambda ref: ref)
-    monkeypatch.setattr(autoscaler, "scaling_log", lambda _: log)
+    monkeypatch.setattr(scaling_link, "scaling_log", lambda _: log)
     return log
 
 
@@ -130,7 +137,7 @@ def test_a_lost_log_costs_a_record_and_no_decision(
     def broken(_: str) -> Any:
         raise RuntimeError("no such actor")
 
-    monkeypatch.setattr(autoscaler, "scaling_log", broken)
+    monkeypatch.setattr(scaling_link, "scaling_log", broken)
     policy, one = ForebayScaling(SETTINGS), replica("a")
     reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
     for _ in range(12):
@@ -151,7 +158,7 @@ def test_without_reports_the_fleet_is_held(clock: Clock, log: Log) -> None:
 def test_a_floor_set_by_hand_holds_until_it_expires(clock: Clock, log: Log) -> None:
     policy, one, target = ForebayScaling({**SETTINGS, "stable_s": 5.0}), replica("a"), 1
     reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
-    log.by_hand = (6, clock.now + 60.0)
+    log.actor.set_floor(6, clock.now + 60.0)
     sizes = []
     for second in range(150):
         reading |= {"sequence": float(second)}
@@ -195,3 +202,101 @@ def test_serve_carries_a_decision_out_at_once_and_in_full(
     )
     done, _ = _apply_autoscaling_config(lambda _: (decided, {}))(seen)
     assert done == decided
+
+
+def serve(
+    policy: ForebayScaling, clock: Clock, target: int, seconds: int, tokens: float, at: int = 0
+) -> int:
+    """Let one replica report so many prompt tokens offered a second; returns the target."""
+    one = replica("a")
+    for second in range(at, at + seconds):
+        reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
+        reading |= {"sequence": second + 1.0, "offered_prefill": tokens * second}
+        target, _ = policy(context(target, {one: reading}))
+        clock.now += 1.0
+    return target
+
+
+def test_a_restarted_controller_goes_on_where_it_was(clock: Clock, log: Log) -> None:
+    busy = 30_000.0
+    target = serve(ForebayScaling(SETTINGS), clock, 1, 30, busy)
+    assert target == 4
+    kept = len(log.records)
+    after = ForebayScaling(SETTINGS)
+    assert serve(after, clock, target, 40, busy, at=30) == 4
+    assert len(log.records) > kept
+    # It knows what was asked before it began, and so need not watch for `stable_s` by itself.
+    quick = {**SETTINGS, "stable_s": 60.0}
+    assert serve(ForebayScaling(quick), clock, 4, 30, 0.0, at=70) == 4
+    assert serve(ForebayScaling(quick), clock, 4, 50, 0.0, at=100) < 4
+
+
+def test_until_the_log_has_answered_a_new_controller_holds(
+    clock: Clock, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "wait", lambda refs, timeout: ([], refs))
+    policy = ForebayScaling({**SETTINGS, "min": 3})
+    assert serve(policy, clock, 2, 10, 90_000.0) == 2
+    assert serve(policy, clock, 2, 10, 90_000.0, at=10) >= 3  # it does not wait for ever
+
+
+def test_a_wall_clock_that_is_stepped_back_changes_nothing(
+    clock: Clock, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = ForebayScaling(SETTINGS)
+    target = serve(policy, clock, 1, 30, 30_000.0)
+    wall = clock.now - 10_000.0
+    monkeypatch.setattr(clock, "time", lambda: wall)
+    assert serve(policy, clock, target, 30, 30_000.0, at=30) == target
+    after = ForebayScaling(SETTINGS)
+    assert serve(after, clock, target, 30, 30_000.0, at=60) == target
+
+
+def test_a_fault_of_the_policy_leaves_the_fleet_as_it_is(clock: Clock, log: Log) -> None:
+    policy = ForebayScaling(SETTINGS)
+    broken = SimpleNamespace(target_num_replicas=5, running_replicas=None, raw_metrics=None)
+    for _ in range(3):
+        assert policy(broken) == (5, {})
+        clock.now += 1.0
+
+
+def test_who_asks_a_fleet_of_none_gets_one_replica_which_waits_for_him(
+    clock: Clock, log: Log
+) -> None:
+    settings = {**SETTINGS, "min": 0, "stable_s": 30.0}
+    policy, asleep = ForebayScaling(settings), context(0, {})
+    for _ in range(5):
+        assert policy(asleep)[0] == 0
+        clock.now += 1.0
+    assert log.actor.knock(99.0) == pytest.approx(SETTINGS["cold_start_s"])
+    clock.now += 1.0
+    assert policy(asleep)[0] == 1
+    assert log.records[-1]["allowed"]["limits"] == ("woken",)
+    clock.now += 5.0
+    policy(context(1, {}))
+    assert log.actor.knock(99.0) == pytest.approx(SETTINGS["cold_start_s"] - 5.0)
+    # Whether he comes back or not, it stays for as long as any replica does.
+    assert serve(policy, clock, 1, 25, 0.0) == 1
+    assert serve(policy, clock, 1, 90, 0.0, at=25) == 0
+
+
+def test_the_gauges_say_what_is_wanted_and_what_is_missing(clock: Clock, log: Log) -> None:
+    from forebay.observability import catalogue
+    from forebay.policies.autoscaling import Autoscaler
+    from forebay.policies.scaling import ScalingConfig
+    from forebay.policies.scaling_limits import LimitConfig
+    from forebay.serving.scaling_gauges import gauges
+
+    scaler = Autoscaler(ScalingConfig(), LimitConfig(1, 2), cold_start_s=20.0)
+    reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
+    target = 1
+    for second in range(30):
+        values = reading | {"sequence": second, "offered_prefill": 40_000.0 * second}
+        record = scaler.decide({"a": ReplicaReading(**values)}, ["a"], target, float(second))
+        target = record.target
+    shown = gauges(record)
+    assert shown[catalogue.REPLICAS_TARGET, ""] == 2
+    assert shown[catalogue.REPLICAS_WANTED, ""] == 5
+    assert shown[catalogue.REPLICAS_MISSING, ""] == 3
+    assert shown[catalogue.REPLICA_DEMAND, "prefill"] == pytest.approx(4.0)
+    assert "3 MISSING" in record.reason

@@ -29,6 +29,9 @@ class FakePicker:
         self.asked.append(prompt)
         return Picked(self.replicas[0], 77) if self.replicas else Picked(None, 0)
 
+    def has_replicas(self) -> bool:
+        return bool(self.replicas)
+
     def fleet(self) -> list[dict[str, Any]]:
         self.not_heard_for -= 1
         return [] if self.not_heard_for >= 0 else [r.routing_stats for r in self.replicas]
@@ -68,10 +71,15 @@ async def test_answers_with_the_picked_replica_s_address() -> None:
 
 
 @pytest.mark.parametrize("picker", [None, FakePicker(), FakePicker(FakeReplica("r", {}, None))])
-async def test_without_a_replica_that_listens_it_is_a_503(picker: FakePicker | None) -> None:
+async def test_without_a_replica_that_listens_haproxy_is_told_one_that_it_does_not_know(
+    picker: FakePicker | None,
+) -> None:
     if picker is not None:
         ingress.attach(picker)
-    assert (await ask(IngressApp()))[0] == 503
+    status, answer = await ask(IngressApp())
+    assert status == 200  # HAProxy makes a bare 503 of anything else
+    assert list(answer) == ["replica_id"]
+    assert answer["replica_id"].partition("#")[1] == "", "a replica of Serve's could be called so"
 
 
 async def test_the_policy_is_given_the_prompt_and_the_session() -> None:

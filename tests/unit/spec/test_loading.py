@@ -117,7 +117,7 @@ scaling: {min: 3, max: 2}
         (DEMO + "slo: {ttft_p99: }", 3, "an empty value is not a duration"),
         (DEMO + "slo: {ttft_p99: 0s}", 3, "0 must be above 0"),
         (DEMO + "scaling: {min: 2}", 3, "1 is below scaling.min, 2; write at least 2"),
-        (DEMO + "scaling: {min: 0}", 3, "0 must be at least 1"),
+        (DEMO + "scaling: {min: -1}", 3, "-1 must be at least 0"),
         (DEMO + "server: {port: 8081}", 3, "8081 is server.port too"),
         (DEMO + "server: {port: 80000}", 3, "80000 must be at most 65535"),
         (DEMO + "server: {max_json_depth: '64'}", 3, "'64' is not a whole number"),

@@ -1,0 +1,140 @@
+"""The front door of a fleet of none.
+
+While no replica runs, HAProxy sends everything to Serve's own proxy on the head node. Ray would
+hold a request there until a replica has come; clients and whatever is between give up long before a
+GPU has loaded a model. Here it is refused at once: 503, and `Retry-After` is what a start takes as
+measured, less what of it has passed. That same request has the fleet's first replica started. Keys
+are asked for as by a replica's gate: who has none starts nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from forebay.observability.status import fleet_status
+from forebay.policies.decisions import INTERACTIVE
+from forebay.policies.fairness import FairQueue
+from forebay.serving.asgi import App, Receive, Scope, Send, send_response
+from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
+from forebay.serving.fleet import STATUS_PATH
+from forebay.serving.routes import ANYBODYS, Access, access
+from forebay.serving.tenancy import Tenancy, key_of
+from forebay.spec.service import ServiceSpec
+
+_LOG = logging.getLogger("ray.serve")
+_KNOCK_S = 2.0  # for the log to answer; without it, what the file says of a start is told
+_SERVES_OWN = "/-/"  # health and routes of the proxy itself
+
+Knock = Callable[[float], Awaitable[float]]
+Decisions = Callable[[], Awaitable[list[dict[str, Any]]]]
+
+
+class ZeroDoor:
+    """ASGI app in front of Serve's proxy: refuses while there is no replica."""
+
+    def __init__(
+        self,
+        app: App,
+        spec: ServiceSpec,
+        is_served: Callable[[], bool],
+        knock: Knock,
+        decisions: Decisions,
+    ) -> None:
+        """Everything goes on to `app` while `is_served`.
+
+        Args:
+            app: Serve's proxy.
+            spec: the service.
+            is_served: whether there is a replica to ask.
+            knock: says that somebody asks for one; given the seconds that a start is assumed to
+                take, returns those until it is worth asking again.
+            decisions: the last ones on the fleet's size.
+        """
+        self._app = app
+        self._spec = spec
+        self._is_served = is_served
+        self._knock = knock
+        self._decisions = decisions
+        self._tenancy = Tenancy(spec, "door", time.monotonic, FairQueue({INTERACTIVE: 1.0}))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http" or scope["path"].startswith(_SERVES_OWN) or self._is_served():
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._refuse(scope, send)
+        except RequestRefusedError as refusal:
+            await send_error(send, refusal.status, refusal.message, refusal.code)
+
+    async def _refuse(self, scope: Scope, send: Send) -> None:
+        path = scope["path"]
+        if path not in ANYBODYS:
+            self._tenancy.caller(key_of(scope))
+        if path == STATUS_PATH and scope["method"] == "GET":
+            status = fleet_status(self._spec.name, [], await self._decisions())
+            await send_response(send, 200, json.dumps(status).encode())
+        elif access(path) is Access.CLOSED:
+            raise RequestRefusedError(
+                404, f"No such path: {scope['method']} {path}.", "unknown_path"
+            )
+        elif access(path) is Access.COSTED and scope["method"] == "POST":
+            seconds = await self._knocked()
+            message = f"No replica runs yet; one is being started. Retry after {seconds:.0f} s."
+            await send_error(send, 503, message, "starting", headers=retry_headers(seconds))
+        else:
+            await send_error(send, 503, "No replica runs.", "no_replica")
+
+    async def _knocked(self) -> float:
+        assumed_s = self._spec.scaling.cold_start
+        try:
+            return await asyncio.wait_for(self._knock(assumed_s), _KNOCK_S)
+        except Exception as error:
+            _LOG.warning("nobody hears that a replica is asked for (%s)", error)
+            return assumed_s
+
+
+def door(app: App, spec: ServiceSpec) -> ZeroDoor:
+    """The door of a service, in Serve's proxy."""
+    from forebay.serving.fleet import ask_scaling_log
+    from forebay.serving.ingress import has_replicas
+    from forebay.serving.scaling_log import scaling_log
+
+    async def knock(assumed_s: float) -> float:
+        return float(await scaling_log(spec.name).knock.remote(assumed_s))
+
+    return ZeroDoor(app, spec, has_replicas, knock, ask_scaling_log(spec.name))
+
+
+class LateDoor:
+    """The door once the service is known, which is after this proxy has begun."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._door: ZeroDoor | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if self._door is None:
+            from forebay.serving.progress import the_spec
+
+            spec = the_spec()
+            if spec is None:
+                await self._app(scope, receive, send)
+                return
+            self._door = door(self._app, spec)
+        await self._door(scope, receive, send)
+
+
+def in_proxy() -> bool:
+    """Whether this process is one of Serve's proxies."""
+    import ray
+    from ray.serve._private.constants import SERVE_PROXY_NAME
+
+    name = ray.get_runtime_context().get_actor_name() if ray.is_initialized() else None
+    return bool(name and name.startswith(SERVE_PROXY_NAME))

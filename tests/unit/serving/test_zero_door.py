@@ -1,0 +1,129 @@
+"""What a client of a fleet without replicas is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from forebay.serving.asgi import Receive, Scope, Send, send_response
+from forebay.serving.zero_door import ZeroDoor
+from forebay.spec.keys import key_hash, new_key
+from forebay.spec.loading import load_service
+
+KEY = new_key()
+CHAT = "/v1/chat/completions"
+
+
+class Fleet:
+    """What is behind the door."""
+
+    def __init__(self, folder: Path, tenants: bool = False) -> None:
+        spec: dict[str, Any] = {
+            "name": "s",
+            "model": {"id": "m", "source": "demo-cpu", "engine": "emulated"},
+            "scaling": {"min": 0, "max": 2, "cold_start": "40s"},
+        }
+        if tenants:
+            spec["tenants"] = "tenants.yaml"
+            listed = {"tenants": [{"name": "t", "key_hashes": [key_hash(KEY)]}]}
+            (folder / "tenants.yaml").write_text(yaml.safe_dump(listed))
+        file = folder / "s.yaml"
+        file.write_text(yaml.safe_dump(spec))
+        self.replicas = 0
+        self.knocks = 0
+        self.start_s: float | None = 12.5
+        self.door = ZeroDoor(
+            self._proxy,
+            load_service(file),
+            lambda: bool(self.replicas),
+            self._knock,
+            self._decisions,
+        )
+
+    async def _proxy(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send_response(send, 200, b'"served"')
+
+    async def _knock(self, assumed_s: float) -> float:
+        self.knocks += 1
+        if self.start_s is None:
+            raise RuntimeError("no such actor")
+        return self.start_s
+
+    async def _decisions(self) -> list[dict[str, Any]]:
+        return [{"reason": "no replica, no demand"}]
+
+    async def ask(
+        self, path: str = CHAT, method: str = "POST", key: str | None = None
+    ) -> tuple[int, dict[str, str], Any]:
+        """Status, headers and body."""
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"authorization", f"Bearer {key}".encode())] if key else []
+        scope = {"type": "http", "method": method, "path": path, "headers": headers}
+        await self.door(scope, receive, send)
+        told = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
+        return sent[0]["status"], told, json.loads(sent[1]["body"])
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path)
+
+
+async def test_the_first_request_is_told_when_to_come_back_and_has_a_replica_started(
+    fleet: Fleet,
+) -> None:
+    status, headers, body = await fleet.ask()
+    assert (status, headers["retry-after"], headers["retry-after-ms"]) == (503, "13", "12500")
+    assert body["error"]["code"] == "starting"
+    assert fleet.knocks == 1
+    fleet.replicas = 1
+    assert (await fleet.ask())[2] == "served"
+
+
+async def test_when_nobody_hears_the_knock_the_files_start_is_told(fleet: Fleet) -> None:
+    fleet.start_s = None
+    status, headers, _ = await fleet.ask()
+    assert (status, headers["retry-after"]) == (503, "40")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"),
+    [("/health", "GET", 503), ("/v1/models", "GET", 503), ("/metrics", "GET", 404)],
+)
+async def test_only_work_has_a_replica_started(
+    fleet: Fleet, path: str, method: str, status: int
+) -> None:
+    assert (await fleet.ask(path, method))[0] == status
+    assert fleet.knocks == 0
+
+
+async def test_the_proxys_own_health_stays_its_own(fleet: Fleet) -> None:
+    assert (await fleet.ask("/-/healthz", "GET"))[2] == "served"
+
+
+async def test_the_status_says_why_there_is_none(fleet: Fleet) -> None:
+    status, _, body = await fleet.ask("/forebay/status", "GET")
+    assert status == 200
+    assert body["replicas"] == []
+    assert body["scaling"][-1]["reason"] == "no replica, no demand"
+
+
+async def test_who_has_no_key_starts_nothing(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, tenants=True)
+    assert (await fleet.ask(key=new_key()))[0] == 401
+    assert (await fleet.ask("/forebay/status", "GET"))[0] == 401
+    assert fleet.knocks == 0
+    assert (await fleet.ask("/health", "GET"))[0] == 503
+    assert (await fleet.ask(key=KEY))[0] == 503
+    assert fleet.knocks == 1
