@@ -96,10 +96,12 @@ def _picture(status: dict[str, Any], before: dict[str, Any] | None) -> Renderabl
     from rich import box
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
-    from forebay.observability.top import tables
+    from forebay.observability.top import headline, tables
 
-    made: list[RenderableType] = [f"{status['service']}: {len(status['replicas'])} replicas"]
+    loud = "bold red" if status.get("missing") else ""
+    made: list[RenderableType] = [Text(headline(status), loud)]
     for table in tables(status, before):
         shown = Table(title=table.title, box=box.SIMPLE_HEAD, title_justify="left")
         for number, column in enumerate(table.columns):

@@ -104,7 +104,8 @@ def fleet_status(
     Returns:
         `schema`, `service`, `replicas` (each a `ReplicaStatus`), `tenants` (by name, `tokens` and
         `share`), `scaling` (the last decisions, oldest first: `policies.autoscaling.ScalingRecord`;
-        empty where the size is fixed), and `classes`: by name, a `ClassStatus` of counts added up
+        empty where the size is fixed), `missing` (replicas that the demand asks for and
+        `scaling.max` withholds), and `classes`: by name, a `ClassStatus` of counts added up
         over the replicas, but for `predicted_ttft_s`, of which there are the `least` and the
         `most`, and `budget_s`.
     """
@@ -119,6 +120,7 @@ def fleet_status(
         "tenants": shares(tenants),
         "replicas": list(replicas),
         "scaling": list(scaling),
+        "missing": scaling[-1]["allowed"]["missing"] if scaling else 0,
     }
 
 

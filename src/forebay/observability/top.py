@@ -44,8 +44,15 @@ def tables(status: dict[str, Any], before: dict[str, Any] | None) -> Iterator[Ta
     if status["scaling"]:
         yield Table(
             "Scaling",
-            ("target", "ready", "before", "why"),
+            ("target", "ready", "before", "wanted", "cold start", "why"),
             tuple(_scaling_row(one) for one in status["scaling"][-_DECISIONS:]),
+        )
+    phases = _phases(status["replicas"])
+    if phases:
+        yield Table(
+            "Starts",
+            ("replica", *(phase.replace("_", " ") for phase in phases)),
+            tuple(_start_row(one, phases) for one in status["replicas"]),
         )
     if status["tenants"]:
         yield Table(
@@ -58,8 +65,35 @@ def tables(status: dict[str, Any], before: dict[str, Any] | None) -> Iterator[Ta
         )
 
 
+def headline(status: dict[str, Any]) -> str:
+    """The fleet in a line, and whether it may not have what it needs."""
+    count = len(status["replicas"])
+    text = f"{status['service']}: {count} {'replica' if count == 1 else 'replicas'}"
+    if status.get("missing"):
+        text += f", {status['missing']} MISSING: the demand asks for more than scaling.max"
+    return text
+
+
 def _scaling_row(record: dict[str, Any]) -> tuple[str, ...]:
-    return str(record["target"]), str(record["ready"]), str(record["before"]), record["reason"]
+    wanted, cold = record["wanted"], record["cold_start"]
+    return (
+        f"{record['target']}",
+        f"{record['ready']}",
+        f"{record['before']}",
+        _NOTHING if wanted is None else f"{wanted['in_full']}",
+        f"{cold['mean_s']:.0f} +- {cold['deviation_s']:.0f} s",
+        record["reason"],
+    )
+
+
+def _phases(replicas: list[dict[str, Any]]) -> list[str]:
+    """Those that any replica tells, in the order of the one that tells most."""
+    return list(max((one["start_s"] for one in replicas), key=len, default={}))
+
+
+def _start_row(one: dict[str, Any], phases: list[str]) -> tuple[str, ...]:
+    told = one["start_s"]
+    return one["replica"], *(_seconds(told.get(phase)) for phase in phases)
 
 
 class _Rates:

@@ -69,7 +69,7 @@ class ScalingRecord:
         if self.allowed.limits:
             text += f"; {self.target} by {', '.join(self.allowed.limits)}"
         if self.allowed.missing:
-            text += f"; {self.allowed.missing} MISSING"
+            text += f"; {self.allowed.missing} MISSING, max is {self.target}"
         return text
 
 

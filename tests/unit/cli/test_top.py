@@ -13,7 +13,11 @@ from typer.testing import CliRunner
 
 from forebay.cli.main import app
 from forebay.observability.status import ClassStatus, ReplicaStatus, fleet_status
-from forebay.observability.top import tables
+from forebay.observability.top import headline, tables
+from forebay.policies.autoscaling import Autoscaler
+from forebay.policies.demand_meter import ReplicaReading
+from forebay.policies.scaling import ScalingConfig
+from forebay.policies.scaling_limits import LimitConfig
 
 
 def of_class(offered: float, shed: dict[str, float]) -> ClassStatus:
@@ -86,7 +90,7 @@ def test_nobody_there_is_the_environments_fault() -> None:
 
 def rates(now: list[ReplicaStatus], before: list[ReplicaStatus]) -> tuple[str, list[str]]:
     """Requests offered per second in all, and tokens/s of each replica, as shown."""
-    classes, replicas, _ = tables(fleet_status("chat", now), fleet_status("chat", before))
+    classes, replicas, *_ = tables(fleet_status("chat", now), fleet_status("chat", before))
     return classes.rows[0][1], [row[6] for row in replicas.rows]
 
 
@@ -111,3 +115,22 @@ def test_a_replica_that_tells_nothing_new_has_no_rate() -> None:
 def test_a_fleet_of_nobody_is_shown() -> None:
     shown = list(tables(fleet_status("chat", []), None))
     assert [table.rows for table in shown] == [(), ()]
+
+
+def test_a_fleet_that_may_not_grow_says_so_and_how_many_are_missing() -> None:
+    scaler = Autoscaler(ScalingConfig(), LimitConfig(1, 1))
+    for second in range(20):
+        reading = ReplicaReading(second, 3_000.0 * second, 0, 0, 0, 0, 1_000, 100, 1_000)
+        record = scaler.decide({"a": reading}, ["a"], 1, float(second)).plain()
+    told = fleet_status("chat", [replica("a", 1, 1)], [record])
+    assert told["missing"] == 3
+    assert "3 MISSING" in headline(told)
+    scaling = next(table for table in tables(told, None) if table.title == "Scaling")
+    assert scaling.rows[0][scaling.columns.index("wanted")] == "4"
+    assert "max" in scaling.rows[0][-1]
+
+
+def test_the_phases_of_each_start_are_shown() -> None:
+    starts = [t for t in tables(status(1, 1), None) if t.title == "Starts"]
+    assert starts[0].columns == ("replica", "image", "weights")
+    assert starts[0].rows[0] == ("a", "2.0 s", "30.0 s")
