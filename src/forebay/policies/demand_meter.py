@@ -163,7 +163,8 @@ class DemandMeter:
         """Of the replicas that were seen to start, the last ten."""
         if not self._starts.seconds:
             return ColdStart(self._assumed_s)
-        return ColdStart(fmean(self._starts.seconds), pstdev(self._starts.seconds))
+        starts = self._starts.seconds
+        return ColdStart(fmean(starts), pstdev(starts), max(starts))
 
     def _taken(self, readings: Mapping[str, ReplicaReading], *, first: bool, now: float) -> Demand:
         """Tokens that new readings have counted since the ones before."""

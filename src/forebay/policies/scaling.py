@@ -73,10 +73,21 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:
-    """Seconds from asking for a replica to its first answer: mean and standard deviation."""
+    """Seconds from asking for a replica until it serves, of the last starts.
+
+    Attributes:
+        mean_s, deviation_s: mean and standard deviation.
+        longest_s: the longest of them; 0 where none was seen.
+    """
 
     mean_s: float
     deviation_s: float = 0.0
+    longest_s: float = 0.0
+
+    @property
+    def most_s(self) -> float:
+        """What no start has exceeded."""
+        return max(self.longest_s, self.mean_s)
 
     @property
     def cautious_s(self) -> float:

@@ -28,6 +28,9 @@ from forebay.spec.service import ServiceSpec
 _LOG = logging.getLogger("ray.serve")  # goes to the controller's log
 _TICK_S = 1.0
 _QUIET_TICKS = 10  # a decision that changes nothing is kept once in so many
+# A floor is promised to be ready: beyond the longest start seen, the second of a tick and the time
+# until routers and HAProxy have heard of a replica.
+_FLOOR_EARLY_S = 3.0
 _PATIENCE_S = 15.0  # for what an earlier policy knew
 
 
@@ -169,7 +172,7 @@ class ForebayScaling:
     def _floors(self) -> list[int]:
         """Those of the schedule, and the one set by hand while it has not expired."""
         wall, by_hand = time.time(), self._link.orders.floor
-        lead_s = self._autoscaler.meter.cold_start.cautious_s
+        lead_s = self._autoscaler.meter.cold_start.most_s + _FLOOR_EARLY_S
         return [
             *floors(self._schedule, wall, lead_s),
             *([by_hand[0]] if by_hand and wall < by_hand[1] else []),
@@ -195,7 +198,8 @@ class ForebayScaling:
         elif is_kept and record.allowed.missing:
             _LOG.warning("%d replicas MISSING: %s", record.allowed.missing, record.reason)
         self._link.tell(
-            {**record.plain(), "at": time.time()} if is_kept else None,
+            {**record.plain(), "at": time.time()},
+            is_kept,
             pickle.dumps(_Saved(record.at, self._autoscaler.memory)),
             Sizes(record.ready, record.target, record.cold_start.cautious_s),
         )

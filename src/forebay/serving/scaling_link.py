@@ -41,10 +41,10 @@ class ScalingLink:
         except Exception as error:
             self._lost(error)
 
-    def tell(self, record: dict[str, Any] | None, memory: bytes, sizes: Sizes) -> None:
+    def tell(self, record: dict[str, Any], keep: bool, memory: bytes, sizes: Sizes) -> None:
         """See `ScalingLog.tick`. Whatever goes wrong, only this record is lost."""
         try:
-            self._actor().tick.remote(record, memory, sizes)
+            self._actor().tick.remote(record, keep, memory, sizes)
         except Exception as error:
             self._lost(error)
 

@@ -53,15 +53,17 @@ class ScalingLog:
 
     def __init__(self) -> None:
         self._records: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._latest: dict[str, Any] | None = None
         self._floor: tuple[int, float] | None = None
         self._knocked_at: float | None = None
         self._memory: bytes | None = None
         self._sizes: Sizes | None = None
         self._asked: deque[float] = deque()  # when, of replicas that have not told their start
 
-    def tick(self, record: dict[str, Any] | None, memory: bytes, sizes: Sizes) -> None:
-        """A decision was made: the record if it is to be kept, and what the policy knows now."""
-        if record is not None:
+    def tick(self, record: dict[str, Any], keep: bool, memory: bytes, sizes: Sizes) -> None:
+        """A decision was made: its record, to be kept or until the next, and what is known now."""
+        self._latest = record
+        if keep:
             self._records.append(record)
             self._note_asked(record["target"] - record["before"], record["at"])
         self._memory, self._sizes = memory, sizes
@@ -103,8 +105,9 @@ class ScalingLog:
         return max(process_began - self._asked.popleft(), 0.0)
 
     def last(self, count: int) -> list[dict[str, Any]]:
-        """So many of the latest decisions, oldest first."""
-        return list(self._records)[-count:]
+        """So many of the decisions kept, oldest first, and the very last, kept or not."""
+        kept = list(self._records)[-count:]
+        return kept if self._latest in kept[-1:] or self._latest is None else [*kept, self._latest]
 
 
 def scaling_log(service: str) -> Any:
