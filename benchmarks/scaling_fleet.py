@@ -48,7 +48,7 @@ def service(cold_start_s: float = COLD_START_S, **sections: Mapping[str, Any]) -
         "engine": "emulated",
         "source": PROFILE,
         "slowed": SLOWED,
-        "cold_start": cold_start_s / SLOWED,
+        "cold_start": f"{cold_start_s / SLOWED:g}s",
     }
     slo = {"ttft_p99": "1s", "tpot_p99": f"{TPOT_S * 1000:g}ms"}
     return {"name": "scaling", "model": model, "slo": slo, **sections}

@@ -29,7 +29,7 @@ SERVICE: dict[str, Any] = {
         "engine": "emulated",
         "source": "demo-cpu",
         "slowed": SLOWED,
-        "cold_start": COLD_START_S / SLOWED,
+        "cold_start": f"{COLD_START_S / SLOWED:g}s",
     },
     "slo": {"ttft_p99": "1s", "tpot_p99": "500ms"},
     "scaling": {"min": 1, "max": 4, "stable": "10s", "cold_start": "8s", "drain": "20s"},

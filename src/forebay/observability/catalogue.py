@@ -96,6 +96,11 @@ REPLICAS_READY = Metric("forebay_replicas_ready", "gauge", "Replicas that serve.
 REPLICAS_MISSING = Metric(
     "forebay_replicas_missing", "gauge", "Replicas that scaling.max withholds from the demand."
 )
+REPLICAS_OVERDUE = Metric(
+    "forebay_replicas_overdue",
+    "gauge",
+    "Replicas asked for that have not started in three times the longest start seen.",
+)
 REPLICA_DEMAND = Metric(
     "forebay_replica_demand",
     "gauge",
@@ -115,6 +120,7 @@ OF_THE_FLEET: tuple[Metric, ...] = (
     REPLICAS_TARGET,
     REPLICAS_READY,
     REPLICAS_MISSING,
+    REPLICAS_OVERDUE,
     REPLICA_DEMAND,
     COLD_START,
 )

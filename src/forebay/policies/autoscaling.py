@@ -36,6 +36,7 @@ class ScalingRecord:
         wanted: what the demand asked for; None where the fleet could not be seen.
         seen: what was observed; None as above.
         cold_start: of one replica, as far as it is known.
+        overdue: replicas that should have started long ago and have not.
     """
 
     at: float
@@ -45,6 +46,7 @@ class ScalingRecord:
     wanted: Wanted | None
     seen: Observation | None
     cold_start: ColdStart
+    overdue: int
 
     @property
     def target(self) -> int:
@@ -70,6 +72,8 @@ class ScalingRecord:
             text += f"; {self.target} by {', '.join(self.allowed.limits)}"
         if self.allowed.missing:
             text += f"; {self.allowed.missing} MISSING, max is {self.target}"
+        if self.overdue:
+            text += f"; {self.overdue} OVERDUE, asked for and not started"
         return text
 
 
@@ -134,6 +138,7 @@ class Autoscaler:
             wanted=wanted,
             seen=seen,
             cold_start=self.meter.cold_start,
+            overdue=self.meter.overdue(now),
         )
 
     @property

@@ -18,6 +18,7 @@ from forebay.policies.scaling import Capacity, ColdStart, Demand, Observation
 
 SILENT_S = 10.0  # without a report, a replica is not seen
 _STARTS = 10  # remembered
+_OVERDUE = 3.0  # x the longest start seen
 _SEEN_SHARE = 0.5  # of the ready replicas, below which the fleet is not seen
 
 
@@ -77,6 +78,10 @@ class StartTimes:
         self._asked = self._asked[came:][:starting]
         self._asked += [now] * (starting - len(self._asked))
         self._ready = ready
+
+    def waiting_since(self, before: float) -> int:
+        """Replicas that were asked for before then and are not ready yet."""
+        return sum(at < before for at in self._asked or ())  # what is not known is not before
 
 
 @dataclass(slots=True)
@@ -165,6 +170,10 @@ class DemandMeter:
             return ColdStart(self._assumed_s)
         starts = self._starts.seconds
         return ColdStart(fmean(starts), pstdev(starts), max(starts))
+
+    def overdue(self, now: float) -> int:
+        """Replicas that have been starting for far longer than any did."""
+        return self._starts.waiting_since(now - _OVERDUE * self.cold_start.most_s)
 
     def _taken(self, readings: Mapping[str, ReplicaReading], *, first: bool, now: float) -> Demand:
         """Tokens that new readings have counted since the ones before."""

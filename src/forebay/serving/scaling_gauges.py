@@ -18,6 +18,7 @@ def gauges(record: ScalingRecord) -> dict[tuple[Metric, str], float]:
         (catalogue.REPLICAS_TARGET, ""): record.target,
         (catalogue.REPLICAS_READY, ""): record.ready,
         (catalogue.REPLICAS_MISSING, ""): record.allowed.missing,
+        (catalogue.REPLICAS_OVERDUE, ""): record.overdue,
         (catalogue.COLD_START, ""): record.cold_start.mean_s,
     }
     if record.wanted is not None:
