@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from dataclasses import dataclass
 from typing import Any
 
-from forebay.policies.autoscaling import Autoscaler, ScalingMemory, ScalingRecord
+from forebay.policies.autoscaling import Autoscaler, ScalingRecord
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.scaling import ScalingConfig
 from forebay.policies.scaling_limits import LimitConfig
@@ -95,14 +94,6 @@ class SteadyClock:
         self._offset += max(earlier - self(), 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Saved:
-    """What is handed to the policy that takes this one's place."""
-
-    at: float
-    memory: ScalingMemory
-
-
 class ForebayScaling:
     """What Serve's controller calls, some times a second, for the replicas to have."""
 
@@ -150,9 +141,9 @@ class ForebayScaling:
 
     def _resume(self, memory: bytes) -> None:
         try:
-            saved: _Saved = pickle.loads(memory)
-            self._clock.not_before(saved.at)
-            self._autoscaler.resume(saved.memory)
+            at, known = pickle.loads(memory)
+            self._clock.not_before(at)
+            self._autoscaler.resume(known)
         except Exception as error:  # written by another version
             _LOG.warning("what was known of the demand cannot be read (%s)", error)
 
@@ -200,7 +191,9 @@ class ForebayScaling:
         self._link.tell(
             {**record.plain(), "at": time.time()},
             is_kept,
-            pickle.dumps(_Saved(record.at, self._autoscaler.memory)),
+            # Nothing of this module, which Serve ships by value: two classes of one name do not
+            # pickle.
+            pickle.dumps((record.at, self._autoscaler.memory)),
             Sizes(record.ready, record.target, record.cold_start.cautious_s),
         )
 
