@@ -302,19 +302,3 @@ def test_the_gauges_say_what_is_wanted_and_what_is_missing(clock: Clock, log: Lo
     assert shown[catalogue.REPLICAS_MISSING, ""] == 3
     assert shown[catalogue.REPLICA_DEMAND, "prefill"] == pytest.approx(4.0)
     assert "3 MISSING" in record.reason
-
-
-def test_a_policy_that_serve_has_shipped_by_value_decides_all_the_same(
-    clock: Clock, log: Log
-) -> None:
-    from ray import cloudpickle
-
-    module = __import__("forebay.serving.autoscaler", fromlist=["_"])
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        shipped = cloudpickle.loads(cloudpickle.dumps(ForebayScaling))
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
-    policy = shipped(SETTINGS)
-    policy(context(1, {replica("a"): dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE}))
-    assert log.records
