@@ -42,9 +42,10 @@ from tables import Bar, print_bars, print_table, write
 
 PROMPT, ANSWER = 1000, 100
 BURST_RATE, BURST_S = 4.0, 90.0
-TOKENS_RATE, TOKENS_S, SETTLED_S = 4.0, 100.0, 50.0
-WINDOWS, WINDOW_S, BETWEEN_S = 3, 30, 85.0
-SLOW_START_S, SLOW_RATE, SLOW_S = 90.0, 2.5, 300.0
+TOKENS_RATE, TOKENS_S, SETTLED_S = 4.0, 75.0, 40.0
+WINDOWS, WINDOW_S, BETWEEN_S = 3, 20, 75.0
+FIRST_S = 100.0  # from serving to the first window
+SLOW_START_S, SLOW_RATE, SLOW_S = 90.0, 2.5, 220.0
 
 Rows = list[Bar]
 
@@ -107,7 +108,7 @@ def tokens() -> Rows:
 
 def floor() -> Rows:
     """Bar 4, first half: scheduled floors are met before their windows."""
-    first = datetime.now(UTC) + timedelta(seconds=120)
+    first = datetime.now(UTC) + timedelta(seconds=FIRST_S)
     starts = [first + timedelta(seconds=BETWEEN_S * number) for number in range(WINDOWS)]
     schedule = [
         {"min": 3, "from": at.isoformat(), "until": (at + timedelta(seconds=WINDOW_S)).isoformat()}

@@ -54,7 +54,7 @@ class Fleet:
         return self.start_s
 
     async def _decisions(self) -> list[dict[str, Any]]:
-        return [{"reason": "no replica, no demand"}]
+        return [{"reason": "no replica, no demand", "allowed": {"missing": 0}}]
 
     async def ask(
         self, path: str = CHAT, method: str = "POST", key: str | None = None
