@@ -16,6 +16,7 @@ _KEPT = 2_000  # records: some MB
 # Where the controller is: a node that retires would take the records along.
 _ON_THE_HEAD = {"node:__internal_head__": 0.001}
 _FORGOTTEN_S = 3_600.0  # who was asked for so long ago and has told nothing will not
+_NEWS_S = 3.0  # until the policy has heard of who asks, and HAProxy of the replica
 _LEAST_SHARE = 0.1  # of a cold start, after which to look again for one that is overdue
 
 
@@ -91,7 +92,7 @@ class ScalingLog:
         now = time.time()
         cold_s = assumed_s if self._sizes is None else self._sizes.cold_start_s
         starting = self._sizes is not None and self._sizes.target > 0 and len(self._asked) > 0
-        left_s = cold_s - (now - self._asked[0] if starting else 0.0)
+        left_s = _NEWS_S + cold_s - (now - self._asked[-1] if starting else 0.0)
         self._knocked_at = now
         return max(left_s, _LEAST_SHARE * cold_s)
 

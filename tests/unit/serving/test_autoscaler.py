@@ -29,6 +29,7 @@ SETTINGS: dict[str, Any] = {
     "schedule": [],
 }
 EARLY_S = 3  # until everybody has heard of a replica that is ready
+NEWS_S = 3  # until the policy has heard of who asks, and HAProxy of the replica
 CAPABLE = {"prefill_rate": 10_000.0, "decode_rate": 1_000.0, "kv_tokens": 1e6}
 
 
@@ -270,13 +271,13 @@ def test_who_asks_a_fleet_of_none_gets_one_replica_which_waits_for_him(
     for _ in range(5):
         assert policy(asleep)[0] == 0
         clock.now += 1.0
-    assert log.actor.knock(99.0) == pytest.approx(SETTINGS["cold_start_s"])
+    assert log.actor.knock(99.0) == pytest.approx(SETTINGS["cold_start_s"] + NEWS_S)
     clock.now += 1.0
     assert policy(asleep)[0] == 1
     assert log.records[-1]["allowed"]["limits"] == ("woken",)
     clock.now += 5.0
     policy(context(1, {}))
-    assert log.actor.knock(99.0) == pytest.approx(SETTINGS["cold_start_s"] - 5.0)
+    assert log.actor.knock(99.0) == pytest.approx(SETTINGS["cold_start_s"] + NEWS_S - 5.0)
     # Whether he comes back or not, it stays for as long as any replica does.
     assert serve(policy, clock, 1, 25, 0.0) == 1
     assert serve(policy, clock, 1, 90, 0.0, at=25) == 0
