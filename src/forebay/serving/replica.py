@@ -14,6 +14,7 @@ from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import CostModel
 from forebay.policies.decisions import INTERACTIVE, AdmissionConfig, ClassPolicy
 from forebay.policies.demand_meter import ReplicaReading
+from forebay.policies.sustained import Sustained, sustained
 from forebay.serving.asgi import App
 from forebay.serving.bodies import InputLimits
 from forebay.serving.exchange import Exchange
@@ -192,8 +193,8 @@ class Replica:
     def reading(self) -> dict[str, float]:
         """What the autoscaler reads (`policies.demand_meter.ReplicaReading`)."""
         self._read += 1
-        ledger, offered, paces = self.admission.ledger, self.telemetry.offered, self.admission.paces
-        tpot_s = paces.seconds_per_token_when_full
+        ledger, offered = self.admission.ledger, self.telemetry.offered
+        rates = self._sustained()
         reading = ReplicaReading(
             sequence=self._read,
             offered_prefill=offered.prefill,
@@ -201,11 +202,22 @@ class Replica:
             offered_kv_s=offered.kv_s,
             queued_prefill=ledger.queued_prefill,
             queued_decode=0.0,
-            prefill_rate=paces.prefill_rate.rate,
-            decode_rate=self.admission.sequences_in_time / tpot_s if tpot_s else 0.0,
+            prefill_rate=rates.prefill,
+            decode_rate=rates.decode,
             kv_tokens=self.admission.config.kv_tokens,
         )
         return {PREFIX + name: float(value) for name, value in asdict(reading).items()}
+
+    def _sustained(self) -> Sustained:
+        """Tokens/s within the promises; until steps tell, what was seen; 0 while nothing was."""
+        config, paces = self.admission.config, self.admission.paces
+        if config.tpot_s is not None:
+            told = sustained(paces.law, config.slots, config.step_tokens, config.tpot_s)
+            if told is not None:
+                return told
+        tpot_s = paces.seconds_per_token_when_full
+        decode = self.admission.sequences_in_time / tpot_s if tpot_s else 0.0
+        return Sustained(paces.prefill_rate.rate, decode)
 
     def status(self) -> ReplicaStatus:
         """This replica's part of `/forebay/status`."""
