@@ -1,9 +1,11 @@
 """From what replicas count to what the fleet was asked for: rates, backlog, capacity.
 
 Replicas count up; the meter takes differences, so a report that comes late or not at all moves
-demand by a moment and loses none. A replica that appears while the meter watches has counted from
-nothing; one that was there before it began only gives a mark to count from. One that counts less
-than before has started anew under its old name.
+demand by a moment and loses none, unless it comes very late: then it tells a rate. A replica that
+appears while the meter watches has counted from nothing; one that was there before it began, or has
+reported for longer than it was seen, only gives a mark to count from. One that counts less than
+before has started anew under its old name. Who is not ready for a while, as all are not while
+Serve's controller starts anew, is not forgotten.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from forebay.policies.scaling import Capacity, ColdStart, Demand, Observation
 
 SILENT_S = 10.0  # without a report, a replica is not seen
 _STARTS = 10  # remembered
+_REMEMBERED_S = 600.0  # a replica that is not ready
+_NEW_REPORTS = 15  # one a second, after which a replica is not new
+_LATE_S = 3.0  # a report may be, for all of it to count at once
 _OVERDUE = 3.0  # x the longest start seen
 _SEEN_SHARE = 0.5  # of the ready replicas, below which the fleet is not seen
 
@@ -57,27 +62,29 @@ class ReplicaReading:
 class StartTimes:
     """How long replicas take from being asked for to serving, nodes and images included.
 
-    Which of those asked for has become ready does not matter: they are taken in order.
+    Which of those asked for has become ready does not matter: they are taken in order. One that was
+    ready before has not started.
     """
 
     def __init__(self) -> None:
         self._asked: list[float] | None = None  # when, for each that is not ready, oldest first
-        self._ready = 0
+        self._ready: dict[str, float] = {}  # when each was last seen to be
         self.seconds: deque[float] = deque(maxlen=_STARTS)
 
-    def look(self, ready: int, target: int, now: float) -> None:
-        """There are `ready` replicas of `target` at `now`.
+    def look(self, ready: Collection[str], target: int, now: float) -> None:
+        """These replicas are ready, of `target`, at `now`.
 
         Since when those are asked for that were on their way at the first look, nobody knows.
         """
-        starting = max(target - ready, 0)
+        starting = max(target - len(ready), 0)
         if self._asked is None:
-            self._asked, self._ready = [nan] * starting, ready
-        came = max(ready - self._ready, 0)
+            self._asked, self._ready = [nan] * starting, dict.fromkeys(ready, now)
+        came = len(set(ready) - self._ready.keys())
         self.seconds.extend(now - at for at in self._asked[:came] if not isnan(at))
         self._asked = self._asked[came:][:starting]
         self._asked += [now] * (starting - len(self._asked))
-        self._ready = ready
+        self._ready |= dict.fromkeys(ready, now)
+        self._ready = {n: at for n, at in self._ready.items() if now - at <= _REMEMBERED_S}
 
     def waiting_since(self, before: float) -> int:
         """Replicas that were asked for before then and are not ready yet."""
@@ -126,12 +133,11 @@ class DemandMeter:
         first = self._read_at is None
         seconds = 0.0 if self._read_at is None else now - self._read_at
         self._read_at = now
-        self._starts.look(len(ready), target, now)
-        demand = self._taken(readings, first=first, now=now)
-        for name in self._known.keys() - set(ready):
-            del self._known[name]
+        self._starts.look(ready, target, now)
+        demand = self._taken(readings, first=first, seconds=seconds, now=now)
+        self._known = {n: k for n, k in self._known.items() if now - k.heard_at <= _REMEMBERED_S}
         self._ready_at = {name: self._ready_at.get(name, now) for name in ready}
-        seen = [one.reading for one in self._known.values() if now - one.heard_at <= SILENT_S]
+        seen = [self._known[n].reading for n in ready if n in self._known and self._heard(n, now)]
         self._learn_capacity(seen)
         if seconds <= 0.0 or len(seen) < _SEEN_SHARE * len(ready) or self._capacity is None:
             return None
@@ -147,14 +153,14 @@ class DemandMeter:
             cold_start=self.cold_start,
             ready=len(ready),
             target=target,
-            silent=sum(self._is_silent(name, now) for name in ready),
+            silent=sum(not self._heard(name, now) for name in ready),
         )
 
-    def _is_silent(self, name: str, now: float) -> bool:
-        """Whether a ready replica should have been heard and was not."""
+    def _heard(self, name: str, now: float) -> bool:
+        """Whether a ready replica has reported of late, or has only just become ready."""
         known = self._known.get(name)
         heard_at = self._ready_at[name] if known is None else known.heard_at
-        return now - heard_at > SILENT_S
+        return now - heard_at <= SILENT_S
 
     def resume(self, earlier: DemandMeter) -> None:
         """Go on counting where another left off; what is declared here stays."""
@@ -175,7 +181,9 @@ class DemandMeter:
         """Replicas that have been starting for far longer than any did."""
         return self._starts.waiting_since(now - _OVERDUE * self.cold_start.most_s)
 
-    def _taken(self, readings: Mapping[str, ReplicaReading], *, first: bool, now: float) -> Demand:
+    def _taken(
+        self, readings: Mapping[str, ReplicaReading], *, first: bool, seconds: float, now: float
+    ) -> Demand:
         """Tokens that new readings have counted since the ones before."""
         prefill = decode = kv_s = 0.0
         for name, reading in readings.items():
@@ -183,14 +191,17 @@ class DemandMeter:
             if known is not None and known.reading.sequence == reading.sequence:
                 continue
             self._known[name] = _Known(reading, now)
-            if known is None and first:
+            if known is None and (first or reading.sequence > _NEW_REPORTS):
                 continue
-            before = known.reading if known is not None else None
-            if before is not None and before.sequence > reading.sequence:
-                before = None
-            prefill += reading.offered_prefill - (before.offered_prefill if before else 0.0)
-            decode += reading.offered_decode - (before.offered_decode if before else 0.0)
-            kv_s += reading.offered_kv_s - (before.offered_kv_s if before else 0.0)
+            before, share = None, 1.0
+            if known is not None and known.reading.sequence < reading.sequence:
+                before = known.reading
+                # Who was silent for a minute has not had all of it in this second.
+                gap_s = now - known.heard_at
+                share = min(max(seconds, _LATE_S) / gap_s, 1.0) if gap_s else 1.0
+            prefill += share * (reading.offered_prefill - (before.offered_prefill if before else 0))
+            decode += share * (reading.offered_decode - (before.offered_decode if before else 0))
+            kv_s += share * (reading.offered_kv_s - (before.offered_kv_s if before else 0))
         return Demand(max(prefill, 0.0), max(decode, 0.0), max(kv_s, 0.0))
 
     def _learn_capacity(self, seen: Collection[ReplicaReading]) -> None:

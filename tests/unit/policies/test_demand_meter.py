@@ -94,10 +94,32 @@ def test_cold_starts_are_from_asking_to_serving_with_their_spread() -> None:
     assert meter.cold_start.cautious_s > meter.cold_start.mean_s
 
 
+def test_replicas_that_all_come_back_have_neither_started_nor_been_asked_anew() -> None:
+    """As Serve's controller sees them when it has started anew."""
+    meter = DemandMeter(cold_start_s=45.0)
+    busy = {name: replace(NEW, sequence=500, offered_prefill=1e6) for name in "abc"}
+    meter.read(busy, busy, 3, 0.0)
+    meter.read({}, [], 3, 1.0)
+    busy = {name: later(one, 100) for name, one in busy.items()}
+    seen = meter.read(busy, busy, 3, 2.0)
+    assert seen is not None
+    assert seen.demand.prefill * seen.seconds == pytest.approx(300)
+    assert meter.cold_start.mean_s == 45.0
+
+
+def test_replicas_that_a_new_meter_first_sees_late_are_only_a_mark_to_count_from() -> None:
+    meter = DemandMeter()
+    meter.read({}, [], 3, 0.0)
+    busy = {name: replace(NEW, sequence=500, offered_prefill=1e6) for name in "abc"}
+    seen = meter.read(busy, busy, 3, 4.0)
+    assert seen is not None
+    assert seen.demand.prefill == 0.0
+
+
 def test_replicas_that_are_no_longer_wanted_leave_no_start_behind() -> None:
     times = StartTimes()
     for now, ready, target in ((0.0, 1, 1), (1.0, 1, 4), (2.0, 1, 1), (100.0, 1, 2), (130.0, 2, 2)):
-        times.look(ready, target, now)
+        times.look([f"r{number}" for number in range(ready)], target, now)
     assert list(times.seconds) == [30.0]
 
 

@@ -94,6 +94,19 @@ def test_one_that_has_fallen_silent_is_not_taken_for_one_without_work() -> None:
     assert fleet.target == 1
 
 
+@pytest.mark.parametrize("seconds", [4, 8, 60])
+def test_what_was_counted_in_silence_is_not_taken_for_a_burst(seconds: int) -> None:
+    fleet = grown()
+    fleet.now += seconds - 1.0  # in which each second somebody looked, and nobody was ready
+    for second in range(seconds):
+        at = fleet.now - seconds + second + 1.0
+        fleet.scaler.decide({}, [], fleet.target, at)
+    record = fleet.second(2.9 * seconds)
+    assert record.seen is not None
+    assert record.seen.demand.prefill <= 3.1 * 2.9 * ONE_REPLICA
+    assert fleet.seconds(40, 2.9).target == 4
+
+
 def test_a_fleet_whose_replicas_are_all_gone_is_not_one_that_nobody_asks() -> None:
     fleet = grown()
     fleet.ready = 0
