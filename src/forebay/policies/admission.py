@@ -21,6 +21,7 @@ from an injected function. The shell (`serving/`) reports what the engine did th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Listed
 from math import inf
 
 from forebay.policies.batch_pacing import BatchPacing, Place
@@ -337,12 +338,52 @@ class AdmissionController:
             engine_at=engine_at,
             running=len(ledger.running),
             queued=ledger.in_engine - len(ledger.running),
-            # What is held back leaves the engine short, and tells nothing of how fast it drains.
-            binding=not ledger.totals[BATCH].held
-            or ledger.engine_prefill >= self.config.step_tokens,
+            binding=self._prompts_bind,
         )
         self.pacing.stepped(of_batch, ledger.totals[INTERACTIVE].running, self.paces.law, now)
         self._release(now)
+
+    def observe_steps(self, outputs: Listed[StepOutput], ends: Listed[float]) -> None:
+        """Account steps in a row in which the same answers go on, ended at `ends` (seconds).
+
+        The outputs are of all of them together. The rates learned are those of single steps.
+        """
+        running = len(self.ledger.running)
+        queued = self.ledger.in_engine - running
+        for ended in ends[:-1]:
+            self.waits.last_seen_at = ended
+            self.paces.learn(
+                drained=0,
+                computed=0,
+                decoded=True,
+                engine_at=ended,
+                running=running,
+                queued=queued,
+                binding=self._prompts_bind,
+            )
+            interactive = self.ledger.totals[INTERACTIVE].running
+            self.pacing.stepped(0, interactive, self.paces.law, ended)
+        before_last = len(ends) - 1
+        if before_last:
+            self._go_on(outputs, before_last)
+            outputs = [output._replace(tokens=output.tokens - before_last) for output in outputs]
+        self.observe_step(outputs, ends[-1], ends[-1])
+
+    def _go_on(self, outputs: Listed[StepOutput], tokens: int) -> None:
+        """So many tokens more of each of these running answers."""
+        sequences = [output.sequence for output in outputs]
+        self.costs.outputs.passed_together([(s.produced, s.produced + tokens) for s in sequences])
+        for sequence in sequences:
+            self.ledger.produce(sequence, tokens)
+
+    @property
+    def _prompts_bind(self) -> bool:
+        """Whether it can be prompt tokens that the engine's queue waits for.
+
+        What is held back leaves the engine short, and tells nothing of how fast it drains.
+        """
+        held = self.ledger.totals[BATCH].held
+        return not held or self.ledger.engine_prefill >= self.config.step_tokens
 
     def _first_token(self, output: StepOutput, now: float) -> int:
         sequence = output.sequence
