@@ -182,7 +182,7 @@ def running(
 def _holders(port: int) -> list[psutil.Process]:
     """Who still listens: stock Ray hands its HAProxy on from worker to worker, to an orphan."""
     listening = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
-    return [psutil.Process(c.pid) for c in listening if c.laddr.port == port and c.pid]
+    return [psutil.Process(c.pid) for c in listening if c.laddr[1:] == (port,) and c.pid]
 
 
 def _wait_until_ready(server: Server, log: Path) -> None:

@@ -11,8 +11,14 @@ from pathlib import Path
 
 import openai
 import pytest
+from hypothesis import HealthCheck, settings
 from ray_cluster import Cluster
 from serving_process import ENGINE_SERVICE, ServingProcess
+
+# How fast a busy machine makes examples says nothing of what they test: in a fresh checkout the
+# very first ones wait seconds for hypothesis to build its tables.
+settings.register_profile("forebay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("forebay")
 
 EMULATED_SERVICE = Path(__file__).parent / "system" / "service.yaml"
 

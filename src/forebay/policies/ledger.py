@@ -127,7 +127,6 @@ class Ledger:
         self.at_gate = TagQueue()  # those of them that are held
         self.held: Counter[tuple[str, str]] = Counter()  # sequences in the engine, by flow
         self.kv_tokens = 0  # of what is in the engine
-        self.charged = 0
         self.changes = 0  # of what runs: whoever derives from it compares this, and keeps
 
     @property
@@ -207,7 +206,6 @@ class Ledger:
         self._dequeue(sequence)
         self.held[sequence.ticket.flow] += 1
         self.kv_tokens += sequence.kv_tokens
-        self.charged += sequence.prefill
         self.changes += 1
         self.totals[sequence.ticket.class_name].running += 1
         sequence.state = "running"
@@ -229,7 +227,6 @@ class Ledger:
             del self.running[sequence]
             self.totals[sequence.ticket.class_name].running -= 1
             self.kv_tokens -= sequence.kv_tokens
-            self.charged -= sequence.prefill
             self._let_go(sequence.ticket.flow)
         sequence.state = "ended"
 
@@ -253,7 +250,6 @@ class Ledger:
         totals.prefill += sequence.prefill
         totals.sequences += 1
         self.order.add(ticket.tag, sequence.prefill, ticket.due_at)
-        self.charged += sequence.prefill
         if ticket.held:
             totals.held += 1
             self.at_gate.add(ticket.tag, sequence.prefill, ticket.due_at)
@@ -267,7 +263,6 @@ class Ledger:
         totals.prefill -= sequence.prefill
         totals.sequences -= 1
         self.order.remove(ticket.tag, sequence.prefill, ticket.due_at)
-        self.charged -= sequence.prefill
         if ticket.held:
             totals.held -= 1
             self.at_gate.remove(ticket.tag, sequence.prefill, ticket.due_at)
@@ -294,9 +289,7 @@ class Ledger:
         assert self.held == Counter(s.ticket.flow for s in here)
         assert all(not s.bound and s.state != "running" for s in sequences if s.ticket.held)
         assert set(self.running) == {s for s in sequences if s.state == "running"}
-        live = [s for s in sequences if s.state != "ended"]
         assert self.kv_tokens == sum(s.kv_tokens for s in here), self.kv_tokens
-        assert self.charged == sum(s.prefill for s in live), self.charged
 
     def __repr__(self) -> str:
         return (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from forebay.serving.asgi import Headers, Send, send_response
 
+_LONGEST_RETRY_S = 60.0  # OpenAI's client ignores a longer Retry-After
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -80,3 +82,20 @@ def _with_string_code(error: dict[str, Any], status: int, body: bytes) -> bytes:
     if not isinstance(error.get("code"), int):
         return body
     return error_body(status, error["message"], None, error.get("param"))
+
+
+def retry_headers(seconds: float) -> Headers:
+    """`Retry-After` in whole seconds (1 to 60) with the exact milliseconds beside it.
+
+    Beyond a minute the client is told not to retry by itself; OpenAI's client obeys all three.
+    """
+    if seconds > _LONGEST_RETRY_S:
+        return [
+            (b"retry-after", str(math.ceil(seconds)).encode()),
+            (b"x-should-retry", b"false"),
+        ]
+    whole = max(1, math.ceil(seconds))
+    return [
+        (b"retry-after", str(whole).encode()),
+        (b"retry-after-ms", str(math.ceil(seconds * 1000)).encode()),
+    ]

@@ -10,9 +10,7 @@ is answered with a proper status and not inside a 200.
 from __future__ import annotations
 
 import asyncio
-import json
-import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from forebay.observability import catalogue
@@ -25,7 +23,6 @@ from forebay.serving.asgi import (
     BodyTooLargeError,
     ClientGoneError,
     Headers,
-    Message,
     Receive,
     Scope,
     Send,
@@ -42,7 +39,8 @@ from forebay.serving.bodies import (
     ParsedRequest,
     parse_request,
 )
-from forebay.serving.errors import RequestRefusedError, send_error, shaped
+from forebay.serving.error_shaper import ErrorShaper
+from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
 from forebay.serving.holding import WaitingRoom
 from forebay.serving.routes import ANYBODYS, COSTED, Access, access
@@ -50,7 +48,6 @@ from forebay.serving.tap import CURRENT_TICKET, EngineTap
 from forebay.serving.telemetry import Telemetry
 from forebay.serving.tenancy import Caller, Tenancy, quota_wait_s
 
-_LONGEST_RETRY_S = 60.0  # OpenAI's client ignores a longer Retry-After
 # HAProxy bounds the wait for the first 96 KiB and for a client that sends nothing more; a client
 # that sends a byte now and then would hold a connection and a task for ever.
 _BODY_S = 60.0
@@ -58,7 +55,6 @@ _HEADERS_OF: dict[int, Headers] = {
     401: [(b"www-authenticate", b"Bearer")],
     408: [(b"connection", b"close")],  # the rest of the body may still come
 }
-_SSE_ERROR = (b'data: {"error"', b'data: {"object":"error"')
 
 _SHED_TEXT = {
     "ttft_budget": "the first token would take {predicted:.1f} s; {budget:.1f} s is promised",
@@ -312,100 +308,6 @@ class Gate:
             self._telemetry.sample(catalogue.TPOT, ticket.class_name, tpot)
 
 
-class ErrorShaper:
-    """A `send` that gives every error OpenAI's shape and holds a response until its first bytes.
-
-    vLLM starts a stream (status 200) before its engine has produced anything; held back, a
-    failure that comes first can still be answered with its own status.
-    """
-
-    def __init__(self, send: Send) -> None:
-        self.raw_send = send
-        self.started = False
-        self._held: Message | None = None
-        self._error: list[bytes] | None = None
-
-    def send(self, message: Message) -> Awaitable[None]:
-        """Forward one ASGI message; once started, without a coroutine of its own for each token."""
-        return self.raw_send(message) if self.started else self._send_start(message)
-
-    async def _send_start(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._held = message
-            self._error = [] if message["status"] >= 400 else None
-        elif message["type"] == "http.response.body" and self._held is not None:
-            await self._first_body(self._held, message)
-        else:
-            await self.raw_send(message)
-
-    async def _first_body(self, start: Message, message: Message) -> None:
-        chunk = message.get("body", b"")
-        if self._error is not None:
-            await self._collect_error(start, message)
-            return
-        if not chunk and message.get("more_body", False):
-            return
-        if chunk.startswith(_SSE_ERROR):
-            await self._unwrap_sse_error(start, chunk)
-            return
-        self.started = True
-        await self.raw_send(start)
-        await self.raw_send(message)
-
-    async def _collect_error(self, start: Message, message: Message) -> None:
-        assert self._error is not None
-        self._error.append(message.get("body", b""))
-        if message.get("more_body", False):
-            return
-        body = shaped(start["status"], b"".join(self._error))
-        await self._send_error(start, start["status"], body)
-
-    async def _unwrap_sse_error(self, start: Message, chunk: bytes) -> None:
-        """An error as the first event of a stream becomes a plain error response."""
-        payload = chunk.removeprefix(b"data: ").split(b"\n", 1)[0]
-        status = _status_in(payload)
-        await self._send_error(start, status, shaped(status, payload))
-
-    async def _send_error(self, start: Message, status: int, body: bytes) -> None:
-        self.started = True
-        dropped = {b"content-length", b"content-type", b"transfer-encoding"}
-        headers: Headers = [h for h in start["headers"] if h[0].lower() not in dropped]
-        await self.raw_send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    *headers,
-                    (b"content-type", b"application/json"),
-                    (b"content-length", str(len(body)).encode()),
-                ],
-            }
-        )
-        await self.raw_send({"type": "http.response.body", "body": body, "more_body": False})
-        self.raw_send = _discard  # what the stream still says after its error is not for anyone
-
-
-async def _discard(_: Message) -> None:
-    return
-
-
-def retry_headers(seconds: float) -> Headers:
-    """`Retry-After` in whole seconds (1 to 60) with the exact milliseconds beside it.
-
-    Beyond a minute the client is told not to retry by itself; OpenAI's client obeys all three.
-    """
-    if seconds > _LONGEST_RETRY_S:
-        return [
-            (b"retry-after", str(math.ceil(seconds)).encode()),
-            (b"x-should-retry", b"false"),
-        ]
-    whole = max(1, math.ceil(seconds))
-    return [
-        (b"retry-after", str(whole).encode()),
-        (b"retry-after-ms", str(math.ceil(seconds * 1000)).encode()),
-    ]
-
-
 def _key(scope: Scope) -> bytes | None:
     return header(scope, b"authorization") or _anthropic_key(scope)
 
@@ -424,13 +326,3 @@ def _is_json(content_type: bytes) -> bool:
 def _is_retry(scope: Scope) -> bool:
     count = header(scope, b"x-stainless-retry-count")
     return count is not None and count not in (b"", b"0")
-
-
-def _status_in(payload: bytes) -> int:
-    """The HTTP status that vLLM writes as `code` into an error event; 500 when there is none."""
-    try:
-        data = json.loads(payload)
-    except ValueError:
-        return 500
-    code = data.get("error", data).get("code")
-    return code if isinstance(code, int) and 400 <= code < 600 else 500

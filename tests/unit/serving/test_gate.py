@@ -23,7 +23,7 @@ from forebay.observability import catalogue
 from forebay.policies.decisions import BATCH, INTERACTIVE
 from forebay.serving import gate
 from forebay.serving.asgi import Message, Receive, Scope, Send
-from forebay.serving.gate import retry_headers
+from forebay.serving.errors import retry_headers
 from forebay.serving.tap import CURRENT_TICKET, UnadmittedError
 
 

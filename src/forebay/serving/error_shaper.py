@@ -1,0 +1,98 @@
+"""Errors in OpenAI's shape, with a status of their own even when a stream has been promised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable
+
+from forebay.serving.asgi import Headers, Message, Send
+from forebay.serving.errors import shaped
+
+_SSE_ERROR = (b'data: {"error"', b'data: {"object":"error"')
+
+
+class ErrorShaper:
+    """A `send` that gives every error OpenAI's shape and holds a response until its first bytes.
+
+    vLLM starts a stream (status 200) before its engine has produced anything; held back, a
+    failure that comes first can still be answered with its own status.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self.raw_send = send
+        self.started = False
+        self._held: Message | None = None
+        self._error: list[bytes] | None = None
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Forward one ASGI message; once started, without a coroutine of its own for each token."""
+        return self.raw_send(message) if self.started else self._send_start(message)
+
+    async def _send_start(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._held = message
+            self._error = [] if message["status"] >= 400 else None
+        elif message["type"] == "http.response.body" and self._held is not None:
+            await self._first_body(self._held, message)
+        else:
+            await self.raw_send(message)
+
+    async def _first_body(self, start: Message, message: Message) -> None:
+        chunk = message.get("body", b"")
+        if self._error is not None:
+            await self._collect_error(start, message)
+            return
+        if not chunk and message.get("more_body", False):
+            return
+        if chunk.startswith(_SSE_ERROR):
+            await self._unwrap_sse_error(start, chunk)
+            return
+        self.started = True
+        await self.raw_send(start)
+        await self.raw_send(message)
+
+    async def _collect_error(self, start: Message, message: Message) -> None:
+        assert self._error is not None
+        self._error.append(message.get("body", b""))
+        if message.get("more_body", False):
+            return
+        body = shaped(start["status"], b"".join(self._error))
+        await self._send_error(start, start["status"], body)
+
+    async def _unwrap_sse_error(self, start: Message, chunk: bytes) -> None:
+        """An error as the first event of a stream becomes a plain error response."""
+        payload = chunk.removeprefix(b"data: ").split(b"\n", 1)[0]
+        status = _status_in(payload)
+        await self._send_error(start, status, shaped(status, payload))
+
+    async def _send_error(self, start: Message, status: int, body: bytes) -> None:
+        self.started = True
+        dropped = {b"content-length", b"content-type", b"transfer-encoding"}
+        headers: Headers = [h for h in start["headers"] if h[0].lower() not in dropped]
+        await self.raw_send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    *headers,
+                    (b"content-type", b"application/json"),
+                    (b"content-length", str(len(body)).encode()),
+                ],
+            }
+        )
+        await self.raw_send({"type": "http.response.body", "body": body, "more_body": False})
+        self.raw_send = _discard  # what the stream still says after its error is not for anyone
+
+
+async def _discard(_: Message) -> None:
+    return
+
+
+def _status_in(payload: bytes) -> int:
+    """The HTTP status that vLLM writes as `code` into an error event; 500 when there is none."""
+    try:
+        data = json.loads(payload)
+    except ValueError:
+        return 500
+    code = data.get("error", data).get("code")
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
