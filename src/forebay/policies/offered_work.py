@@ -34,7 +34,7 @@ def reading_of(
     admission: AdmissionController, offered: OfferedWork, sequence: int
 ) -> ReplicaReading:
     """What a replica reports, for the `sequence`-th time."""
-    tpot_s = admission.paces.seconds_per_token_when_full
+    prefill_rate, decode_rate = admission.sustained
     return ReplicaReading(
         sequence=sequence,
         offered_prefill=offered.prefill,
@@ -42,7 +42,7 @@ def reading_of(
         offered_kv_s=offered.kv_s,
         queued_prefill=admission.ledger.queued_prefill,
         queued_decode=0.0,
-        prefill_rate=admission.paces.prefill_rate.rate,
-        decode_rate=admission.sequences_in_time / tpot_s if tpot_s else 0.0,
+        prefill_rate=prefill_rate,
+        decode_rate=decode_rate,
         kv_tokens=admission.config.kv_tokens,
     )
