@@ -9,6 +9,7 @@ run as long as Forebay is. Good is a request that finished with its first token 
 
 Run as: python benchmarks/static_bounds.py --capacity '{"short": 89, "long prompts": 10,
 "long outputs": 15}' (as overload.py prints it) [--parts sweep,rivals,forebay,retries]
+[--workloads "short,long prompts"], for a workload at a time
 """
 
 from __future__ import annotations
@@ -85,35 +86,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--capacity", required=True, help="JSON: requests/s of each workload")
     parser.add_argument("--parts", default="sweep,rivals,forebay,retries")
+    parser.add_argument("--workloads", default=",".join(NAMES))
     parser.add_argument("--seconds", type=float, default=RUN_S)
     options = parser.parse_args()
     capacity: dict[str, float] = json.loads(options.capacity)
     capacity["mix"] = len(WORKLOADS) / sum(1 / capacity[name] for name in WORKLOADS)
-    parts = options.parts.split(",")
+    parts, names = options.parts.split(","), options.workloads.split(",")
+    if unknown := set(names) - set(NAMES):
+        parser.error(f"--workloads knows {', '.join(NAMES)}; not {', '.join(sorted(unknown))}")
     rows: list[dict[str, Any]] = []
     swept: dict[str, dict[str, float]] = {}
     if "sweep" in parts or "rivals" in parts:
         with systems.running("bounded-vllm", bounded(), PORT) as server:
             if "sweep" in parts:
-                swept = sweep(server.url, capacity)
-                write(STORED.stem, swept)
-            swept = swept or json.loads(STORED.read_text())
+                swept = sweep(server.url, names, capacity)
+                write(STORED.stem, {**stored(), **swept})
+            swept = {name: stored()[name] for name in names}
             if "rivals" in parts:
-                rows += rivals(server, capacity, swept, options.seconds)
+                rows += rivals(server, names, capacity, swept, options.seconds)
     if "forebay" in parts or "retries" in parts:
         with systems.running("forebay", systems.forebay(PORT), PORT) as server:
             if "forebay" in parts:
-                rows += ours(server, capacity, options.seconds)
+                rows += ours(server, names, capacity, options.seconds)
             if "retries" in parts:
                 rows += retried(server, capacity, options.seconds)
     if rows:
         print_table(list(rows[0]), [tuple(row.values()) for row in rows])
-    bars = judged(rows, swept or json.loads(STORED.read_text()))
+    bars = judged(rows, swept or {name: stored()[name] for name in names})
     print_bars(bars)
+    part = "" if names == list(NAMES) else "_" + "_".join(names).replace(" ", "_")
     write(
-        "static_bounds",
+        f"static_bounds{part}",
         {"capacity": capacity, "sweep": swept, "rows": rows, "bars": [b.as_dict() for b in bars]},
     )
+
+
+def stored() -> dict[str, dict[str, float]]:
+    """What earlier sweeps found, by workload."""
+    if not STORED.exists():
+        return {}
+    found: dict[str, dict[str, float]] = json.loads(STORED.read_text())
+    return found
 
 
 def bounded() -> list[str]:
@@ -191,21 +204,24 @@ def good_per_s(run: LoadRun, seconds: float, after_s: float = 0.0) -> float:
 # --- the systems ----------------------------------------------------------------------------------
 
 
-def sweep(url: str, capacity: dict[str, float]) -> dict[str, dict[str, float]]:
+def sweep(
+    url: str, names: Sequence[str], capacity: dict[str, float]
+) -> dict[str, dict[str, float]]:
     """Good requests/s of every bound on every workload at 3 x."""
-    found: dict[str, dict[str, float]] = {name: {} for name in NAMES}
+    found: dict[str, dict[str, float]] = {name: {} for name in names}
     for bound in BOUNDS:
         bound.set_on(url)
-        for name in NAMES:
+        for name in names:
             run = play(url, name, FACTORS[0], capacity, SWEEP_S, seed=21)
             found[name][str(bound)] = good_per_s(run, SWEEP_S, WARM_S)
-        shown = ", ".join(f"{name} {found[name][str(bound)]:.1f}" for name in NAMES)
+        shown = ", ".join(f"{name} {found[name][str(bound)]:.1f}" for name in names)
         print(f"  {bound}: {shown}", flush=True)
     return found
 
 
 def rivals(
     server: systems.Server,
+    names: Sequence[str],
     capacity: dict[str, float],
     swept: dict[str, dict[str, float]],
     seconds: float,
@@ -213,7 +229,7 @@ def rivals(
     """The best two bounds of each workload, as long as Forebay is run."""
     rows = []
     bounds = {str(bound): bound for bound in BOUNDS}
-    for name in NAMES:
+    for name in names:
         for best in sorted(swept[name], key=lambda b: -swept[name][b])[:2]:
             bounds[best].set_on(server.url)
             rows += [measured(server, best, name, factor, capacity, seconds) for factor in FACTORS]
@@ -221,11 +237,11 @@ def rivals(
 
 
 def ours(
-    server: systems.Server, capacity: dict[str, float], seconds: float
+    server: systems.Server, names: Sequence[str], capacity: dict[str, float], seconds: float
 ) -> list[dict[str, Any]]:
     return [
         measured(server, "forebay", name, factor, capacity, seconds)
-        for name in NAMES
+        for name in names
         for factor in FACTORS
     ]
 
@@ -297,7 +313,7 @@ def judged(rows: list[dict[str, Any]], swept: dict[str, dict[str, float]]) -> li
             )
         bars.append(Bar(f"{cell}: TTFT p99", row["TTFT p99 s"], SLO_S, "s"))
         bars.append(Bar(f"{cell}: refusal p99", row["refusal p99 ms"], REFUSAL_MS, "ms"))
-    bars += [cpu_per_refusal(mine)] if mine else []
+    bars += [cpu_per_refusal(mine)] if any(r["workload"] == "short" for r in mine) else []
     bars += worst_cases(mine, swept)
     bars += lost_to_retries(rows)
     return bars

@@ -96,7 +96,9 @@ class EngineModel:
         self._scheduler.remove(sequence)
         return True
 
-    def start_step(self, now: float, until: float | None = None) -> Step | None:
+    def start_step(
+        self, now: float, until: float | None = None, *, over: bool = False
+    ) -> Step | None:
         """Begin a step with whatever is in the engine now; None when that is nothing.
 
         Args:
@@ -104,6 +106,8 @@ class EngineModel:
             until: a promise that nothing arrives or is aborted before then. While the same
                 sequences just decode, one `Step` stands for all steps that begin before `until`:
                 nothing comes out otherwise, only sooner. A simulator knows its next event.
+            over: take only those together that are also over by `until`, so that whoever looks
+                then sees all that is done and at most one step in progress.
 
         Raises:
             RuntimeError: the step before was not finished.
@@ -115,7 +119,7 @@ class EngineModel:
         batch = self._batch = self._scheduler.schedule()
         step = self._measured(batch, now)
         if until is not None and not step.prefill_tokens:
-            step = self._prolonged(batch, step, until)
+            step = self._prolonged(batch, step, until, over=over)
         for sequence, tokens in batch.tokens.items():
             sequence.computed += tokens
         return step
@@ -158,12 +162,14 @@ class EngineModel:
         seconds = self.profile.step_time.seconds(prefill, pairs, decoding, context)
         return Step(now, seconds, prefill, pairs, decoding, context, batch.preempted)
 
-    def _prolonged(self, batch: Batch, step: Step, until: float) -> Step:
+    def _prolonged(self, batch: Batch, step: Step, until: float, *, over: bool) -> Step:
         seconds = until - step.started_at
         most = self._scheduler.longest_run(batch) if seconds > step.first_s else 1
         longer = self.profile.step_time.context_token * step.decode_sequences
         count = steps_begun_within(seconds, step.first_s, longer, most)
-        if count == 1:
+        if over and replace(step, count=count, longer_s=longer).ends_at > until:
+            count -= 1
+        if count <= 1:
             return step
         self._scheduler.extend(batch, count)
         return replace(step, count=count, longer_s=longer)

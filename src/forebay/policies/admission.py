@@ -21,6 +21,7 @@ from an injected function. The shell (`serving/`) reports what the engine did th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Listed
 from math import inf
 
 from forebay.policies.batch_pacing import BatchPacing, Place
@@ -42,7 +43,7 @@ from forebay.policies.overtaking import Arrivals, Flow
 from forebay.policies.paces import Paces
 from forebay.policies.prediction import Prediction
 from forebay.policies.prompt_parts import part_tokens
-from forebay.policies.rates import TrackedQuantile
+from forebay.policies.rates import DecayedRate, TrackedQuantile
 from forebay.policies.slots import Claim, most_held
 from forebay.policies.waits import Waits
 
@@ -50,6 +51,7 @@ from forebay.policies.waits import Waits
 # would be answered by refusing nearly everything for as long as it is remembered.
 _LARGEST_CORRECTION = 0.3
 _DEMAND_S = 2.0  # half-life of what flows are seen to ask for
+_FOOTPRINTS = 200.0  # sequences, after which half of what was learned of their size has faded
 _KEPT_FROM_BATCH = 8  # one slot in so many, for an interactive request that comes out of the blue
 _CROWDED = 0.5  # of the slots in use, below which nobody needs to be held back
 
@@ -69,6 +71,7 @@ class AdmissionController:
         self.expectation = Expectation()
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
         self.demand = Arrivals(_DEMAND_S)  # offered
+        self.footprint = DecayedRate(_FOOTPRINTS)  # KV tokens a sequence, of what is offered
         self.pacing = BatchPacing(config.step_tokens, config.batch_stretch)
         self.waits = Waits(config, cost_model, self.ledger, self.paces, self.fair, self.pacing)
         self.draining = False
@@ -82,6 +85,7 @@ class AdmissionController:
         """Admit (and enter in the ledger) or shed a request that arrived at `now`."""
         flow, budget_s = (tenant, class_name), self.config.classes[class_name].ttft_s
         self.demand.add(flow, cost, now)
+        self.footprint.add(cost.kv_tokens, cost.sequences)
         if class_name == INTERACTIVE:
             self.pacing.interactive_came(cost, now)
         place = self.fair.preview(tenant, class_name, now)
@@ -212,6 +216,27 @@ class AdmissionController:
         """Sequences at once that the engine has slots for and keeps the promised pace with."""
         return min(float(self.config.slots), self._most_at_once)
 
+    @property
+    def sustained(self) -> tuple[float, float]:
+        """Prompt tokens/s and output tokens/s, each of an engine that does nothing else; 0: unknown.
+
+        From the law of its steps, so that the two add up: a step takes the time of its prompts and
+        of its answers. What prompts are seen to drain at, and answers to be made at, is slower
+        where they share steps; counted as capacities, each would be charged for the other.
+        """
+        law, at_once = self.paces.law, self._sustained_at_once
+        if not law.known or not law.per_token_s:
+            tpot_s = self.paces.seconds_per_token_when_full
+            return self.paces.prefill_rate.rate, at_once / tpot_s if tpot_s else 0.0
+        return 1.0 / law.per_token_s, at_once / law.seconds(at_once, 0)
+
+    @property
+    def _sustained_at_once(self) -> float:
+        """Sequences at once: within slots and promised pace, and as the KV cache holds of late."""
+        footprint = self.footprint.rate
+        fit = self.config.kv_tokens / footprint if footprint else inf
+        return max(min(self.sequences_in_time, fit), 1.0)
+
     def _breaks_a_promise(self, cost: Cost, tag: int, now: float) -> bool:
         """Whether an arrival of this tag would push one that it overtakes past its budget.
 
@@ -337,12 +362,52 @@ class AdmissionController:
             engine_at=engine_at,
             running=len(ledger.running),
             queued=ledger.in_engine - len(ledger.running),
-            # What is held back leaves the engine short, and tells nothing of how fast it drains.
-            binding=not ledger.totals[BATCH].held
-            or ledger.engine_prefill >= self.config.step_tokens,
+            binding=self._prompts_bind,
         )
         self.pacing.stepped(of_batch, ledger.totals[INTERACTIVE].running, self.paces.law, now)
         self._release(now)
+
+    def observe_steps(self, outputs: Listed[StepOutput], ends: Listed[float]) -> None:
+        """Account steps in a row in which the same answers go on, ended at `ends` (seconds).
+
+        The outputs are of all of them together. The rates learned are those of single steps.
+        """
+        running = len(self.ledger.running)
+        queued = self.ledger.in_engine - running
+        for ended in ends[:-1]:
+            self.waits.last_seen_at = ended
+            self.paces.learn(
+                drained=0,
+                computed=0,
+                decoded=True,
+                engine_at=ended,
+                running=running,
+                queued=queued,
+                binding=self._prompts_bind,
+            )
+            interactive = self.ledger.totals[INTERACTIVE].running
+            self.pacing.stepped(0, interactive, self.paces.law, ended)
+        before_last = len(ends) - 1
+        if before_last:
+            self._go_on(outputs, before_last)
+            outputs = [output._replace(tokens=output.tokens - before_last) for output in outputs]
+        self.observe_step(outputs, ends[-1], ends[-1])
+
+    def _go_on(self, outputs: Listed[StepOutput], tokens: int) -> None:
+        """So many tokens more of each of these running answers."""
+        sequences = [output.sequence for output in outputs]
+        self.costs.outputs.passed_together([(s.produced, s.produced + tokens) for s in sequences])
+        for sequence in sequences:
+            self.ledger.produce(sequence, tokens)
+
+    @property
+    def _prompts_bind(self) -> bool:
+        """Whether it can be prompt tokens that the engine's queue waits for.
+
+        What is held back leaves the engine short, and tells nothing of how fast it drains.
+        """
+        held = self.ledger.totals[BATCH].held
+        return not held or self.ledger.engine_prefill >= self.config.step_tokens
 
     def _first_token(self, output: StepOutput, now: float) -> int:
         sequence = output.sequence

@@ -9,8 +9,9 @@ and Meier, 1958), over buckets whose edges grow by a factor of the square root o
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from itertools import pairwise
-from math import exp
+from math import ceil, exp
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,19 @@ class OutputModel:
         for index in range(self._bucket(before), self._bucket(after)):
             self._at_risk[index] += self._weight
         self._aged()
+
+    def passed_together(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Answers went on side by side, each from `before` to `after`, a token of each at a time.
+
+        As if `passed` had been told of each token: in the order in which they came.
+        """
+        crossings = {
+            (ceil(edge) - before, place, before)
+            for place, (before, after) in enumerate(spans)
+            for edge in _EDGES[bisect_right(_EDGES, before) : bisect_right(_EDGES, after)]
+        }
+        for step, _, before in sorted(crossings):
+            self.passed(before + step - 1, before + step)
 
     def ended(self, tokens: int, *, natural: bool) -> None:
         """An answer of `tokens` ended: by itself (`natural`), or at a limit or an abort.

@@ -113,7 +113,10 @@ class Paces:
             return
         self.step_rate.add(1.0, elapsed)
         self.tpot.add(running, elapsed)
-        self.law.add(self._running_before, self._computed, elapsed)
+        if self._computed or not self._contended:
+            # Of a prompt in parts only the last is seen: steps of the others would pass for slow
+            # steps of answers.
+            self.law.add(self._running_before, self._computed, elapsed)
         if running >= _FULL_SHARE * self._slots:
             answers_s = elapsed - self.prompts_s(self._drained)
             self.full_step_rate.add(1.0, max(answers_s, _LEAST_ANSWERS * elapsed))

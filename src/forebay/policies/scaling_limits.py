@@ -91,7 +91,7 @@ def allow(
         if target:  # where there is nobody, there is nobody to see
             limits.append("blind")
     else:
-        state = _remembered(config, wanted, state, now)
+        state = _asked(config, wanted.at_least, state, now)
         replicas = _stepped(config, wanted.replicas, target, limits)
     if woken and replicas < 1:
         replicas = 1
@@ -105,17 +105,20 @@ def allow(
     bounded = _bounded(config, replicas, limits)
     if bounded < target:
         state = replace(state, shrunk_at=now)
+    if bounded > target:
+        # What it has just grown to was asked for, whatever a mean that lags behind says next.
+        state = _asked(config, bounded, state, now)
     asked = max(target if wanted is None else wanted.in_full, floor)
     missing = max(asked - config.max, 0) if bounded == config.max else 0
     return Allowed(bounded, tuple(limits), missing), state
 
 
-def _remembered(config: LimitConfig, wanted: Wanted, state: LimitState, now: float) -> LimitState:
+def _asked(config: LimitConfig, replicas: int, state: LimitState, now: float) -> LimitState:
     """Keep what may yet be the largest of the window."""
     fresh = [one for one in state.asked if one[0] > now - config.stable_s]
-    while fresh and fresh[-1][1] <= wanted.at_least:
+    while fresh and fresh[-1][1] <= replicas:
         fresh.pop()
-    return replace(state, asked=(*fresh, (now, wanted.at_least)))
+    return replace(state, asked=(*fresh, (now, replicas)))
 
 
 def _held_back(

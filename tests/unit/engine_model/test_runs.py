@@ -122,6 +122,21 @@ def test_a_run_ends_with_the_step_in_which_the_next_event_falls() -> None:
     assert [output.new_tokens for output in model.finish_step()] == [run.count]
 
 
+def test_a_run_may_have_to_be_over_by_then() -> None:
+    model = EngineModel(profile(4, 4, 0))
+    model.add(EngineRequest("a", [1, 2], 40), 0.0)
+    model.start_step(0.0)
+    model.finish_step()
+    run = model.start_step(0.0, until=5.0, over=True)
+    assert run is not None
+    assert run.count > 1
+    assert run.ends_at <= 5.0
+    model.finish_step()
+    last = model.start_step(run.ends_at, until=5.0, over=True)
+    assert last is not None
+    assert (last.count, last.ends_at > 5.0) == (1, True)
+
+
 @pytest.mark.parametrize("longer", [0.0, 0.25])
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 1.5, 2.0, 2.25, 7.5, 40.0])
 def test_steps_begun_are_counted_as_by_hand(seconds: float, longer: float) -> None:

@@ -68,6 +68,18 @@ def test_a_higher_limit_never_lowers_the_expectation(low: int, more: int) -> Non
     assert model.expected_total(0, low) <= model.expected_total(0, low + more) + 1e-6
 
 
+@given(st.lists(st.integers(0, 900), max_size=12), st.integers(1, 300))
+def test_side_by_side_is_the_same_as_token_by_token(starts: list[int], tokens: int) -> None:
+    singly, together = OutputModel(256), OutputModel(256)
+    for step in range(tokens):
+        for start in starts:
+            singly.passed(start + step, start + step + 1)
+    together.passed_together((start, start + tokens) for start in starts)
+    for produced in (0, 10, 200, 1000):
+        expected = singly.expected_total(produced, 4096)
+        assert together.expected_total(produced, 4096) == expected
+
+
 def test_price_learns_bytes_per_token() -> None:
     costs = CostModel(4096, 64)
     for _ in range(300):

@@ -1,0 +1,126 @@
+"""llm-d's published ramp in virtual time: what each policy attains, and with how many replicas.
+
+The load is that of llm-d's autoscaling guide (guides/workload-autoscaling/slo-aware,
+benchmark-templates/BENCHMARK.md): 4,000 tokens in, 1,000 out, at 2, 4, 6, 8, 10, 4 and 1 requests/s
+for 330 to 360 s each, Qwen3 32B on two H100s, 3 to 8 replicas, TTFT 3 s and TPOT 100 ms; theirs
+attains 95.8 % with 5.93 replicas on average, starting in 100 s. Here the engine is the roofline
+profile `h100-32b`, arrivals are Poisson, and a replica starts in 120 s. Averages run until the
+fleet is back at its floor, as theirs do; replicas count from being asked for to being gone.
+
+Run as: python benchmarks/scaling_ramp.py [--jobs 1] [--seeds 3] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from forebay.simulate.asks import Ask, Slo
+from scaling_world import (
+    OURS,
+    Figures,
+    World,
+    plans,
+    queue_settings,
+    ray_settings,
+    running,
+    served,
+    show,
+    static,
+    tuned,
+)
+from tables import Bar, print_bars, print_table, write
+
+STAGES = ((2, 330), (4, 360), (6, 360), (8, 360), (10, 360), (4, 360), (1, 300))
+PROMPT, ANSWER, SPREAD = 4000, 1000, 100
+SLOTS = 64  # its KV cache holds as many of these requests
+COLD_START_S = 120.0
+ATTAINED, REPLICAS = 0.97, 5.9
+THEIRS = ("llm-d's, published", "", "", "95.80", "5.93", "-", "-", "-", "-", "-")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--seeds", type=int, default=3, help="of the table; the search has one")
+    parser.add_argument("--quick", action="store_true", help="ours and the static ones, one seed")
+    options = parser.parse_args()
+    with running(options.jobs) as play:
+        fixed = [OURS, static(4), static(7)]
+        if options.quick:
+            show("One seed", play(ramp(1), fixed))
+            return
+        first = ramp(1)
+        ray = play(first, ray_settings((16, 24, 32, 40, 48)))
+        queue = play(first, queue_settings((1, 2, 5), (16, 24, 32, 40, 48)))
+        best = play(first, plans((0.75, 0.8, 0.85, 0.9, 0.95, 1.0)))
+        show("The search of Ray Serve's default policy, seed 1", ray)
+        show("The search of the queue-length policy, seed 1", queue)
+        show("The search of the clairvoyant's share, seed 1", best)
+        chosen = [*fixed, *(tuned(found).policy for found in (ray, queue, best))]
+        table = [play(ramp(seed), chosen) for seed in range(1, options.seeds + 1)]
+    report(table, {"ray": ray, "queue": queue, "clairvoyant": best})
+
+
+def ramp(seed: int) -> World:
+    """The world of one seed."""
+    rng = np.random.default_rng([seed, 5])
+    asks: list[Ask] = []
+    start = 0.0
+    for rate, seconds in STAGES:
+        at = start + rng.exponential(1 / rate)
+        while at < start + seconds:
+            answer = int(rng.integers(ANSWER - SPREAD, ANSWER + SPREAD))
+            asks.append(Ask(len(asks), float(at), PROMPT, answer))
+            at += rng.exponential(1 / rate)
+        start += seconds
+    return World(
+        name="llm-d's ramp",
+        engine=served("h100-32b", SLOTS),
+        slo=Slo(ttft_s=3.0, tpot_s=0.1),
+        asks=asks,
+        min=3,
+        max=8,
+        cold_start_s=COLD_START_S,
+        until_s=1800.0,
+        seed=seed,
+    )
+
+
+def report(table: list[list[Figures]], searches: dict[str, list[Figures]]) -> None:
+    for number, found in enumerate(table, start=1):
+        show(f"Seed {number}", found)
+    means = [mean(list(column)) for column in zip(*table, strict=True)]
+    print(f"\nMeans of {len(table)} seeds")
+    print_table(
+        ("policy", "settings", "gate", "SLO attained, %", "average replicas"),
+        [*(one.row()[:5] for one in means), THEIRS[:5]],
+    )
+    us, four, seven = means[:3]
+    bars = [
+        Bar("SLO attained", 100 * us.attainment, 100 * ATTAINED, "%", at_least=True),
+        Bar("average replicas", us.average, REPLICAS),
+        Bar("a static 7 holds the SLO", 100 * seven.attainment, 99.0, "%", at_least=True),
+        Bar("a static 4 does not", 100 * four.attainment, 90.0, "%"),
+    ]
+    print_bars(bars)
+    content: dict[str, Any] = {name: [one.plain() for one in f] for name, f in searches.items()}
+    content["means"] = [one.plain() for one in means]
+    write("scaling_ramp", {**content, "bars": [bar.as_dict() for bar in bars]})
+
+
+def mean(found: list[Figures]) -> Figures:
+    """The mean over the seeds of one policy's attainment and replicas."""
+    return replace(
+        found[0],
+        attainment=sum(one.attainment for one in found) / len(found),
+        average=sum(one.average for one in found) / len(found),
+        hours=sum(one.hours for one in found) / len(found),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What a replica was asked for since its start, and what it tells the autoscaler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forebay.policies.admission import AdmissionController
+from forebay.policies.cost import Cost
+from forebay.policies.demand_meter import ReplicaReading
+
+
+@dataclass(slots=True)
+class OfferedWork:
+    """Running totals over everything offered, admitted or not.
+
+    Attributes:
+        prefill: prompt tokens to be computed.
+        decode: output tokens expected.
+        kv_s: tokens of KV cache x seconds for which they would be held.
+    """
+
+    prefill: float = 0.0
+    decode: float = 0.0
+    kv_s: float = 0.0
+
+    def add(self, cost: Cost, seconds_per_token: float) -> None:
+        """A request of this cost was offered; `seconds_per_token` of a full engine."""
+        self.prefill += cost.prefill_tokens
+        self.decode += cost.output_tokens
+        self.kv_s += cost.kv_tokens * cost.output_tokens / cost.sequences * seconds_per_token
+
+
+def reading_of(
+    admission: AdmissionController, offered: OfferedWork, sequence: int
+) -> ReplicaReading:
+    """What a replica reports, for the `sequence`-th time."""
+    prefill_rate, decode_rate = admission.sustained
+    return ReplicaReading(
+        sequence=sequence,
+        offered_prefill=offered.prefill,
+        offered_decode=offered.decode,
+        offered_kv_s=offered.kv_s,
+        queued_prefill=admission.ledger.queued_prefill,
+        queued_decode=0.0,
+        prefill_rate=prefill_rate,
+        decode_rate=decode_rate,
+        kv_tokens=admission.config.kv_tokens,
+    )

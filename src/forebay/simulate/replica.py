@@ -1,0 +1,225 @@
+"""One replica of a simulated fleet: what stands in front of its engine, and the engine.
+
+`OpenReplica` takes everything, as Ray Serve LLM does by default; `GatedReplica` is Forebay's:
+admission prices and decides, hears of every step, and gives up what has had no first token by its
+deadline.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from forebay.engine_model.profile import EngineProfile
+from forebay.engine_model.sequences import EngineRequest
+from forebay.policies.admission import AdmissionController
+from forebay.policies.cost import CostModel, RequestShape
+from forebay.policies.decisions import INTERACTIVE, AdmissionConfig, Shed, StepOutput
+from forebay.policies.demand_meter import ReplicaReading
+from forebay.policies.ledger import Sequence as Answer
+from forebay.policies.ledger import Ticket
+from forebay.policies.offered_work import OfferedWork, reading_of
+from forebay.policies.replica_view import ReplicaStats
+from forebay.simulate.asks import Ask, Fate
+from forebay.simulate.engine_player import Done, EnginePlayer
+
+# What a new replica's gate is told of its engine, as a warm-up would.
+Teach = Callable[[AdmissionController, EngineProfile], None]
+
+
+class OpenReplica:
+    """A replica that takes everything."""
+
+    def __init__(self, name: str, profile: EngineProfile, *, skip: bool = True) -> None:
+        """See `EnginePlayer` for `skip`."""
+        self.name = name
+        self.profile = profile
+        self.player = EnginePlayer(profile, skip=skip)
+        self._fates: dict[str, Fate] = {}
+
+    @property
+    def ongoing(self) -> int:
+        """Requests that it has, begun or not."""
+        return len(self._fates)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the engine's queue, as vLLM's `num_requests_waiting` counts them."""
+        return self.player.model.waiting
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has nothing to do."""
+        return not self._fates
+
+    def advance(self, now: float) -> None:
+        """Go on until `now`."""
+        for done in self.player.until(now):
+            self._tell(done)
+
+    def arrive(self, fate: Fate, now: float) -> None:
+        """A request comes; the replica has gone on until `now`."""
+        fate.replica = self.name
+        most = self._room(fate.ask)
+        self._enter(
+            fate, most if fate.ask.max_tokens is None else min(fate.ask.max_tokens, most), 0
+        )
+
+    def begin_drain(self) -> None:
+        """Take nothing new; the fleet sends nothing either."""
+
+    def give_up(self, now: float) -> None:
+        """The time for draining is over: what is left is cut."""
+        for name, fate in list(self._fates.items()):
+            self.player.abort(name)
+            self._fates.pop(name)
+            fate.end("deadline", now)
+
+    def _room(self, ask: Ask) -> int:
+        return self.profile.max_model_len - ask.prompt
+
+    def _enter(self, fate: Fate, cap: int, priority: int, now: float | None = None) -> None:
+        ask, name = fate.ask, f"{fate.ask.number:09}"
+        request = EngineRequest(
+            name,
+            range(ask.number, ask.number + ask.prompt),
+            cap,
+            ask.answer,
+            priority,
+            answer=range(1, self.profile.max_model_len + 1),
+        )
+        self._fates[name] = fate
+        self.player.add(request, fate.ask.at_s if now is None else now)
+
+    def _tell(self, done: Done) -> list[str]:
+        """Outputs to their requests; the names of those that have ended."""
+        now, over = done.ends[-1], []
+        for output in done.outputs:
+            fate = self._fates[output.request_id]
+            fate.tokens += output.new_tokens
+            if fate.first_at is None:
+                fate.first_at = done.ends[0]
+            if output.finish is not None:
+                over.append(output.request_id)
+                del self._fates[output.request_id]
+                fate.end("ok", now)
+        return over
+
+
+@dataclass(slots=True)
+class _Running:
+    ticket: Ticket
+    sequence: Answer
+
+
+class GatedReplica(OpenReplica):
+    """A replica with Forebay's gate."""
+
+    def __init__(
+        self,
+        name: str,
+        profile: EngineProfile,
+        config: AdmissionConfig,
+        teach: Teach,
+        *,
+        default_output: int = 256,
+        skip: bool = True,
+    ) -> None:
+        """Nothing is admitted yet; `default_output` tokens are expected of an answer at first."""
+        super().__init__(name, profile, skip=skip)
+        costs = CostModel(profile.max_model_len, default_output)
+        self.admission = AdmissionController(config, costs, lambda: 0.0)
+        teach(self.admission, profile)
+        self.offered = OfferedWork()
+        self._running: dict[str, _Running] = {}
+        self._deadlines: list[tuple[float, str]] = []
+        self._published = self._read = self._arrived = 0
+
+    def advance(self, now: float) -> None:
+        """Go on until `now`, giving up on the way what is late."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            due, name = heapq.heappop(self._deadlines)
+            if self._waits(name):
+                super().advance(due)
+                self._expire(name, due)
+        super().advance(now)
+
+    def _waits(self, name: str) -> bool:
+        one = self._running.get(name)
+        return one is not None and one.ticket.first_token_at is None
+
+    def _expire(self, name: str, now: float) -> None:
+        if self._waits(name):  # it may have begun just in time
+            self.player.abort(name)
+            self.admission.close(self._running.pop(name).ticket, now)
+            self._fates.pop(name).end("deadline", now)
+
+    def arrive(self, fate: Fate, now: float) -> None:
+        """The gate's decision."""
+        fate.replica = self.name
+        self._arrived += 1
+        ask, admission = fate.ask, self.admission
+        cost = admission.costs.price(
+            RequestShape(prompt_bytes=0, prompt_ids=ask.prompt, max_tokens=ask.max_tokens)
+        )
+        decision = admission.decide(cost, INTERACTIVE, now)
+        self.offered.add(cost, admission.paces.seconds_per_token_when_full)
+        if isinstance(decision, Shed):
+            fate.reason = decision.reason
+            fate.end("shed", now)
+            return
+        ticket = decision.ticket
+        sequence = admission.bind(ticket, ask.prompt, cost.output_cap)
+        self._enter(fate, cost.output_cap, ticket.tag, now)
+        name = f"{ask.number:09}"
+        self._running[name] = _Running(ticket, sequence)
+        deadline_s = admission.config.classes[INTERACTIVE].deadline_s
+        heapq.heappush(self._deadlines, (now + deadline_s, name))
+
+    def begin_drain(self) -> None:
+        """Refuse what may still come."""
+        self.admission.draining = True
+
+    def give_up(self, now: float) -> None:
+        """See `OpenReplica`."""
+        super().give_up(now)
+        for one in self._running.values():
+            self.admission.close(one.ticket, now)
+        self._running.clear()
+
+    def _tell(self, done: Done) -> list[str]:
+        steps = [
+            StepOutput(
+                self._running[output.request_id].sequence,
+                output.new_tokens,
+                output.cached_tokens,
+                output.finish is not None,
+                output.finish == "stop",
+            )
+            for output in done.outputs
+        ]
+        if steps:
+            self.admission.observe_steps(steps, done.ends)
+        over = super()._tell(done)
+        for name in over:
+            self.admission.close(self._running.pop(name).ticket, done.ends[-1])
+        return over
+
+    def publish(self, now: float) -> ReplicaStats:
+        """What the router reads."""
+        self._published += 1
+        prediction = self.admission.predict_typical(INTERACTIVE, now)
+        return ReplicaStats(
+            sequence=self._published,
+            wait_s=prediction.total_s,
+            prefill_rate=self.admission.paces.prefill_rate.rate,
+            overhead_s=self.admission.overhead.at(now),
+            kv_tokens=self.profile.kv_tokens,
+            arrivals=self._arrived,
+        )
+
+    def reading(self) -> ReplicaReading:
+        """What the autoscaler reads."""
+        self._read += 1
+        return reading_of(self.admission, self.offered, self._read)

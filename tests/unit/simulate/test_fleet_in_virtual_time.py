@@ -1,0 +1,205 @@
+"""A fleet in virtual time keeps its books, whatever comes and however it is scaled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forebay.engine_model.profiles import PROFILES
+from forebay.policies.autoscaling import Autoscaler
+from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
+from forebay.policies.scaling import ScalingConfig
+from forebay.policies.scaling_limits import LimitConfig
+from forebay.serving.emulated.rates import teach
+from forebay.simulate.asks import Ask, Fate, Slo
+from forebay.simulate.fleet import Fleet, FleetConfig, FleetRun
+from forebay.simulate.other_scalers import QueueConfig, QueueLength, RayConfig, RayDefault
+from forebay.simulate.placing import ForebayRouter, LeastOngoing
+from forebay.simulate.replica import GatedReplica, OpenReplica
+from forebay.simulate.scalers import Planned, Scaler, Sight, Static, TokenScaler
+
+ENGINE = replace(
+    PROFILES["l4-8b"], prefix_caching=False, max_num_seqs=8, long_prefill_token_threshold=256
+)
+GATE = AdmissionConfig(
+    classes={INTERACTIVE: ClassPolicy(2.0, 3.0), BATCH: ClassPolicy(30.0, 60.0)},
+    slots=ENGINE.max_num_seqs,
+    kv_tokens=ENGINE.kv_tokens,
+    step_tokens=ENGINE.max_num_batched_tokens,
+    tpot_s=0.2,
+)
+SLO = Slo(2.0, 0.2)
+
+
+@dataclass
+class Sequence:
+    """A policy that wants one number after the other, each for some seconds."""
+
+    wants: list[int]
+    each_s: int
+
+    def target(self, sight: Sight) -> int:
+        return self.wants[int(sight.now) // self.each_s % len(self.wants)]
+
+
+def ours() -> TokenScaler:
+    limits = LimitConfig(1, 4, stable_s=20.0)
+    return TokenScaler(Autoscaler(ScalingConfig(), limits, cold_start_s=5.0))
+
+
+def fleet(
+    scaler: Scaler,
+    *,
+    gated: bool = True,
+    skip: bool = True,
+    cold_start_s: float = 5.0,
+    seed: int = 1,
+    drain_s: float = 600.0,
+    until_s: float = 0.0,
+    **more: object,
+) -> Fleet:
+    def make(name: str) -> OpenReplica:
+        if gated:
+            return GatedReplica(name, ENGINE, GATE, teach, skip=skip)
+        return OpenReplica(name, ENGINE, skip=skip)
+
+    router = ForebayRouter(np.random.default_rng(seed).random) if gated else LeastOngoing()
+    config = FleetConfig(1, 4, 1, lambda: cold_start_s, drain_s, until_s)
+    return Fleet(config, make, router, scaler, **more)  # type: ignore[arg-type]
+
+
+def asks_at(times: list[float], prompt: int = 300, answer: int = 40) -> list[Ask]:
+    return [Ask(number, at, prompt, answer) for number, at in enumerate(sorted(times))]
+
+
+def poisson(rate: float, seconds: float, seed: int = 1) -> list[Ask]:
+    rng = np.random.default_rng(seed)
+    times = np.cumsum(rng.exponential(1 / rate, int(2 * rate * seconds)))
+    sizes = rng.integers(20, 600, (len(times), 2))
+    return [
+        Ask(number, float(at), int(prompt), int(answer) // 4)
+        for number, (at, (prompt, answer)) in enumerate(zip(times, sizes, strict=True))
+        if at < seconds
+    ]
+
+
+requests = st.lists(
+    st.tuples(st.floats(0.0, 30.0), st.integers(1, 3000), st.integers(1, 150)), max_size=40
+)
+scalings = st.builds(Sequence, st.lists(st.integers(0, 9), min_size=1, max_size=5), st.just(4))
+
+
+@settings(max_examples=25, deadline=None)
+@given(requests, scalings, st.booleans(), st.floats(0.0, 12.0))
+def test_every_request_ends_once_and_bounds_hold(
+    sizes: list[tuple[float, int, int]], scaler: Sequence, gated: bool, cold_start_s: float
+) -> None:
+    asks = [Ask(n, at, prompt, answer) for n, (at, prompt, answer) in enumerate(sorted(sizes))]
+
+    def check(fleet: Fleet) -> None:
+        assert 1 <= fleet.target <= 4
+        assert fleet.existing == fleet.target + len(fleet.draining)
+
+    run = fleet(scaler, gated=gated, cold_start_s=cold_start_s, check=check).run(asks)
+    assert [fate.ask for fate in run.fates] == asks
+    for fate in run.fates:
+        assert fate.outcome in ({"ok", "shed", "deadline"} if gated else {"ok"})
+        if fate.outcome == "ok":
+            assert fate.tokens == fate.ask.answer
+            assert fate.ask.at_s < fate.first_at <= fate.ended_at  # type: ignore[operator]
+    most = max((moment.existing for moment in run.moments), default=0)
+    assert run.replica_seconds <= most * run.seconds + 1e-6
+
+
+def test_a_draining_replica_finishes_what_it_holds_and_then_goes() -> None:
+    asks = asks_at([5.5 + 0.01 * n for n in range(6)], answer=400)
+    seen: list[tuple[int, int]] = []
+
+    def look(fleet: Fleet) -> None:
+        seen.append((fleet.existing, sum(one.ongoing for one in fleet.draining)))
+
+    run = fleet(Sequence([2, *[1] * 11], 6), cold_start_s=0.0, until_s=9.0, check=look).run(asks)
+    assert {fate.replica for fate in run.fates} == {"r1", "r2"}
+    assert all(fate.outcome == "ok" and fate.tokens == 400 for fate in run.fates)
+    assert max(held for _, held in seen) > 0
+    assert seen[-1] == (1, 0)
+
+
+def test_a_drain_has_an_end() -> None:
+    asks = asks_at([5.5 + 0.01 * n for n in range(6)], answer=400)
+    run = fleet(Sequence([2, 1, 1, 1, 1, 1], 6), cold_start_s=0.0, drain_s=2.0).run(asks)
+    cut = [fate for fate in run.fates if fate.outcome == "deadline"]
+    assert cut
+    assert {fate.replica for fate in cut} == {"r2"}
+    assert all(7.9 < fate.ended_at < 9.0 for fate in cut)  # type: ignore[operator]
+
+
+def test_a_replica_takes_nothing_before_its_cold_start_is_over() -> None:
+    asks = asks_at([0.5 * n for n in range(60)])
+    run = fleet(Static(2), gated=False, cold_start_s=12.0).run(asks)
+    late = [fate for fate in run.fates if fate.replica == "r2"]
+    assert late
+    assert min(fate.ask.at_s for fate in late) >= 12.0
+    assert run.average_replicas == pytest.approx(2.0, abs=0.02)  # it costs while it starts
+
+
+def outcome(run: FleetRun) -> list[tuple[object, ...]]:
+    return [(f.ask.number, f.outcome, f.reason, f.replica, f.tokens) for f in run.fates]
+
+
+def times(fates: list[Fate]) -> np.ndarray:
+    return np.array([(f.first_at or 0.0, f.ended_at or 0.0) for f in fates])
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_skipping_equal_steps_changes_nothing(gated: bool) -> None:
+    asks = poisson(2.5, 60.0)
+    runs = [
+        fleet(Sequence([1, 3, 2], 15), gated=gated, skip=skip).run(asks) for skip in (True, False)
+    ]
+    assert outcome(runs[0]) == outcome(runs[1])
+    np.testing.assert_allclose(times(runs[0].fates), times(runs[1].fates), rtol=0, atol=1e-6)
+    assert runs[0].moments == runs[1].moments
+    assert {fate.outcome for fate in runs[0].fates} == ({"ok", "shed"} if gated else {"ok"})
+
+
+def test_skipping_leaves_the_learned_rates_and_decisions_alone() -> None:
+    asks = poisson(3.0, 60.0)
+    scalers = [ours(), ours()]
+    for scaler, skip in zip(scalers, (True, False), strict=True):
+        fleet(scaler, skip=skip).run(asks)
+    one, other = ([record.target for record in scaler.records] for scaler in scalers)
+    assert one == other
+    assert max(one) > 1
+    rates = [scaler.records[50].seen.capacity for scaler in scalers]  # type: ignore[union-attr]
+    assert rates[0].prefill == pytest.approx(rates[1].prefill)
+    assert rates[0].decode == pytest.approx(rates[1].decode)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [ours, lambda: RayDefault(RayConfig(4.0)), lambda: QueueLength(QueueConfig(2.0))],
+)
+def test_the_same_seed_gives_the_same_run(make: type[Scaler]) -> None:
+    runs = [fleet(make(), seed=3).run(poisson(3.0, 40.0)) for _ in range(2)]
+    assert outcome(runs[0]) == outcome(runs[1])
+    assert runs[0].moments == runs[1].moments
+
+
+def test_what_was_shed_counts_against_the_slo() -> None:
+    run = fleet(Static(1)).run(poisson(8.0, 30.0))
+    shed = sum(fate.outcome == "shed" for fate in run.fates)
+    assert shed > 20
+    assert SLO.attainment(run.fates) <= 1.0 - shed / len(run.fates)
+    served = [fate for fate in run.fates if fate.outcome == "ok"]
+    assert SLO.attainment(served) > 0.9
+
+
+def test_a_plan_is_asked_for_in_time() -> None:
+    run = fleet(Planned([(0.0, 1), (20.0, 3), (40.0, 1)], lead_s=5.0)).run(poisson(1.0, 60.0))
+    ready = {moment.at_s: moment.ready for moment in run.moments}
+    assert (ready[19.0], ready[21.0], ready[41.0]) == (1, 3, 1)
