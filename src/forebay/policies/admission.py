@@ -218,7 +218,7 @@ class AdmissionController:
 
     @property
     def sustained(self) -> tuple[float, float]:
-        """Prompt tokens/s and output tokens/s, each of an engine that does nothing else; 0: unknown.
+        """Prompt and output tokens/s, each of an engine that does nothing else; 0: unknown.
 
         From the law of its steps, so that the two add up: a step takes the time of its prompts and
         of its answers. What prompts are seen to drain at, and answers to be made at, is slower

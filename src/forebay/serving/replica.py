@@ -13,8 +13,7 @@ from forebay.observability.status import ClassStatus, ReplicaStatus
 from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import CostModel
 from forebay.policies.decisions import INTERACTIVE, AdmissionConfig, ClassPolicy
-from forebay.policies.demand_meter import ReplicaReading
-from forebay.policies.sustained import Sustained, sustained
+from forebay.policies.offered_work import reading_of
 from forebay.serving.asgi import App
 from forebay.serving.bodies import InputLimits
 from forebay.serving.exchange import Exchange
@@ -193,31 +192,8 @@ class Replica:
     def reading(self) -> dict[str, float]:
         """What the autoscaler reads (`policies.demand_meter.ReplicaReading`)."""
         self._read += 1
-        ledger, offered = self.admission.ledger, self.telemetry.offered
-        rates = self._sustained()
-        reading = ReplicaReading(
-            sequence=self._read,
-            offered_prefill=offered.prefill,
-            offered_decode=offered.decode,
-            offered_kv_s=offered.kv_s,
-            queued_prefill=ledger.queued_prefill,
-            queued_decode=0.0,
-            prefill_rate=rates.prefill,
-            decode_rate=rates.decode,
-            kv_tokens=self.admission.config.kv_tokens,
-        )
+        reading = reading_of(self.admission, self.telemetry.offered, self._read)
         return {PREFIX + name: float(value) for name, value in asdict(reading).items()}
-
-    def _sustained(self) -> Sustained:
-        """Tokens/s within the promises; until steps tell, what was seen; 0 while nothing was."""
-        config, paces = self.admission.config, self.admission.paces
-        if config.tpot_s is not None:
-            told = sustained(paces.law, config.slots, config.step_tokens, config.tpot_s)
-            if told is not None:
-                return told
-        tpot_s = paces.seconds_per_token_when_full
-        decode = self.admission.sequences_in_time / tpot_s if tpot_s else 0.0
-        return Sustained(paces.prefill_rate.rate, decode)
 
     def status(self) -> ReplicaStatus:
         """This replica's part of `/forebay/status`."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from forebay.measure.percentiles import percentile
 from forebay.measure.prediction import PredictionQuality
 from forebay.observability import catalogue
 from forebay.observability.catalogue import Metric
-from forebay.policies.cost import Cost
+from forebay.policies.offered_work import OfferedWork
 
 Labels = tuple[str, ...]
 _RECENT = 512  # first tokens that the live line's percentiles look back on
@@ -33,27 +32,6 @@ class Backend(Protocol):
 
     def observe(self, metric: Metric, labels: Labels, values: list[float]) -> None:
         """Enter values into a histogram."""
-
-
-@dataclass(slots=True)
-class OfferedWork:
-    """What was asked of a replica since its start, served or not: what scaling goes by.
-
-    Attributes:
-        prefill: prompt tokens, those expected in the cache left out.
-        decode: output tokens expected.
-        kv_s: KV tokens x seconds for which they would be held.
-    """
-
-    prefill: float = 0.0
-    decode: float = 0.0
-    kv_s: float = 0.0
-
-    def add(self, cost: Cost, seconds_per_token: float) -> None:
-        """A request of this cost was offered; `seconds_per_token` of a full engine."""
-        self.prefill += cost.prefill_tokens
-        self.decode += cost.output_tokens
-        self.kv_s += cost.kv_tokens * cost.output_tokens / cost.sequences * seconds_per_token
 
 
 class Telemetry:
