@@ -43,7 +43,7 @@ from tables import Bar, print_bars, print_table, write
 PROMPT, ANSWER = 1000, 100
 BURST_RATE, BURST_S = 4.0, 90.0
 TOKENS_RATE, TOKENS_S, SETTLED_S = 4.0, 75.0, 40.0
-WINDOWS, WINDOW_S, BETWEEN_S = 3, 20, 75.0
+WINDOWS, WINDOW_S, BETWEEN_S = 3, 20, 105.0
 FIRST_S = 100.0  # from serving to the first window
 SLOW_START_S, SLOW_RATE, SLOW_S = 90.0, 2.5, 220.0
 
