@@ -7,6 +7,7 @@ A plain ASGI app, since this runs once for every request, the refused ones too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any, Protocol
 
@@ -162,6 +163,9 @@ class ForebayIngress:
 
     async def drain(self) -> None:
         """Tell every replica to refuse what is new and finish what is running."""
-        await self._handle.broadcast("begin_drain").results_async(
-            timeout_s=_DRAIN_CALL_S, return_exceptions=True
-        )
+        from ray.serve.exceptions import DeploymentUnavailableError
+
+        with contextlib.suppress(DeploymentUnavailableError):  # a fleet of none has drained
+            await self._handle.broadcast("begin_drain").results_async(
+                timeout_s=_DRAIN_CALL_S, return_exceptions=True
+            )

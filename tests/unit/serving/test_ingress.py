@@ -156,3 +156,14 @@ async def test_any_ingress_drains_every_replica() -> None:
     handle = FakeHandle()
     await ForebayIngress(handle).drain()
     assert handle.calls == ["begin_drain"]
+
+
+async def test_a_fleet_of_none_has_drained() -> None:
+    from ray.serve._private.common import DeploymentID
+    from ray.serve.exceptions import DeploymentUnavailableError
+
+    class NobodyThere(FakeHandle):
+        async def results_async(self, **_: Any) -> list[Any]:
+            raise DeploymentUnavailableError(DeploymentID(name="s"))
+
+    await ForebayIngress(NobodyThere()).drain()
