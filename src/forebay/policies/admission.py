@@ -36,8 +36,8 @@ from forebay.policies.decisions import (
     ShedReason,
     StepOutput,
 )
-from forebay.policies.expectation import Expectation
 from forebay.policies.fairness import FairQueue
+from forebay.policies.foresight import Foresight
 from forebay.policies.ledger import Ledger, Sequence, Ticket
 from forebay.policies.overtaking import Arrivals, Flow
 from forebay.policies.paces import Paces
@@ -68,7 +68,7 @@ class AdmissionController:
         self.ledger = Ledger(tuple(config.classes))
         self.paces = Paces(config.slots, config.step_tokens)
         self.overhead = _no_errors_yet(config)
-        self.expectation = Expectation()
+        self.foresight = Foresight(config.step_tokens, self.ledger, self.paces)
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
         self.demand = Arrivals(_DEMAND_S)  # offered
         self.footprint = DecayedRate(_FOOTPRINTS)  # KV tokens a sequence, of what is offered
@@ -100,11 +100,12 @@ class AdmissionController:
         self.waits.arrivals.add(flow, cost, now)
         ticket = Ticket(class_name, tag, cost, now, budget_s, prediction.raw_s, tenant)
         ticket.held = ticket.paced = class_name == BATCH
+        expected_s = self.foresight.of(ticket, prediction, now)
         self.ledger.open(ticket, cost.output_tokens / cost.sequences)
         if ticket.held:
             self.pacing.hold(ticket)
             self._release(now)
-        return Admitted(ticket, self.expectation.of(prediction.raw_s) + prediction.stalled_s)
+        return Admitted(ticket, expected_s)
 
     def predict(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Prediction:
         """Seconds until a request arriving at `now` would see its first token."""
@@ -323,7 +324,7 @@ class AdmissionController:
     def forget_warm_up(self) -> None:
         """What came so far was no traffic, and was predicted without knowing the engine."""
         self.overhead = _no_errors_yet(self.config)
-        self.expectation = Expectation()
+        self.foresight.forget()
         self.pacing.forget()
 
     def bind(self, ticket: Ticket, prompt_tokens: int, output_cap: int) -> Sequence:
@@ -365,6 +366,7 @@ class AdmissionController:
             binding=self._prompts_bind,
         )
         self.pacing.stepped(of_batch, ledger.totals[INTERACTIVE].running, self.paces.law, now)
+        self.foresight.stepped(now)
         self._release(now)
 
     def observe_steps(self, outputs: Listed[StepOutput], ends: Listed[float]) -> None:
@@ -420,7 +422,7 @@ class AdmissionController:
             waited_s = now - ticket.admitted_at
             if not ticket.paced:
                 self.overhead.observe(waited_s - ticket.predicted_s, now)
-            self.expectation.add(ticket.predicted_s, waited_s)
+            self.foresight.came_true(ticket, waited_s)
         return uncached
 
     def _progress(self, output: StepOutput) -> None:

@@ -1,10 +1,15 @@
 """From what the model predicts to what is expected: predictions set right by what came true.
 
 Admission decides by a cautious figure, an upper quantile. What users are told and what is judged
-(`/forebay/status`) is the expected one: a line through the latest predictions and first tokens.
+(`/forebay/status`) is the expected one. For who waits for slots it is a line through the latest
+predictions and first tokens: the model leaves a constant out and counts too much of the rest. For
+who waits only for steps it is a factor, by the mean of the logarithms: what makes these late makes
+them late by a multiple, and a few that are very late should not move what most are told.
 """
 
 from __future__ import annotations
+
+from math import exp, log
 
 _KEEP = 0.5 ** (1 / 200)  # a first token loses half its weight in 200 more
 _FEW = 20.0  # first tokens' weight, below which predictions are taken as they are
@@ -39,3 +44,24 @@ class Expectation:
 
     def __repr__(self) -> str:
         return f"<Expectation {self._weight:.0f} first tokens>"
+
+
+class Factor:
+    """A fading geometric mean of what came true over what was predicted."""
+
+    def __init__(self) -> None:
+        self._weight = self._sum = 0.0
+
+    def add(self, predicted_s: float, actual_s: float) -> None:
+        """A first token came `actual_s` after the model had predicted `predicted_s`; both > 0."""
+        if predicted_s <= 0.0 or actual_s <= 0.0:
+            return
+        self._weight = self._weight * _KEEP + 1.0
+        self._sum = self._sum * _KEEP + log(actual_s / predicted_s)
+
+    def of(self, predicted_s: float) -> float:
+        """What is to be expected where the model predicts `predicted_s`."""
+        return predicted_s if self._weight < _FEW else predicted_s * exp(self._sum / self._weight)
+
+    def __repr__(self) -> str:
+        return f"<Factor {self._weight:.0f} first tokens>"

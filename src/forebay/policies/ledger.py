@@ -59,6 +59,7 @@ class Ticket:
         admitted_at: seconds on the caller's clock.
         budget_s: seconds from `admitted_at` within which the first token was promised.
         predicted_s: raw predicted seconds to the first token, without the learned correction.
+        steps_s: the same by the engine's steps alone; None where more than they stood before it.
         tenant: whose it is; empty in open mode.
         held: whether it waits at the gate: its sequences are queued and not in the engine.
         paced: whether it went through the gate in that way, however short.
@@ -74,6 +75,7 @@ class Ticket:
     budget_s: float
     predicted_s: float
     tenant: str = ""
+    steps_s: float | None = None
     sequences: list[Sequence] = field(default_factory=list)
     first_token_at: float | None = None
     last_token_at: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import Any
 
@@ -18,6 +19,10 @@ from forebay.serving.warm_up import OUTPUT_TOKENS, warm_up
 from forebay.spec.service import ServiceSpec
 
 _HTTP_METRICS = "PrometheusInstrumentatorMiddleware"
+# Prompts are templated and tokenized in a thread of vLLM's while the event loop hands on tokens.
+# With Python's 5 ms the thread waited that long for each turn; with a tenth of it the median TTFT
+# at 0.8 of the demo's capacity fell from 56 to 42 ms, and an overloaded replica answered as many.
+_THREAD_SWITCH_S = 0.0005
 SPEC_KEY = "forebay"  # where the spec travels in LLMConfig.experimental_configs
 
 
@@ -35,6 +40,7 @@ class ForebayServer(LLMServer):
         self._start_clock = StartClock()
         self._start_clock.done("image")
         report(self._spec.name, "engine")
+        sys.setswitchinterval(_THREAD_SWITCH_S)
         await super().start()
         self._start_clock.done("weights")  # and what vLLM compiles while it loads them
         report(self._spec.name, "warm-up")

@@ -80,14 +80,13 @@ class EngineTap:
         prompt = len(request.prompt_token_ids or ())
         params = request.sampling_params
         cap = 0 if params is None else (params.max_tokens or self._admission.costs.context_tokens)
-        self._learn_ratio(ticket, prompt)
+        if not any(s.bound for s in ticket.sequences):
+            self._admission.foresight.entered(ticket, self._clock())
+            # From requests with one text prompt: others do not say whose bytes they were.
+            if ticket.prompt_bytes:
+                self._admission.costs.observe_prompt(ticket.prompt_bytes, prompt)
         self._ids.setdefault(ticket, []).append(request.request_id)
         self._sequences[request.request_id] = self._admission.bind(ticket, prompt, cap)
-
-    def _learn_ratio(self, ticket: Ticket, prompt_tokens: int) -> None:
-        """Learn bytes per token from requests with one text prompt; others do not say whose."""
-        if ticket.prompt_bytes and not any(s.bound for s in ticket.sequences):
-            self._admission.costs.observe_prompt(ticket.prompt_bytes, prompt_tokens)
 
     def on_step(self, outputs: Iterable[EngineOutput], engine_at: float | None) -> None:
         """The engine finished a step with these outputs, at its own `engine_at` (seconds)."""

@@ -1,0 +1,65 @@
+"""What users are told to expect: the likeliest first token, where admission is cautious.
+
+Two models, each set right by what came true of its own requests: of who waits for slots or at the
+gate, the queue's (`waits.py`); of who waits for nothing but steps, the engine's next steps.
+"""
+
+from __future__ import annotations
+
+from forebay.policies.expectation import Expectation, Factor
+from forebay.policies.ledger import Ledger, Ticket
+from forebay.policies.next_step import NextStep
+from forebay.policies.paces import Paces
+from forebay.policies.prediction import Prediction
+
+
+class Foresight:
+    """Expected times to first token of one replica."""
+
+    def __init__(self, step_tokens: int, ledger: Ledger, paces: Paces) -> None:
+        """Reads `ledger` and `paces`, and changes neither."""
+        self._ledger = ledger
+        self._paces = paces
+        self._next_step = NextStep(step_tokens)
+        self.forget()
+
+    def forget(self) -> None:
+        """What came true so far was no traffic."""
+        self._queued, self._by_steps = Expectation(), Factor()
+
+    def of(self, ticket: Ticket, prediction: Prediction, now: float) -> float:
+        """Seconds to the first token of a ticket that is not in the ledger yet; noted on it."""
+        if not (ticket.held or prediction.release_s):
+            ticket.steps_s = self._next_step.first_token_s(
+                self._paces.law,
+                self._ledger.in_engine,
+                self._ledger.engine_prefill,
+                ticket.cost.prefill_per_sequence,
+                now,
+            )
+        if ticket.steps_s is not None:
+            expected_s = self._by_steps.of(ticket.steps_s)
+        else:
+            expected_s = self._queued.of(ticket.predicted_s)
+        return expected_s + prediction.stalled_s
+
+    def entered(self, ticket: Ticket, now: float) -> None:
+        """The first sequence of a ticket reached the engine at `now` (s)."""
+        if not ticket.paced:
+            self._next_step.entered(now - ticket.admitted_at)
+
+    def stepped(self, now: float) -> None:
+        """A step ended at `now` (s), and the ledger knows what came of it."""
+        ledger = self._ledger
+        prompts = ledger.in_engine - len(ledger.running)
+        self._next_step.began(now, len(ledger.running), ledger.engine_prefill, prompts)
+
+    def came_true(self, ticket: Ticket, waited_s: float) -> None:
+        """The first token of a ticket came so long after its admission."""
+        if ticket.steps_s is not None:
+            self._by_steps.add(ticket.steps_s, waited_s)
+        else:
+            self._queued.add(ticket.predicted_s, waited_s)
+
+    def __repr__(self) -> str:
+        return f"<Foresight {self._queued!r} {self._by_steps!r} {self._next_step!r}>"
