@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from forebay.serving import environment
+from forebay.serving.head import ON_THE_HEAD
 from forebay.spec.placement import placement_bundles
 from forebay.spec.service import ServiceSpec
 
@@ -106,6 +107,7 @@ def build(spec: ServiceSpec) -> Any:
         max_ongoing_requests=_UNBOUNDED,
         ray_actor_options={
             "num_cpus": 0,
+            "resources": ON_THE_HEAD,
             "runtime_env": {"env_vars": environment.replica_variables(spec)},
         },
     ).bind(server=replicas)
@@ -120,6 +122,16 @@ def _vllm(spec: ServiceSpec) -> Any:
     return _build_direct_streaming_llm_deployment(llm_config(spec), name_prefix="")
 
 
+def emulated_cpus(spec: ServiceSpec) -> float:
+    """Cores that Ray sets aside for an emulated replica: next to none, or what the file says.
+
+    With the cores of a whole node, a replica asks for a node as one with a GPU does.
+    """
+    hardware = spec.hardware
+    is_written = "cpus_per_replica" in hardware.model_fields_set
+    return hardware.cpus_per_replica if is_written else _EMULATED_CPUS
+
+
 def _emulated(spec: ServiceSpec) -> Any:
     """Replicas that take hardly any of the CPU and memory that their engines would."""
     from ray import serve
@@ -129,7 +141,7 @@ def _emulated(spec: ServiceSpec) -> Any:
     env = {"env_vars": environment.replica_variables(spec)}
     deployment = serve.deployment(
         serve.ingress()(EmulatedServer),
-        ray_actor_options={"num_cpus": _EMULATED_CPUS, "runtime_env": env},
+        ray_actor_options={"num_cpus": emulated_cpus(spec), "runtime_env": env},
         **deployment_options(spec),
     )
     return deployment.bind(spec=spec)
