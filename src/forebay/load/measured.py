@@ -20,6 +20,7 @@ from forebay.load.runner import LoadPlan, LoadRun, OnTick, Workers, run_load
 from forebay.load.scrape import Scraper
 from forebay.measure.binding import Binding, binding, gather_evidence
 from forebay.measure.evidence import ServerSample
+from forebay.measure.fleet_size import FleetSize
 from forebay.measure.intervals import run_intervals
 from forebay.measure.metrics import METRICS
 from forebay.measure.samples import sample_run
@@ -29,7 +30,7 @@ from forebay.report.load_data import LoadReport, LoadStage
 from forebay.report.load_page import render_load_page
 
 REPORT = "report.html"
-_SERVER = "server.parquet"
+_SERVER, _FLEET = "server.parquet", "fleet.parquet"
 _FEWEST_FOR_INTERVALS = 30  # requests
 _RESAMPLES = 200  # 100,000 requests take 3 s
 
@@ -44,6 +45,7 @@ class Measured:
         server: the server's series, on the run's time axis; empty where it has none.
         binding: what bound.
         intervals: (low, high) of 95 % by headline figure.
+        fleet: its size meanwhile, where somebody has looked.
     """
 
     run: LoadRun
@@ -51,6 +53,7 @@ class Measured:
     server: Sequence[ServerSample]
     binding: Binding
     intervals: dict[str, tuple[float, float]]
+    fleet: Sequence[FleetSize] = ()
 
     def summary(self) -> dict[str, Any]:
         """What `summary.json` says."""
@@ -83,21 +86,24 @@ class Measured:
             ],
             windows=windows(run.counted, _window_s(run.duration_s), slo.ttft, slo.tpot),
             server=self.server,
+            fleet=self.fleet,
             max_num_seqs=_slots(self.server),
             intervals=self.intervals,
             footer=f"forebay {__version__}; prompt lengths {self.endpoint.lengths}",
         )
 
     def write(self, folder: Path) -> None:
-        """Writes the folder: requests, summary, workload, the server's series, the report.
+        """Writes the folder: requests, summary, workload, the server's and the fleet's series, the
+        report.
 
         Raises:
             OSError: it cannot be written.
         """
         write_run(folder, self.run, self.summary())
-        if self.server:
-            table = pa.Table.from_pylist([asdict(sample) for sample in self.server])
-            pq.write_table(table, folder / _SERVER)
+        for name, series in ((_SERVER, self.server), (_FLEET, self.fleet)):
+            if series:
+                table = pa.Table.from_pylist([asdict(one) for one in series])
+                pq.write_table(table, folder / name)
         (folder / REPORT).write_text(render_load_page(self.report()), "utf-8")
 
 

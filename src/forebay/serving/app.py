@@ -6,14 +6,13 @@ from typing import Any
 
 from forebay.serving import environment
 from forebay.serving.head import ON_THE_HEAD
-from forebay.spec.placement import placement_bundles
+from forebay.spec.placement import emulated_cpus, placement_bundles
 from forebay.spec.service import ServiceSpec
 
 INGRESS_DEPLOYMENT = "ForebayIngress"
 _HEALTH_PERIOD_S = 2.0
 # A saturated replica answers late, and a restart would only add to the load (ray#54070).
 _HEALTH_TIMEOUT_S = 60.0
-_EMULATED_CPUS = 0.01  # a replica waits for its steps to pass
 _UNBOUNDED = 10**9  # the gate bounds, in tokens; Serve must not queue in front of it
 
 
@@ -120,16 +119,6 @@ def _vllm(spec: ServiceSpec) -> Any:
     )
 
     return _build_direct_streaming_llm_deployment(llm_config(spec), name_prefix="")
-
-
-def emulated_cpus(spec: ServiceSpec) -> float:
-    """Cores that Ray sets aside for an emulated replica: next to none, or what the file says.
-
-    With the cores of a whole node, a replica asks for a node as one with a GPU does.
-    """
-    hardware = spec.hardware
-    is_written = "cpus_per_replica" in hardware.model_fields_set
-    return hardware.cpus_per_replica if is_written else _EMULATED_CPUS
 
 
 def _emulated(spec: ServiceSpec) -> Any:

@@ -55,6 +55,13 @@ class Platform:
         return f"{self._root}/v1"
 
     @property
+    def metrics_pages(self) -> list[str]:
+        """Where Prometheus finds the metrics; of a cluster joined, that is its nodes' business."""
+        server = self.spec.server
+        port = server.metrics_port
+        return [f"http://127.0.0.1:{port}/metrics"] if server.ray_address is None else []
+
+    @property
     def _root(self) -> str:
         return f"http://{self.spec.server.host}:{self.spec.server.port}"
 

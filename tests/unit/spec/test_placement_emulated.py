@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from forebay.serving.app import emulated_cpus
 from forebay.spec.loading import load_service
+from forebay.spec.placement import emulated_cpus, placement_bundles
 
 EMULATED = """\
 name: app
@@ -23,4 +23,6 @@ def test_an_emulated_replica_takes_a_core_only_where_the_file_says_so(
 ) -> None:
     file = tmp_path / "service.yaml"
     file.write_text(EMULATED + written)
-    assert emulated_cpus(load_service(file)) == cpus
+    spec = load_service(file)
+    assert emulated_cpus(spec) == cpus
+    assert placement_bundles(spec) == [{"CPU": cpus}]
