@@ -69,4 +69,4 @@ def _said(sizes: Sequence[FleetSize]) -> str:
     ready = [size.ready for size in sizes]
     most = max(size.missing for size in sizes)
     beyond = f"; up to {most} more than allowed asked for" if most else ""
-    return f"From {ready[0]} to {ready[-1]} ready, {min(ready)} to {max(ready)} meanwhile{beyond}."
+    return f"{ready[0]} ready at first, {max(ready)} at most, {ready[-1]} at the end{beyond}."
