@@ -96,6 +96,16 @@ class RayNodes:
                     found[node] = [raylet, *raylet.children(recursive=True)]
         return found
 
+    def of_head(self, part: str) -> list[psutil.Process]:
+        """Processes of the head whose title contains `part`."""
+        elsewhere = {process.pid for family in self.nodes().values() for process in family}
+        found = []
+        for process in self._family():
+            with contextlib.suppress(psutil.Error):
+                if process.pid not in elsewhere and part in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
     def kill(self, node: str) -> None:
         """End a node as a power cut does: every process of it, none of them asked."""
         for process in self.nodes()[node]:

@@ -13,6 +13,7 @@ from serving_process import ServingProcess
 MOST = 3
 RATE = 16.0  # requests/s of 400 tokens: more than all of them carry
 IDLE_S = 6.0
+ROUTERS = 2
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,9 @@ def service(nodes: RayNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     }
     file = folder / "nodes.yaml"
     file.write_text(yaml.safe_dump(spec))
-    serving = ServingProcess(file, folder, ray_address=nodes.address, proxies="head")
+    serving = ServingProcess(
+        file, folder, ray_address=nodes.address, proxies="head", routers=ROUTERS
+    )
     try:
         serving.wait_for("Ctrl-C drains")
         yield serving
@@ -57,6 +60,7 @@ def test_demand_launches_nodes_and_idle_ones_retire(
     assert eventually(lambda: has(nodes, service, 1))
     with load(service, RATE):
         assert eventually(lambda: has(nodes, service, MOST)), (nodes.nodes(), status(service))
+        assert len(nodes.of_head("ForebayIngress")) == ROUTERS, "where no other node takes it along"
     assert eventually(lambda: has(nodes, service, 1)), (nodes.nodes(), status(service))
     assert ask(service, 1)[0] == 200
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from forebay.serving import environment
-from forebay.serving.head import ON_THE_HEAD
 from forebay.spec.placement import emulated_cpus, placement_bundles
 from forebay.spec.service import ServiceSpec
 
@@ -102,11 +101,9 @@ def build(spec: ServiceSpec) -> Any:
     ingress = serve.deployment(
         serve.ingress()(ForebayIngress),
         name=INGRESS_DEPLOYMENT,
-        num_replicas=spec.server.routers,
         max_ongoing_requests=_UNBOUNDED,
         ray_actor_options={
             "num_cpus": 0,
-            "resources": ON_THE_HEAD,
             "runtime_env": {"env_vars": environment.replica_variables(spec)},
         },
     ).bind(server=replicas)

@@ -96,9 +96,10 @@ class ServerSpec(Strict):
         default=1,
         ge=1,
         le=64,
-        description="Processes that choose a replica for each request. Default 1: a choice takes "
-        "a fraction of a millisecond, and each process 100 MB of memory or more; write 2 where "
-        "cores are spare, so that requests are routed while one of them restarts.",
+        description="Processes that choose a replica for each request, on each node that clients "
+        "connect to (`proxies`). Default 1: a choice takes a fraction of a millisecond, and each "
+        "process 100 MB of memory or more; write 2 where cores are spare, so that requests are "
+        "routed while one of them restarts.",
     )
     proxies: Literal["every-node", "head"] = Field(
         default="every-node",
