@@ -40,7 +40,7 @@ def _chart(sizes: Sequence[FleetSize], time: Timeline) -> str:
 
     def draw(area_size: tuple[int, int]) -> str:
         area = time.frame(area_size, (0.0, 1.15 * max(top, 1)))
-        ticks = [tick for tick in area.y.ticks(4) if tick == int(tick)]
+        ticks = [tick for tick in area.y.ticks(6) if tick == int(tick)]
         parts = [
             time.bands(area),
             svg.axes(area, TIME, "replicas", [(tick, short(tick)) for tick in ticks]),
