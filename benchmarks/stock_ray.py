@@ -26,6 +26,7 @@ def main() -> None:
     from ray.serve.llm import LLMConfig, build_openai_app
 
     from forebay.serving import processes
+    from forebay.serving.dtypes import engine_dtype
     from forebay.spec.loading import load_service
 
     spec = load_service(sys.argv[1])
@@ -43,6 +44,7 @@ def main() -> None:
             placement_group_config={"bundles": [{"CPU": 1}]},
             engine_kwargs={
                 **spec.model.engine_args,
+                "dtype": engine_dtype(spec),
                 "kv_cache_memory_bytes": spec.hardware.kv_cache,
                 "disable_log_stats": True,  # as Forebay sets it
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from forebay.serving import environment
+from forebay.serving.dtypes import engine_dtype
 from forebay.spec.placement import placement_bundles
 from forebay.spec.service import ServiceSpec
 
@@ -73,6 +74,7 @@ def engine_kwargs(spec: ServiceSpec) -> dict[str, Any]:
     """The engine's arguments: the file's own, and the few that Forebay sets."""
     kwargs = {
         **spec.model.engine_args,
+        "dtype": engine_dtype(spec),
         "scheduling_policy": "priority",
         "disable_log_stats": True,  # see engine.py
     }
