@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -161,7 +162,7 @@ def test_after_a_spike_a_large_fleet_too_shrinks_once(cold_s: float, seed: int) 
     before = len(fleet.targets)
     fleet.run(900, lambda t: 64.0 if t < 60 else 32.0)
     targets = fleet.targets[before - 1 :]
-    steps = [b - a for a, b in zip(targets, targets[1:], strict=False) if a != b]
+    steps = [b - a for a, b in pairwise(targets) if a != b]
     assert len(steps) == 2, steps
     assert steps[0] > 0 > steps[1]
 
@@ -275,3 +276,12 @@ def test_bounds_steps_and_reasons_always_hold(
         assert target <= max(2 * before, before + 1, limits.min)
         assert not allowed.missing or target == limits.max
         before = target
+
+
+def test_the_wait_for_the_rest_of_a_fall_has_an_end() -> None:
+    config, state, target = LimitConfig(1, 60), LimitState(), 40
+    for second in range(700):
+        fewer = 40 - second // 40
+        allowed, state = allow(config, Wanted(fewer, fewer, fewer), target, state, float(second))
+        target = allowed.replicas
+    assert target <= 40 - (700 - 300 - 150) // 40
