@@ -168,13 +168,22 @@ class AdmissionController:
     def _breaks_a_promise(self, cost: Cost, tag: int, now: float) -> bool:
         """Whether an arrival of this tag would push one that it overtakes past its budget.
 
-        One that is late already is not saved by refusing others.
+        One that is late already is not saved by refusing others. How soon slots come free is an
+        estimate: who is late only if it holds is still not made late by prompts.
         """
-        rate, order = self.paces.prefill_rate.rate, self.ledger.order
-        if not rate or order.before(tag)[1] == len(order):
+        order = self.ledger.order
+        if not self.paces.prefill_rate.rate or order.before(tag)[1] == len(order):
             return False
         free = self.config.slots - len(self.ledger.running)
-        slot_s = self.waits.seconds_per_slot(cost) if len(order) + cost.sequences > free else 0.0
+        if self._makes_late(cost, tag, now, free, 0.0):
+            return True
+        if len(order) + cost.sequences <= free:
+            return False
+        return self._makes_late(cost, tag, now, free, self.waits.seconds_per_slot(cost))
+
+    def _makes_late(self, cost: Cost, tag: int, now: float, free: int, slot_s: float) -> bool:
+        """The same, where one of the `free` slots is given back every `slot_s` seconds."""
+        rate = self.paces.prefill_rate.rate
 
         def late(tokens: int, sequences: int, due: float) -> bool:
             return tokens / rate + max(sequences - free, 0) * slot_s > due - now
@@ -182,7 +191,7 @@ class AdmissionController:
         def late_then(tokens: int, sequences: int, due: float) -> bool:
             return late(tokens + cost.prefill_tokens, sequences + cost.sequences, due)
 
-        return order.makes_late(tag, late, late_then)
+        return self.ledger.order.makes_late(tag, late, late_then)
 
     def _time_until_fit(
         self, reason: ShedReason, cost: Cost, class_name: str, prediction: Prediction
