@@ -356,11 +356,9 @@ def _ray_workers(address: str) -> Callable[[Sequence[Order]], Workers]:
 
 
 def _write_or_exit(measured: Measured, output: Path | None) -> Path:
-    from datetime import datetime
+    from forebay.load.folder import usual_folder
 
-    moment = datetime.fromtimestamp(measured.run.started_at)
-    name = measured.run.workload.name.replace("/", "-")
-    folder = output or Path("runs") / f"{name}-{moment:%Y%m%d-%H%M%S}"
+    folder = output or usual_folder(measured.run)
     try:
         measured.write(folder)
     except OSError as error:

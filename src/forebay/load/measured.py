@@ -21,6 +21,7 @@ from forebay.load.scaling_watch import SCALING, Decision, ScalingWatch, write_de
 from forebay.load.scrape import Scraper
 from forebay.measure.binding import Binding, binding, gather_evidence
 from forebay.measure.evidence import ServerSample
+from forebay.measure.fleet_size import FleetSize
 from forebay.measure.intervals import run_intervals
 from forebay.measure.metrics import METRICS
 from forebay.measure.samples import sample_run
@@ -30,7 +31,7 @@ from forebay.report.load_data import LoadReport, LoadStage
 from forebay.report.load_page import render_load_page
 
 REPORT = "report.html"
-_SERVER = "server.parquet"
+_SERVER, _FLEET = "server.parquet", "fleet.parquet"
 _FEWEST_FOR_INTERVALS = 30  # requests
 _RESAMPLES = 200  # 100,000 requests take 3 s
 
@@ -46,6 +47,7 @@ class Measured:
         binding: what bound.
         intervals: (low, high) of 95 % by headline figure.
         scaling: decisions on the number of replicas, of a Forebay service that makes any.
+        fleet: its size meanwhile, where somebody has looked.
     """
 
     run: LoadRun
@@ -54,6 +56,7 @@ class Measured:
     binding: Binding
     intervals: dict[str, tuple[float, float]]
     scaling: Sequence[Decision] = ()
+    fleet: Sequence[FleetSize] = ()
 
     def summary(self) -> dict[str, Any]:
         """What `summary.json` says."""
@@ -86,22 +89,24 @@ class Measured:
             ],
             windows=windows(run.counted, _window_s(run.duration_s), slo.ttft, slo.tpot),
             server=self.server,
+            fleet=self.fleet,
             max_num_seqs=_slots(self.server),
             intervals=self.intervals,
             footer=f"forebay {__version__}; prompt lengths {self.endpoint.lengths}",
         )
 
     def write(self, folder: Path) -> None:
-        """Writes the folder: requests, summary, workload, the server's series, the report, and the
-        scaling decisions where there were any.
+        """Writes the folder: requests, summary, workload, series of the server, of the fleet and of
+        scaling decisions where there were any, and the report.
 
         Raises:
             OSError: it cannot be written.
         """
         write_run(folder, self.run, self.summary())
-        if self.server:
-            table = pa.Table.from_pylist([asdict(sample) for sample in self.server])
-            pq.write_table(table, folder / _SERVER)
+        for name, series in ((_SERVER, self.server), (_FLEET, self.fleet)):
+            if series:
+                table = pa.Table.from_pylist([asdict(one) for one in series])
+                pq.write_table(table, folder / name)
         if self.scaling:
             write_decisions(folder / SCALING, self.scaling)
         (folder / REPORT).write_text(render_load_page(self.report()), "utf-8")

@@ -37,7 +37,7 @@ def reading_of(
     admission: AdmissionController, offered: OfferedWork, sequence: int
 ) -> ReplicaReading:
     """What a replica reports, for the `sequence`-th time."""
-    prefill_rate, decode_rate = admission.sustained
+    prefill_rate, decode_rate = admission.room.sustained
     return ReplicaReading(
         sequence=sequence,
         offered_prefill=offered.prefill,
