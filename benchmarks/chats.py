@@ -21,7 +21,7 @@ from forebay.workload.schedule import OpenLoop
 
 TURNS = (2, 8)
 MEAN_TURNS = sum(TURNS) / 2
-PREFIXES = 64
+PREFIXES = 32
 
 
 def workload(
@@ -31,7 +31,7 @@ def workload(
     kind = {
         "prompt": {"lognormal": {"p50": 60, "p99": 400}},
         "output": {"lognormal": {"p50": 24, "p99": 96}},
-        "prefixes": {"count": PREFIXES, "tokens": {"uniform": [400, 2400]}, "zipf": 1.0},
+        "prefixes": {"count": PREFIXES, "tokens": {"uniform": [400, 1200]}, "zipf": 1.0},
         "conversation": {
             "turns": {"uniform": list(TURNS)},
             "think": {"p50": "6s", "p99": "30s"},

@@ -14,7 +14,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
@@ -91,8 +91,11 @@ def measured(name: str, options: Any, isolation: str, load: float) -> dict[str, 
 class Run:
     """A fleet of one system, and the conversations that it serves."""
 
-    def __init__(self, name: str, slowed: float, routers: int = 1) -> None:
+    def __init__(self, name: str, slowed: float, routers: int = 1, attempts: int = 1) -> None:
+        """A request that a replica refuses is offered to `attempts` of them in all."""
         self.fates: list[Fate] = []
+        self.asked = 0  # of replicas, the attempts after a refusal included
+        self._attempts = attempts
         self._router = router_of(name, routers)
         profile = PROFILES["h100-8b"].slowed(slowed)
         make = gated if name == "forebay" else OpenReplica
@@ -105,24 +108,34 @@ class Run:
         heapq.heapify(due)
         beat = 0
         while due or self._going:
-            while due and due[0][0] < beat * PERIOD_S:
-                at, order, chat = heapq.heappop(due)
-                if at < until_s:
-                    self._serve(chat, at)
-            for replica in self.replicas:
-                replica.advance(beat * PERIOD_S)
-            self._router.heard(self.replicas, beat * PERIOD_S)
+            self._until(beat * PERIOD_S, due, until_s)
             for chat, at in self._go_on():
                 heapq.heappush(due, (max(at, beat * PERIOD_S), chat.session.number, chat))
             beat += 1
 
+    def _until(self, now: float, due: list[tuple[float, int, Chat]], until_s: float) -> None:
+        """Ask what is due before a beat, and take the beat."""
+        while due and due[0][0] < now:
+            at, _, chat = heapq.heappop(due)
+            if at < until_s:
+                self._serve(chat, at)
+        for replica in self.replicas:
+            replica.advance(now)
+        self._router.heard(self.replicas, now)
+
     def _serve(self, chat: Chat, now: float) -> None:
         ask = chat.ask(len(self.fates), now)
-        fate = Fate(ask)
+        left = self.replicas
+        for _ in range(self._attempts):
+            fate = Fate(ask)
+            replica, fate.promised = self._router.place(left, ask, now)
+            replica.advance(now)
+            replica.arrive(fate, now)
+            self.asked += 1
+            if fate.outcome != "shed":
+                break
+            left = [one for one in left if one is not replica]
         self.fates.append(fate)
-        replica, fate.promised = self._router.place(self.replicas, ask, now)
-        replica.advance(now)
-        replica.arrive(fate, now)
         self._going.append((fate, chat))
 
     def _go_on(self) -> list[tuple[Chat, float]]:

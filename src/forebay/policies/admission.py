@@ -123,6 +123,25 @@ class AdmissionController:
         small = self.costs.price(RequestShape(prompt_bytes=0, prompt_ids=1, max_tokens=1))
         return self.predict(small, class_name, now, self.waits.arrivals.busiest(class_name))
 
+    def wait_s(self, class_name: str, now: float) -> float:
+        """Seconds that a newcomer of a single token would wait, until it may enter included.
+
+        What is predicted for one that is let in says nothing of a replica that lets nobody in
+        since tokens would come too slowly: with few queued, it would look like the best of all.
+        """
+        small = self.costs.price(RequestShape(prompt_bytes=0, prompt_ids=1, max_tokens=1))
+        over = self._at_once(small) - self._most_at_once
+        held_s = self.waits.ends_s(small, over) if over > 0 else 0.0
+        return self.predict_typical(class_name, now).total_s + held_s
+
+    @property
+    def answer_s(self) -> float:
+        """Seconds of the engine's steps that a typical answer takes; 0 while unknown."""
+        if not self.paces.law.known:
+            return 0.0
+        tokens = self.costs.outputs.expected_total(0, self.costs.context_tokens)
+        return tokens * self.paces.law.per_sequence_s
+
     @property
     def queue_bound(self) -> float:
         """Hard bound on queued prompt tokens: set, or what drains within the largest budget."""

@@ -19,6 +19,7 @@ class ReplicaStats:
         sequence: counts up with every publication, so that a router sees a new one.
         wait_s: predicted seconds to first token of an empty prompt arriving now.
         prefill_rate: prompt tokens per second it drains; 0 while unknown.
+        answer_s: seconds of its steps that a typical answer takes; 0 while unknown.
         overhead_s: the part of `wait_s` that is no queue, and stays when nothing comes.
         draining: whether it takes nothing new.
         bytes_per_token: bytes of prompt text per token, as it learned.
@@ -38,6 +39,7 @@ class ReplicaStats:
     arrivals: float = 0.0
     prompt_tokens: float = 0.0
     cached_tokens: float = 0.0
+    answer_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,11 @@ class ReplicaView:
     def bytes_per_token(self) -> float:
         """The ratio that the replica learned."""
         return self.stats.bytes_per_token if self.stats is not None else _BYTES_PER_TOKEN
+
+    @property
+    def answer_s(self) -> float:
+        """Seconds of its steps that a typical answer takes; 0 while unknown."""
+        return self.stats.answer_s if self.stats is not None else 0.0
 
     def backlog_s(self, now: float) -> float:
         """Seconds of work that it has yet to do, as far as this router can tell."""

@@ -220,16 +220,16 @@ class GatedReplica(OpenReplica):
     def publish(self, now: float) -> ReplicaStats:
         """What the router reads."""
         self._published += 1
-        prediction = self.admission.predict_typical(INTERACTIVE, now)
         return ReplicaStats(
             sequence=self._published,
-            wait_s=prediction.total_s,
+            wait_s=self.admission.wait_s(INTERACTIVE, now),
             prefill_rate=self.admission.paces.prefill_rate.rate,
             overhead_s=self.admission.overhead.at(now),
             kv_tokens=self.profile.kv_tokens,
             arrivals=self._arrived,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
+            answer_s=self.admission.answer_s,
         )
 
     def reading(self) -> ReplicaReading:
