@@ -3,7 +3,7 @@
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help env setup demo serve test check bench clean distclean
+.PHONY: help env setup demo launch serve test check bench clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -17,6 +17,9 @@ setup: env ## make or update .venv (a few minutes the first time)
 demo: env ## serve the demo model, overload it, watch it refuse and recover (5 minutes)
 	@mkdir -p runs
 	$(BIN)/forebay demo examples/demo.yaml --output runs/demo.html
+
+launch: env ## offer a launch to an emulated fleet and watch it scale (6 minutes)
+	$(BIN)/forebay demo examples/launch/service.yaml --workload examples/launch/workload.yaml
 
 serve: env ## serve the demo model on port 8000 until Ctrl-C
 	$(BIN)/forebay serve examples/demo.yaml

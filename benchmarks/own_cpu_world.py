@@ -260,6 +260,10 @@ class Router:
         """The replica for a prompt."""
         return self._picker.pick(self._replicas, prompt)
 
+    def has_replicas(self) -> bool:
+        """Whether there is any."""
+        return bool(self._replicas)
+
     def fleet(self) -> list[dict[str, Any]]:
         """What each replica published last."""
         return [replica.routing_stats for replica in self._replicas]

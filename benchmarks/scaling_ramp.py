@@ -20,13 +20,13 @@ import numpy as np
 
 from forebay.simulate.asks import Ask, Slo
 from scaling_world import (
-    OURS,
     Figures,
     World,
+    ours_with,
     plans,
-    queue_settings,
-    ray_settings,
     running,
+    search_queue,
+    search_ray,
     served,
     show,
     static,
@@ -39,6 +39,7 @@ PROMPT, ANSWER, SPREAD = 4000, 1000, 100
 SLOTS = 64  # its KV cache holds as many of these requests
 COLD_START_S = 120.0
 ATTAINED, REPLICAS = 0.97, 5.9
+US = ours_with(stable_s=180.0)
 THEIRS = ("llm-d's, published", "", "", "95.80", "5.93", "-", "-", "-", "-", "-")
 
 
@@ -49,20 +50,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="ours and the static ones, one seed")
     options = parser.parse_args()
     with running(options.jobs) as play:
-        fixed = [OURS, static(4), static(7)]
+        fixed = [US, static(4), static(7)]
         if options.quick:
             show("One seed", play(ramp(1), fixed))
             return
         first = ramp(1)
-        ray = play(first, ray_settings((16, 24, 32, 40, 48)))
-        queue = play(first, queue_settings((1, 2, 5), (16, 24, 32, 40, 48)))
-        best = play(first, plans((0.75, 0.8, 0.85, 0.9, 0.95, 1.0)))
-        show("The search of Ray Serve's default policy, seed 1", ray)
-        show("The search of the queue-length policy, seed 1", queue)
-        show("The search of the clairvoyant's share, seed 1", best)
-        chosen = [*fixed, *(tuned(found).policy for found in (ray, queue, best))]
+        searches = {
+            "ray": search_ray(play, first, (32, 40, 48)),
+            "queue": search_queue(play, first, (1,), (32, 40, 48)),
+            "clairvoyant": play(first, plans((0.9, 1.0))),
+        }
+        for found in searches.values():
+            show(f"The search of {found[0].policy.name}, seed 1", found)
+        chosen = [*fixed, *(tuned(found).policy for found in searches.values())]
         table = [play(ramp(seed), chosen) for seed in range(1, options.seeds + 1)]
-    report(table, {"ray": ray, "queue": queue, "clairvoyant": best})
+    report(table, searches)
 
 
 def ramp(seed: int) -> World:
@@ -103,7 +105,7 @@ def report(table: list[list[Figures]], searches: dict[str, list[Figures]]) -> No
     bars = [
         Bar("SLO attained", 100 * us.attainment, 100 * ATTAINED, "%", at_least=True),
         Bar("average replicas", us.average, REPLICAS),
-        Bar("a static 7 holds the SLO", 100 * seven.attainment, 99.0, "%", at_least=True),
+        Bar("a static 7 holds the SLO", 100 * seven.attainment, 100 * ATTAINED, "%", at_least=True),
         Bar("a static 4 does not", 100 * four.attainment, 90.0, "%"),
     ]
     print_bars(bars)

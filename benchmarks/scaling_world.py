@@ -5,6 +5,7 @@ Everything here is computed, not measured: the same command prints the same tabl
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,7 @@ from forebay.simulate.replica import GatedReplica, OpenReplica
 from forebay.simulate.scalers import Planned, Scaler, Static, TokenScaler
 from tables import print_table
 
-HEADROOM = 0.2  # Forebay's default
+HEADROOM, STABLE_S = 0.2, 300.0  # Forebay's defaults: scaling.headroom, scaling.stable
 PLAN_WINDOW_S = 30.0
 TARGET = 0.97  # attainment that settings are tuned to
 
@@ -51,7 +52,6 @@ class World:
     cold_start_cv: float = 0.0
     initial: int | None = None
     until_s: float = 0.0
-    stable_s: float = 300.0
     seed: int = 1
 
     @property
@@ -143,11 +143,10 @@ def served(name: str, slots: int) -> EngineProfile:
     )
 
 
-def ours(world: World, **settings: float) -> TokenScaler:
-    config = ScalingConfig(
-        **{"headroom": HEADROOM, "tolerated_s": world.slo.ttft_s / 2, **settings}
-    )
-    limits = LimitConfig(world.min, world.max, stable_s=world.stable_s)
+def ours(world: World, headroom: float = HEADROOM, stable_s: float = STABLE_S) -> TokenScaler:
+    """As `serving/autoscaler.py` makes it of a service's file."""
+    config = ScalingConfig(headroom=headroom, tolerated_s=world.slo.ttft_s / 2)
+    limits = LimitConfig(world.min, world.max, stable_s=stable_s)
     return TokenScaler(Autoscaler(config, limits, cold_start_s=world.cold_start_s))
 
 
@@ -213,14 +212,28 @@ def _figures(both: tuple[World, Policy]) -> Figures:
     return figures(*both)
 
 
+Play = Callable[[World, Sequence[Policy]], list[Figures]]
+
+
 @contextmanager
-def running(jobs: int) -> Iterator[Callable[[World, Sequence[Policy]], list[Figures]]]:
-    """A function that runs policies in a world, `jobs` at a time."""
-    if jobs <= 1:
-        yield lambda world, policies: [figures(world, policy) for policy in policies]
-        return
+def running(jobs: int) -> Iterator[Play]:
+    """A function that runs policies in a world, `jobs` at a time, and tells each as it ends.
+
+    What has been run before is known: the same policy in the same world does the same.
+    """
+    known: dict[tuple[str, int, str], Figures] = {}
     with ProcessPoolExecutor(jobs) as pool:
-        yield lambda world, policies: list(pool.map(_figures, [(world, p) for p in policies]))
+
+        def play(world: World, policies: Sequence[Policy]) -> list[Figures]:
+            keys = [(world.name, world.seed, repr(policy)) for policy in policies]
+            new = [p for key, p in zip(keys, policies, strict=True) if key not in known]
+            for one in pool.map(_figures, [(world, policy) for policy in new]):
+                told = [str(part) for part in one.row()[:6] if part]
+                print("  " + " | ".join(told), f"({one.cpu_s:.0f} s)", file=sys.stderr, flush=True)
+                known[world.name, world.seed, repr(one.policy)] = one
+            return [known[key] for key in keys]
+
+        yield play
 
 
 def tuned(found: Sequence[Figures]) -> Figures:
@@ -238,40 +251,62 @@ def show(title: str, found: Sequence[Figures]) -> None:
 
 # --- what is searched ---------------------------------------------------------------------------
 
-OURS = Policy("Forebay", "its defaults", "ours")
+
+def ours_with(headroom: float = HEADROOM, stable_s: float = STABLE_S) -> Policy:
+    text = f"headroom {headroom:.0%}, stable {stable_s / 60:g} min"
+    return Policy("Forebay", text, "ours", {"headroom": headroom, "stable_s": stable_s})
 
 
-def ray_settings(targets: Sequence[float], *, wide: bool = True) -> list[Policy]:
-    """Ray's default policy: targets, with its own delays and with quicker ones."""
-    delays = [(30.0, 600.0), (0.0, 300.0)] if wide else [(0.0, 300.0)]
-    return [
-        Policy(
-            "Ray Serve's default",
-            f"target {target:g}, up {up:g} s, down {down:g} s",
-            "ray",
-            {"target_ongoing": target, "up_delay_s": up, "down_delay_s": down},
-            gated,
-        )
-        for gated in (True, False)
-        for up, down in delays
-        for target in targets
-    ]
+OURS = ours_with()
 
 
-def queue_settings(waiting: Sequence[float], in_flight: Sequence[float]) -> list[Policy]:
-    """KEDA on vLLM's queue, on requests in flight, and with llm-d's two triggers."""
-    found = []
-    for gated in (True, False):
-        for count in waiting:
-            values: dict[str, Any] = {"per_replica": count}
-            found.append(Policy("queue length", f"{count:g} waiting", "queue", values, gated))
-        for count in in_flight:
-            values = {"per_replica": count, "counted": "ongoing"}
-            found.append(Policy("queue length", f"{count:g} in flight", "queue", values, gated))
-            values = {"per_replica": 1.0, "counted": "either", "running_per_replica": count}
-            text = f"1 waiting or {count:g} running"
-            found.append(Policy("queue length", text, "queue", values, gated))
-    return found
+def ray(target: float, up_s: float, down_s: float, *, gated: bool) -> Policy:
+    return Policy(
+        "Ray Serve's default",
+        f"target {target:g}, up {up_s:g} s, down {down_s:g} s",
+        "ray",
+        {"target_ongoing": target, "up_delay_s": up_s, "down_delay_s": down_s},
+        gated,
+    )
+
+
+def search_ray(play: Play, world: World, targets: Sequence[float]) -> list[Figures]:
+    """Ray's default policy: targets, then without Forebay's gate, then other delays.
+
+    Each beside the best so far. Its own delays are 30 s up and 600 s down.
+    """
+    first = play(world, [ray(target, 0.0, 300.0, gated=True) for target in targets])
+    target = tuned(first).policy.values["target_ongoing"]
+    first += play(world, [ray(target, 0.0, 300.0, gated=False)])
+    gated = tuned(first).policy.gated
+    delays = ((0.0, 180.0), (30.0, 180.0), (30.0, 600.0))
+    return first + play(world, [ray(target, up, down, gated=gated) for up, down in delays])
+
+
+def queue(*, gated: bool, stable_s: float = 300.0, **values: Any) -> Policy:
+    """KEDA on vLLM's queue, on requests in flight, or with llm-d's two triggers."""
+    count, counted = values["per_replica"], values.get("counted", "waiting")
+    texts = {
+        "waiting": f"{count:g} waiting",
+        "ongoing": f"{count:g} in flight",
+        "either": f"{count:g} waiting or {values.get('running_per_replica', 0):g} running",
+    }
+    text = f"{texts[counted]}, stable {stable_s / 60:g} min"
+    return Policy("queue length", text, "queue", {**values, "stable_s": stable_s}, gated)
+
+
+def search_queue(
+    play: Play, world: World, waiting: Sequence[float], in_flight: Sequence[float]
+) -> list[Figures]:
+    """A queue length: what is counted and how many, then without the gate, a shorter window."""
+    kinds: list[dict[str, Any]] = [{"per_replica": count} for count in waiting]
+    for count in in_flight:
+        kinds.append({"per_replica": count, "counted": "ongoing"})
+        kinds.append({"per_replica": 1.0, "counted": "either", "running_per_replica": count})
+    first = play(world, [queue(gated=True, **values) for values in kinds])
+    first += play(world, [queue(gated=False, **tuned(first).policy.values)])
+    best = tuned(first).policy
+    return first + play(world, [queue(gated=best.gated, **{**best.values, "stable_s": 180.0})])
 
 
 def static(replicas: int) -> Policy:

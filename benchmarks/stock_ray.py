@@ -20,6 +20,7 @@ def deploy(file: Path) -> None:
     from ray import serve
     from ray.serve.llm import LLMConfig, build_openai_app
 
+    from forebay.serving.dtypes import engine_dtype
     from forebay.spec.loading import load_service
 
     spec = load_service(file)
@@ -32,6 +33,7 @@ def deploy(file: Path) -> None:
         placement_group_config={"bundles": [{"CPU": 1}]},
         engine_kwargs={
             **spec.model.engine_args,
+            "dtype": engine_dtype(spec),
             "kv_cache_memory_bytes": spec.hardware.kv_cache,
             "disable_log_stats": True,  # as Forebay sets it
         },

@@ -26,6 +26,7 @@ from typing import Any
 import psutil
 
 from forebay.serving import cores
+from forebay.serving.dtypes import engine_dtype
 from forebay.serving.environment import model_threads
 from forebay.serving.preflight import EnvironmentFailedError, check_port
 from forebay.spec.loading import load_service
@@ -110,6 +111,7 @@ def raw_vllm(port: int, *extra: str, own_process: bool = False) -> list[str]:
     command += ["--port", str(port), "--disable-uvicorn-access-log"]
     arguments = {
         **spec().model.engine_args,
+        "dtype": engine_dtype(spec()),
         "kv_cache_memory_bytes": spec().hardware.kv_cache,
         "disable_log_stats": True,  # as Forebay sets it
         "distributed_executor_backend": None if own_process else _IN_ENGINE_CORE,

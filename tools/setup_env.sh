@@ -99,6 +99,9 @@ on_exit() {
 
 if is_current; then exit 0; fi
 trap on_exit EXIT
+# To make it anew would clear the folder that it points to, which others may be using.
+[[ ! -L $VENV ]] || fail ".venv is a link to $(readlink -f "$VENV") and is left alone; run" \
+    ".venv/bin/forebay and .venv/bin/pytest themselves, or remove the link: rm .venv"
 [[ $(uname -s) == Linux ]] || fail "the serving stack runs on Linux only; this is $(uname -s)"
 rm -f "$STAMP"
 make_venv

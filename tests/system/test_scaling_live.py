@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from scaling_service import COLD_START_S, eventually, load, replicas, scaling_service, status
-from serving_process import ServingProcess
+import yaml
+from scaling_service import (
+    COLD_START_S,
+    SERVICE,
+    eventually,
+    load,
+    replicas,
+    scaling_service,
+    status,
+)
+from serving_process import FOREBAY, ServingProcess
+
+from forebay.load.scaling_watch import read_decisions
 
 RATE = 16.0  # requests/s; 400 tokens each
 
@@ -34,3 +48,27 @@ def test_a_replica_tells_the_phases_of_its_start(service: ServingProcess) -> Non
     engine = told["weights"] + told["compile"] + told["warm_up"]
     assert engine >= COLD_START_S
     assert told["image"] > 0
+
+
+def test_a_load_test_records_the_decisions_for_a_replay(
+    service: ServingProcess, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    # fmt: off
+    load_it = [
+        FOREBAY, "load", service.url, "--rate", "4/s", "--for", "8s", "--prompt-tokens", "200",
+        "--output-tokens", "4", "--output", str(run), "--json",
+    ]
+    # fmt: on
+    loaded = subprocess.run(load_it, capture_output=True, text=True, check=False)
+    decisions = read_decisions(run)
+    assert len(decisions) >= 4, loaded.stderr
+    assert decisions[-1]["seen"]["demand"]["prefill"] > 0
+    file = tmp_path / "other.yaml"
+    scaling = {**SERVICE["scaling"], "headroom": 0.6}
+    file.write_text(yaml.safe_dump({**SERVICE, "scaling": scaling}))
+    replay = [FOREBAY, "scale", str(file), "--replay", str(run), "--json"]
+    told = json.loads(subprocess.run(replay, capture_output=True, text=True, check=True).stdout)
+    assert len(told["looks"]) == len(decisions)
+    assert [look["then"][0] for look in told["looks"]] == [one["target"] for one in decisions]
+    assert (run / "scaling-replay.html").stat().st_size > 5_000

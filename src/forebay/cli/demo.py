@@ -23,16 +23,31 @@ _WIDTH = 100  # the table's, also where the output is no terminal
 
 def demo(
     file: Annotated[Path, typer.Argument(help="Service file.")] = Path("examples/demo.yaml"),
-    output: Annotated[Path, typer.Option(help="Page to write.")] = Path("runs/demo.html"),
+    workload: Annotated[
+        str | None,
+        typer.Option("--workload", "-w", help="Offer this instead: a file, or one built in."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Page to write (runs/demo.html); with --workload, the run's folder."),
+    ] = None,
 ) -> None:
     """Serve a model, measure its capacity, offer half, once, three times and half of it again.
 
     Prints a table and writes one page with the time series; then stops everything. Takes about
-    three minutes, more on the first start.
+    three minutes, more on the first start. With --workload, offers that and says how the fleet
+    grows and shrinks; the folder is that of a load test, its report with the replicas over time.
+
+    Exit code 3: it cannot run here, or the run is INVALID.
 
     Example: forebay demo examples/demo.yaml --output demo.html
     """
     spec = load_or_exit(file)
+    if workload is not None:
+        from forebay.cli.launch import launch
+
+        raise typer.Exit(launch(spec, workload, output))
+    output = output or Path("runs/demo.html")
     output.parent.mkdir(parents=True, exist_ok=True)
     raise typer.Exit(run(spec, output))
 

@@ -128,7 +128,7 @@ def load(
         seconds = _optional_seconds("--for", duration) or 30.0
         goal = Goal(good_share=good, seconds=seconds, start=rates[0] if rates else None)
         raise typer.Exit(search(plan, goal, output, as_json))
-    measured = _measure_or_exit(plan, _metrics(endpoint.url, metrics or []), as_json, ray)
+    measured = _measure_or_exit(plan, metrics or [], as_json, ray)
     folder = _write_or_exit(measured, output)
     _tell(measured, folder, as_json)
     raise typer.Exit(_exit_code(measured, check))
@@ -325,12 +325,16 @@ def _measure_or_exit(
     from forebay.cli.load_progress import trace_lines, watching
     from forebay.load.measured import measure
     from forebay.load.runner import WorkerFailedError
+    from forebay.load.scaling_watch import status_reader
 
+    pages = _metrics(plan.endpoint.url, metrics)
+    status = None if metrics == ["none"] else status_reader(plan)
+    crew = _ray_workers(ray) if ray else None
     try:
         for line in trace_lines(plan.workload):
             typer.echo(line, err=True)
         with watching(plan.workload, quiet=as_json) as tick:
-            return measure(plan, metrics, tick, _ray_workers(ray) if ray else None)
+            return measure(plan, pages, tick, crew, status)
     except WorkerFailedError as error:
         typer.echo(f"forebay: {error}", err=True)
         raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
@@ -352,11 +356,9 @@ def _ray_workers(address: str) -> Callable[[Sequence[Order]], Workers]:
 
 
 def _write_or_exit(measured: Measured, output: Path | None) -> Path:
-    from datetime import datetime
+    from forebay.load.folder import usual_folder
 
-    moment = datetime.fromtimestamp(measured.run.started_at)
-    name = measured.run.workload.name.replace("/", "-")
-    folder = output or Path("runs") / f"{name}-{moment:%Y%m%d-%H%M%S}"
+    folder = output or usual_folder(measured.run)
     try:
         measured.write(folder)
     except OSError as error:

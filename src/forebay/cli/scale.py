@@ -1,55 +1,94 @@
-"""`forebay scale`: a floor under a running service, in place."""
+"""`forebay scale`: a floor under a running service, in place; or its policy tried on a run."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from forebay.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from forebay.spec.service import ServiceSpec
 
 _LONGEST = timedelta(days=31)
 
 
 def scale(
     file: Annotated[Path, typer.Argument(help="The service's file.")],
-    least: Annotated[int, typer.Option("--min", min=0, help="Fewest replicas; 0 ends a floor.")],
+    least: Annotated[
+        int | None, typer.Option("--min", min=0, help="Fewest replicas; 0 ends a floor.")
+    ] = None,
     until: Annotated[
         str, typer.Option(help="When it ends: a time with its offset, or a duration such as 2h.")
     ] = "1h",
     address: Annotated[
         str | None, typer.Option(help="Ray cluster; the file's, or the one on this machine.")
     ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Instead: a run's folder of `forebay load`, whose recorded demand is given to the "
+            "policy of this file.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The replay's page; default scaling-replay.html in the run's folder."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the replay's result as JSON.")
+    ] = False,
 ) -> None:
     """Keep at least so many replicas of a running service until a time; nothing restarts.
 
-    Exit code 2: the file, the number or the time is wrong. 3: no such service runs.
+    With --replay, try the file's scaling on a recorded run instead: no service is needed.
 
-    Example: forebay scale chat.yaml --min 24 --until 2026-12-01T12:00+01:00
+    Exit code 2: the file, the number, the time or the run is wrong. 3: no such service runs.
+
+    Examples: forebay scale chat.yaml --min 24 --until 2026-12-01T12:00+01:00;
+    forebay scale chat.yaml --replay runs/launch
     """
+    if (least is None) == (replay is None):
+        _refuse("say either --min or --replay" if least is None else "--min or --replay, not both")
+    spec = _spec_or_exit(file)
+    if replay is not None:
+        from forebay.cli.scale_replay import replay_run
+
+        replay_run(spec, replay, output, as_json)
+        return
+    assert least is not None
+    _set_floor(spec, least, until, address)
+
+
+def _spec_or_exit(file: Path) -> ServiceSpec:
     from forebay.spec.loading import load_service
     from forebay.spec.problems import SpecError
 
     try:
         spec = load_service(file)
-        end = read_end(until, datetime.now(UTC))
-    except (SpecError, ValueError) as error:
-        typer.echo(f"forebay: {error}", err=True)
-        raise typer.Exit(Exit.INPUT_IS_WRONG) from None
+    except SpecError as error:
+        _refuse(str(error))
     if not spec.scaling.min < spec.scaling.max:
-        typer.echo(
-            f"forebay: {file}: scaling.min and scaling.max are both {spec.scaling.min}: the size "
-            "is fixed; raise scaling.max and serve it again",
-            err=True,
+        _refuse(
+            f"{file}: scaling.min and scaling.max are both {spec.scaling.min}: the size is fixed; "
+            "raise scaling.max and serve it again"
         )
-        raise typer.Exit(Exit.INPUT_IS_WRONG)
-    if least > spec.scaling.max:
-        typer.echo(f"forebay: --min {least} is above scaling.max, {spec.scaling.max}", err=True)
-        raise typer.Exit(Exit.INPUT_IS_WRONG)
+    return spec
+
+
+def _set_floor(spec: ServiceSpec, least: int, until: str, address: str | None) -> None:
     from forebay.serving.scaling_log import NoServiceError, set_floor
 
+    try:
+        end = read_end(until, datetime.now(UTC))
+    except ValueError as error:
+        _refuse(str(error))
+    if least > spec.scaling.max:
+        _refuse(f"--min {least} is above scaling.max, {spec.scaling.max}")
     try:
         set_floor(spec.name, least, end.timestamp(), address or spec.server.ray_address)
     except NoServiceError as error:
@@ -59,6 +98,11 @@ def scale(
         typer.echo(f"{spec.name}: at least {least} replicas until {end:%Y-%m-%d %H:%M:%S %Z}")
     else:
         typer.echo(f"{spec.name}: no floor beyond its file's")
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"forebay: {message}", err=True)
+    raise typer.Exit(Exit.INPUT_IS_WRONG)
 
 
 def read_end(text: str, now: datetime) -> datetime:

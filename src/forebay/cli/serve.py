@@ -79,12 +79,8 @@ def _interrupt(*_: object) -> None:
 
 
 def _introduce(platform: Platform) -> None:
-    model, server = platform.spec.model.id, platform.spec.server
-    metrics = (
-        f"http://127.0.0.1:{server.metrics_port}/metrics"
-        if server.ray_address is None
-        else "the metrics ports of the cluster's nodes"
-    )
+    model = platform.spec.model.id
+    metrics = "".join(platform.metrics_pages) or "the metrics ports of the cluster's nodes"
     key = "" if platform.spec.tenants is None else "    -H 'Authorization: Bearer KEY' \\\n"
     typer.echo(
         f"\n{model} answers at {platform.url}; metrics at {metrics}. Try:\n\n"

@@ -1,4 +1,4 @@
-"""Reading a service file for a command that needs one."""
+"""Reading a service or workload file for a command that needs one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import typer
 from forebay.cli.exits import Exit
 
 if TYPE_CHECKING:
+    from forebay.spec.problems import SpecError
     from forebay.spec.service import ServiceSpec
+    from forebay.spec.workload import WorkloadSpec
 
 
 def load_or_exit(file: Path) -> ServiceSpec:
@@ -25,6 +27,25 @@ def load_or_exit(file: Path) -> ServiceSpec:
     try:
         return load_service(file)
     except SpecError as error:
-        for problem in error.problems:
-            typer.echo(str(problem), err=True)
-        raise typer.Exit(Exit.INPUT_IS_WRONG) from None
+        raise _refused(error) from None
+
+
+def workload_or_exit(source: str) -> WorkloadSpec:
+    """A workload file, or one that is built in, by its name; see `load_or_exit`.
+
+    Raises:
+        typer.Exit: as there.
+    """
+    from forebay.spec.problems import SpecError
+    from forebay.spec.workload_loading import load_workload
+
+    try:
+        return load_workload(source)
+    except SpecError as error:
+        raise _refused(error) from None
+
+
+def _refused(error: SpecError) -> typer.Exit:
+    for problem in error.problems:
+        typer.echo(str(problem), err=True)
+    return typer.Exit(Exit.INPUT_IS_WRONG)

@@ -42,6 +42,12 @@ class RunFolder:
     summary: dict[str, Any]
 
 
+def usual_folder(run: LoadRun) -> Path:
+    """Where a run goes whose user names no folder: runs/NAME-TIME."""
+    moment = datetime.fromtimestamp(run.started_at)
+    return Path("runs") / f"{run.workload.name.replace('/', '-')}-{moment:%Y%m%d-%H%M%S}"
+
+
 def summary_of(
     run: LoadRun, endpoint: Endpoint, server: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:

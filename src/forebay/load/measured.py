@@ -17,9 +17,11 @@ from forebay import __version__
 from forebay.load.folder import summary_of, without_credentials, write_run
 from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan, LoadRun, OnTick, Workers, run_load
+from forebay.load.scaling_watch import SCALING, Decision, ScalingWatch, write_decisions
 from forebay.load.scrape import Scraper
 from forebay.measure.binding import Binding, binding, gather_evidence
 from forebay.measure.evidence import ServerSample
+from forebay.measure.fleet_size import FleetSize
 from forebay.measure.intervals import run_intervals
 from forebay.measure.metrics import METRICS
 from forebay.measure.samples import sample_run
@@ -29,7 +31,7 @@ from forebay.report.load_data import LoadReport, LoadStage
 from forebay.report.load_page import render_load_page
 
 REPORT = "report.html"
-_SERVER = "server.parquet"
+_SERVER, _FLEET = "server.parquet", "fleet.parquet"
 _FEWEST_FOR_INTERVALS = 30  # requests
 _RESAMPLES = 200  # 100,000 requests take 3 s
 
@@ -44,6 +46,8 @@ class Measured:
         server: the server's series, on the run's time axis; empty where it has none.
         binding: what bound.
         intervals: (low, high) of 95 % by headline figure.
+        scaling: decisions on the number of replicas, of a Forebay service that makes any.
+        fleet: its size meanwhile, where somebody has looked.
     """
 
     run: LoadRun
@@ -51,6 +55,8 @@ class Measured:
     server: Sequence[ServerSample]
     binding: Binding
     intervals: dict[str, tuple[float, float]]
+    scaling: Sequence[Decision] = ()
+    fleet: Sequence[FleetSize] = ()
 
     def summary(self) -> dict[str, Any]:
         """What `summary.json` says."""
@@ -83,21 +89,26 @@ class Measured:
             ],
             windows=windows(run.counted, _window_s(run.duration_s), slo.ttft, slo.tpot),
             server=self.server,
+            fleet=self.fleet,
             max_num_seqs=_slots(self.server),
             intervals=self.intervals,
             footer=f"forebay {__version__}; prompt lengths {self.endpoint.lengths}",
         )
 
     def write(self, folder: Path) -> None:
-        """Writes the folder: requests, summary, workload, the server's series, the report.
+        """Writes the folder: requests, summary, workload, series of the server, of the fleet and of
+        scaling decisions where there were any, and the report.
 
         Raises:
             OSError: it cannot be written.
         """
         write_run(folder, self.run, self.summary())
-        if self.server:
-            table = pa.Table.from_pylist([asdict(sample) for sample in self.server])
-            pq.write_table(table, folder / _SERVER)
+        for name, series in ((_SERVER, self.server), (_FLEET, self.fleet)):
+            if series:
+                table = pa.Table.from_pylist([asdict(one) for one in series])
+                pq.write_table(table, folder / name)
+        if self.scaling:
+            write_decisions(folder / SCALING, self.scaling)
         (folder / REPORT).write_text(render_load_page(self.report()), "utf-8")
 
 
@@ -106,18 +117,30 @@ def measure(
     metrics: Sequence[str] = (),
     on_tick: OnTick | None = None,
     workers: Callable[[Any], Workers] | None = None,
+    status: Callable[[], Any] | None = None,
 ) -> Measured:
     """Runs the plan, reading the server's metrics from some addresses meanwhile.
+
+    `status` reads what a Forebay service tells of itself, with its scaling decisions.
 
     Raises:
         WorkerFailedError: a worker failed.
     """
-    scraper = Scraper(metrics)
+    scraper, watch = Scraper(metrics), None if status is None else ScalingWatch(status)
+
+    def start(start_at: float) -> None:
+        if metrics:
+            scraper.start(start_at)
+        if watch is not None:
+            watch.start(start_at)
+
     try:
-        run = run_load(plan, on_tick, on_start=scraper.start if metrics else None, workers=workers)
+        run = run_load(plan, on_tick, on_start=start, workers=workers)
     finally:
         samples = scraper.stop()
-    return judged(run, plan.endpoint, [sample for sample in samples if sample.t >= 0])
+        decisions = [] if watch is None else watch.stop()
+    measured = judged(run, plan.endpoint, [sample for sample in samples if sample.t >= 0])
+    return replace(measured, scaling=decisions)
 
 
 def judged(run: LoadRun, endpoint: Endpoint, server: Sequence[ServerSample]) -> Measured:

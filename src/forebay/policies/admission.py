@@ -39,21 +39,17 @@ from forebay.policies.decisions import (
 from forebay.policies.fairness import FairQueue
 from forebay.policies.foresight import Foresight
 from forebay.policies.ledger import Ledger, Sequence, Ticket
-from forebay.policies.overtaking import Arrivals, Flow
+from forebay.policies.overtaking import Flow
 from forebay.policies.paces import Paces
 from forebay.policies.prediction import Prediction
 from forebay.policies.prompt_parts import part_tokens
-from forebay.policies.rates import DecayedRate, TrackedQuantile
-from forebay.policies.slots import Claim, most_held
+from forebay.policies.rates import TrackedQuantile
+from forebay.policies.room import Room
 from forebay.policies.waits import Waits
 
 # The correction may take this share of the tightest budget. A larger error is the model's, and
 # would be answered by refusing nearly everything for as long as it is remembered.
 _LARGEST_CORRECTION = 0.3
-_DEMAND_S = 2.0  # half-life of what flows are seen to ask for
-_FOOTPRINTS = 200.0  # sequences, after which half of what was learned of their size has faded
-_KEPT_FROM_BATCH = 8  # one slot in so many, for an interactive request that comes out of the blue
-_CROWDED = 0.5  # of the slots in use, below which nobody needs to be held back
 
 
 class AdmissionController:
@@ -70,8 +66,7 @@ class AdmissionController:
         self.overhead = _no_errors_yet(config)
         self.foresight = Foresight(config.step_tokens, self.ledger, self.paces)
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
-        self.demand = Arrivals(_DEMAND_S)  # offered
-        self.footprint = DecayedRate(_FOOTPRINTS)  # KV tokens a sequence, of what is offered
+        self.room = Room(config, self.ledger, self.paces, self.fair)
         self.pacing = BatchPacing(config.step_tokens, config.batch_stretch)
         self.waits = Waits(config, cost_model, self.ledger, self.paces, self.fair, self.pacing)
         self.draining = False
@@ -84,8 +79,7 @@ class AdmissionController:
     def decide(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Decision:
         """Admit (and enter in the ledger) or shed a request that arrived at `now`."""
         flow, budget_s = (tenant, class_name), self.config.classes[class_name].ttft_s
-        self.demand.add(flow, cost, now)
-        self.footprint.add(cost.kv_tokens, cost.sequences)
+        self.room.offered(flow, cost, now)
         if class_name == INTERACTIVE:
             self.pacing.interactive_came(cost, now)
         place = self.fair.preview(tenant, class_name, now)
@@ -130,7 +124,7 @@ class AdmissionController:
         since tokens would come too slowly: with few queued, it would look like the best of all.
         """
         small = self.costs.price(RequestShape(prompt_bytes=0, prompt_ids=1, max_tokens=1))
-        over = self._at_once(small) - self._most_at_once
+        over = self.room.with_these(small) - self.room.at_promised_pace
         held_s = self.waits.ends_s(small, over) if over > 0 else 0.0
         return self.predict_typical(class_name, now).total_s + held_s
 
@@ -164,9 +158,9 @@ class AdmissionController:
         if prediction.total_s > self._allowance(class_name, prediction):
             return "ttft_budget"
         if class_name != BATCH:  # which waits for these at the gate
-            if self.ledger.held[flow] + cost.sequences > self._most_held(flow, now):
+            if self.ledger.held[flow] + cost.sequences > self.room.of_flow(flow, now):
                 return "fair_share"
-            if self._slows_down_too_much(cost):
+            if self.room.would_be_slow(cost):
                 return "tpot"
         if self._breaks_a_promise(cost, tag, now):
             return "promise_kept"
@@ -190,83 +184,25 @@ class AdmissionController:
         budget = self.config.classes[class_name].ttft_s * (1.0 - self.config.margin)
         return max(budget, budget / 2 + prediction.own_s + prediction.overhead_s)
 
-    def _most_held(self, flow: Flow, now: float) -> float:
-        """Sequences that a flow may have at once; at least one request is always let in."""
-        if not self.ledger.held[flow]:
-            return inf
-        slots = self._slots
-        most = float(slots - max(slots // _KEPT_FROM_BATCH, 1)) if flow[1] == BATCH else inf
-        outputs = self.demand.outputs(now)
-        if len(outputs) < 2 or self.ledger.in_engine < _CROWDED * slots:
-            return most
-        flows = [other for other, _ in outputs]
-        if flow not in flows:  # it is long ago that it asked
-            return most
-        # With prompts in between, tokens come more slowly than a full engine makes them alone.
-        seconds = max(self.paces.seconds_per_token, self.paces.seconds_per_token_when_full)
-        claims = [
-            Claim(weight, tokens * seconds)
-            for weight, (_, tokens) in zip(self.fair.weights_of(flows), outputs, strict=True)
-        ]
-        place = flows.index(flow)
-        return min(most, most_held(claims[place], claims[:place] + claims[place + 1 :], slots))
-
-    def _slows_down_too_much(self, cost: Cost) -> bool:
-        """Whether so many sequences at once would take longer over each token than promised."""
-        return self._at_once(cost) > self._most_at_once
-
-    def _at_once(self, cost: Cost) -> int:
-        """Sequences that the engine would run at once with these too."""
-        return min(self.ledger.in_engine + cost.sequences, self.config.slots)
-
-    @property
-    def _slots(self) -> int:
-        """Sequences at once that flows share: the engine's, or what the promised pace allows."""
-        return int(min(self.config.slots, self._most_at_once))
-
-    @property
-    def _most_at_once(self) -> float:
-        """Sequences at once within which tokens come at the promised pace; at least 1."""
-        if self.config.tpot_s is None:
-            return inf
-        return max(self.paces.tpot.sequences_within(self.config.tpot_s), 1.0)
-
-    @property
-    def sequences_in_time(self) -> float:
-        """Sequences at once that the engine has slots for and keeps the promised pace with."""
-        return min(float(self.config.slots), self._most_at_once)
-
-    @property
-    def sustained(self) -> tuple[float, float]:
-        """Prompt and output tokens/s, each of an engine that does nothing else; 0: unknown.
-
-        From the law of its steps, so that the two add up: a step takes the time of its prompts and
-        of its answers. What prompts are seen to drain at, and answers to be made at, is slower
-        where they share steps; counted as capacities, each would be charged for the other.
-        """
-        law, at_once = self.paces.law, self._sustained_at_once
-        if not law.known or not law.per_token_s:
-            tpot_s = self.paces.seconds_per_token_when_full
-            return self.paces.prefill_rate.rate, at_once / tpot_s if tpot_s else 0.0
-        return 1.0 / law.per_token_s, at_once / law.seconds(at_once, 0)
-
-    @property
-    def _sustained_at_once(self) -> float:
-        """Sequences at once: within slots and promised pace, and as the KV cache holds of late."""
-        footprint = self.footprint.rate
-        fit = self.config.kv_tokens / footprint if footprint else inf
-        return max(min(self.sequences_in_time, fit), 1.0)
-
     def _breaks_a_promise(self, cost: Cost, tag: int, now: float) -> bool:
         """Whether an arrival of this tag would push one that it overtakes past its budget.
 
-        One that is late already is not saved by refusing others.
+        One that is late already is not saved by refusing others. How soon slots come free is an
+        estimate: who is late only if it holds is still not made late by prompts.
         """
-        rate, order = self.paces.prefill_rate.rate, self.ledger.order
-        if not rate or order.before(tag)[1] == len(order):
+        order = self.ledger.order
+        if not self.paces.prefill_rate.rate or order.before(tag)[1] == len(order):
             return False
         free = self.config.slots - len(self.ledger.running)
-        slot_s = self.waits.seconds_per_slot(cost) if len(order) + cost.sequences > free else 0.0
+        if self._makes_late(cost, tag, now, free, 0.0):
+            return True
+        if len(order) + cost.sequences <= free:
+            return False
+        return self._makes_late(cost, tag, now, free, self.waits.seconds_per_slot(cost))
+
+    def _makes_late(self, cost: Cost, tag: int, now: float, free: int, slot_s: float) -> bool:
+        """The same, where one of the `free` slots is given back every `slot_s` seconds."""
+        rate = self.paces.prefill_rate.rate
 
         def late(tokens: int, sequences: int, due: float) -> bool:
             return tokens / rate + max(sequences - free, 0) * slot_s > due - now
@@ -274,7 +210,7 @@ class AdmissionController:
         def late_then(tokens: int, sequences: int, due: float) -> bool:
             return late(tokens + cost.prefill_tokens, sequences + cost.sequences, due)
 
-        return order.makes_late(tag, late, late_then)
+        return self.ledger.order.makes_late(tag, late, late_then)
 
     def _time_until_fit(
         self, reason: ShedReason, cost: Cost, class_name: str, prediction: Prediction
@@ -290,7 +226,9 @@ class AdmissionController:
         elif reason == "promise_kept":
             excess = self.waits.backlog_s(cost)  # then nobody is left to be overtaken
         elif reason == "tpot":
-            excess = self.waits.ends_s(cost, self._at_once(cost) - self._most_at_once)
+            excess = self.waits.ends_s(
+                cost, self.room.with_these(cost) - self.room.at_promised_pace
+            )
         elif reason == "fair_share":
             excess = self.waits.ends_s(cost, cost.sequences)
         # An overloaded replica frees room at the pace of its budget: a client back sooner than
@@ -321,9 +259,8 @@ class AdmissionController:
         """Whether the ticket's flow has as many sequences in the engine as others leave it."""
         if not self.ledger.in_engine:
             return False
-        return self.ledger.held[ticket.flow] + ticket.cost.sequences > self._most_held(
-            ticket.flow, now
-        )
+        held = self.ledger.held[ticket.flow] + ticket.cost.sequences
+        return held > self.room.of_flow(ticket.flow, now)
 
     def _may_enter(self, ticket: Ticket, now: float) -> bool:
         ledger = self.ledger
@@ -331,10 +268,9 @@ class AdmissionController:
         in_engine = batch.sequences - batch.held + batch.running
         place = Place(ledger.in_engine, in_engine, *ledger.engine_before(ticket.tag))
         if place.batch:
-            kept = max(self.config.slots // _KEPT_FROM_BATCH, 1)
-            if in_engine + ticket.cost.sequences > self.config.slots - kept:
+            if in_engine + ticket.cost.sequences > self.room.for_batch:
                 return False
-            if self._slows_down_too_much(ticket.cost):
+            if self.room.would_be_slow(ticket.cost):
                 return False
         return self.pacing.may_enter(ticket, place, self.paces.law, now)
 

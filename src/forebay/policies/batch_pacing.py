@@ -121,7 +121,9 @@ class BatchPacing:
             law: of the engine's steps.
             now: seconds.
         """
-        self._credit = min(self._credit + self.room(law) * self._prompts, self._most_credit)
+        prompts = self._prompts
+        if prompts:  # some batch has come: most services have none, and every step comes by here
+            self._credit = min(self._credit + self.room(law) * prompts, self._most_credit)
         last, self._last_step_at = self._last_step_at, now
         self._entered += started_tokens
         if last is None or not 0.0 < now - last < _MOST_S:

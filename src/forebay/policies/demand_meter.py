@@ -4,7 +4,8 @@ Replicas count up; the meter takes differences, so a report that comes late or n
 demand by a moment and loses none, unless it comes very late: then it tells a rate. A replica that
 appears while the meter watches has counted from nothing; one that was there before it began, or has
 reported for longer than it was seen, only gives a mark to count from. One that counts less than
-before has started anew under its old name. Who is not ready for a while, as all are not while
+before has started anew under its old name. What a new replica expects of answers is not taken from
+it, but from those that have seen some. Who is not ready for a while, as all are not while
 Serve's controller starts anew, is not forgotten.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import isnan, nan
 from statistics import fmean, pstdev
 
@@ -24,6 +25,8 @@ _REMEMBERED_S = 600.0  # a replica that is not ready
 _NEW_REPORTS = 15  # one a second, after which a replica is not new
 _LATE_S = 3.0  # a report may be, for all of it to count at once
 _OVERDUE = 3.0  # x the longest start seen
+_LEARNING = 60  # reports in which a new replica learns how long answers are
+_USUAL_KEEP = 0.98  # of what is known of answers, at each look with more of it
 _SEEN_SHARE = 0.5  # of the ready replicas, below which the fleet is not seen
 
 
@@ -41,6 +44,7 @@ class ReplicaReading:
         prefill_rate, decode_rate: tokens/s that it manages when it does nothing else; 0 while
             unknown.
         kv_tokens: that its cache holds.
+        offered_sequences: answers that were asked for by the requests counted above.
     """
 
     sequence: float
@@ -52,6 +56,7 @@ class ReplicaReading:
     prefill_rate: float
     decode_rate: float
     kv_tokens: float
+    offered_sequences: float = 0.0
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -91,6 +96,60 @@ class StartTimes:
         return sum(at < before for at in self._asked or ())  # what is not known is not before
 
 
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What was offered between two reports: tokens, tokens x seconds, answers."""
+
+    prefill: float = 0.0
+    decode: float = 0.0
+    kv_s: float = 0.0
+    sequences: float = 0.0
+
+    def __add__(self, other: Offered) -> Offered:
+        return Offered(
+            self.prefill + other.prefill,
+            self.decode + other.decode,
+            self.kv_s + other.kv_s,
+            self.sequences + other.sequences,
+        )
+
+    @classmethod
+    def between(cls, before: ReplicaReading | None, now: ReplicaReading, share: float) -> Offered:
+        """A share of what `now` has counted since `before`; since its start, where that is None."""
+        return cls(
+            share * (now.offered_prefill - (before.offered_prefill if before else 0.0)),
+            share * (now.offered_decode - (before.offered_decode if before else 0.0)),
+            share * (now.offered_kv_s - (before.offered_kv_s if before else 0.0)),
+            share * (now.offered_sequences - (before.offered_sequences if before else 0.0)),
+        )
+
+
+class UsualAnswers:
+    """What an answer comes to where some have been seen, for those who have seen none.
+
+    Until it knows better, a replica takes answers for several times as long as by default
+    (`outputs.py`), lest it promise what it cannot keep. As demand that would be a phantom: replicas
+    that have just come would ask for as many again.
+    """
+
+    def __init__(self) -> None:
+        self._decode = self._kv_s = self._sequences = 0.0
+
+    def learn(self, offered: Offered) -> None:
+        """This was offered to replicas that know answers."""
+        if offered.sequences > 0.0:
+            self._decode = _USUAL_KEEP * self._decode + offered.decode
+            self._kv_s = _USUAL_KEEP * self._kv_s + offered.kv_s
+            self._sequences = _USUAL_KEEP * self._sequences + offered.sequences
+
+    def corrected(self, offered: Offered) -> Offered:
+        """The same with usual answers; as it is told while none are known."""
+        if not self._sequences or offered.sequences <= 0.0:
+            return offered
+        share = offered.sequences / self._sequences
+        return replace(offered, decode=share * self._decode, kv_s=share * self._kv_s)
+
+
 @dataclass(slots=True)
 class _Known:
     reading: ReplicaReading
@@ -114,6 +173,7 @@ class DemandMeter:
         self._ready_at: dict[str, float] = {}  # since when each has been ready
         self._read_at: float | None = None
         self._capacity: Capacity | None = declared
+        self._usual = UsualAnswers()
 
     def read(
         self,
@@ -144,7 +204,7 @@ class DemandMeter:
         if target and not seen:  # who would have counted?
             return None
         return Observation(
-            demand=Demand(demand.prefill / seconds, demand.decode / seconds, demand.kv / seconds),
+            demand=Demand(demand.prefill / seconds, demand.decode / seconds, demand.kv_s / seconds),
             seconds=seconds,
             backlog=Demand(
                 sum(one.queued_prefill for one in seen), sum(one.queued_decode for one in seen)
@@ -166,6 +226,7 @@ class DemandMeter:
         """Go on counting where another left off; what is declared here stays."""
         self._starts, self._known = earlier._starts, earlier._known
         self._read_at, self._ready_at = earlier._read_at, earlier._ready_at
+        self._usual = earlier._usual
         if self._declared is None:
             self._capacity = earlier._capacity
 
@@ -183,9 +244,9 @@ class DemandMeter:
 
     def _taken(
         self, readings: Mapping[str, ReplicaReading], *, first: bool, seconds: float, now: float
-    ) -> Demand:
-        """Tokens that new readings have counted since the ones before."""
-        prefill = decode = kv_s = 0.0
+    ) -> Offered:
+        """What new readings have counted since the ones before."""
+        learned, guessed = Offered(), Offered()
         for name, reading in readings.items():
             known = self._known.get(name)
             if known is not None and known.reading.sequence == reading.sequence:
@@ -199,10 +260,14 @@ class DemandMeter:
                 # Who was silent for a minute has not had all of it in this second.
                 gap_s = now - known.heard_at
                 share = min(max(seconds, _LATE_S) / gap_s, 1.0) if gap_s else 1.0
-            prefill += share * (reading.offered_prefill - (before.offered_prefill if before else 0))
-            decode += share * (reading.offered_decode - (before.offered_decode if before else 0))
-            kv_s += share * (reading.offered_kv_s - (before.offered_kv_s if before else 0))
-        return Demand(max(prefill, 0.0), max(decode, 0.0), max(kv_s, 0.0))
+            offered = Offered.between(before, reading, share)
+            if reading.sequence > _LEARNING:
+                learned += offered
+            else:
+                guessed += offered
+        self._usual.learn(learned)
+        demand = learned + self._usual.corrected(guessed)
+        return Offered(max(demand.prefill, 0.0), max(demand.decode, 0.0), max(demand.kv_s, 0.0))
 
     def _learn_capacity(self, seen: Collection[ReplicaReading]) -> None:
         """The mean of what replicas manage; what was learned stays when none can tell."""

@@ -17,15 +17,18 @@ class OfferedWork:
         prefill: prompt tokens to be computed.
         decode: output tokens expected.
         kv_s: tokens of KV cache x seconds for which they would be held.
+        sequences: answers asked for.
     """
 
     prefill: float = 0.0
     decode: float = 0.0
     kv_s: float = 0.0
+    sequences: int = 0
 
     def add(self, cost: Cost, seconds_per_token: float) -> None:
         """A request of this cost was offered; `seconds_per_token` of a full engine."""
         self.prefill += cost.prefill_tokens
+        self.sequences += cost.sequences
         self.decode += cost.output_tokens
         self.kv_s += cost.kv_tokens * cost.output_tokens / cost.sequences * seconds_per_token
 
@@ -34,7 +37,7 @@ def reading_of(
     admission: AdmissionController, offered: OfferedWork, sequence: int
 ) -> ReplicaReading:
     """What a replica reports, for the `sequence`-th time."""
-    prefill_rate, decode_rate = admission.sustained
+    prefill_rate, decode_rate = admission.room.sustained
     return ReplicaReading(
         sequence=sequence,
         offered_prefill=offered.prefill,
@@ -45,4 +48,5 @@ def reading_of(
         prefill_rate=prefill_rate,
         decode_rate=decode_rate,
         kv_tokens=admission.config.kv_tokens,
+        offered_sequences=offered.sequences,
     )

@@ -25,8 +25,10 @@ class StepLaw:
 
     def __init__(self) -> None:
         """Know nothing."""
-        self._moments: Floats = np.zeros((3, 3))
-        self._products: Floats = np.zeros(3)
+        # Fading sums of 1, x, y, xx, xy, yy and of s, xs, ys, with x answers, y prompt tokens, s
+        # seconds. Plain floats: every step adds to them, and an array of nine costs 20 us.
+        self._moments = (0.0,) * 6
+        self._products = (0.0,) * 3
         self._since_fit = 0
         self.base_s = 0.0
         self.per_sequence_s = 0.0
@@ -45,24 +47,40 @@ class StepLaw:
         """A step with so many answers and prompt tokens took so long."""
         if self.known:
             seconds = min(seconds, _MOST_TIMES * self.seconds(sequences, prompt_tokens))
-        row = np.array([1.0, sequences, prompt_tokens])
-        self._moments = self._moments * _KEEP + np.outer(row, row)
-        self._products = self._products * _KEEP + row * seconds
+        x, y = sequences, prompt_tokens
+        n, at_x, at_y, xx, xy, yy = self._moments
+        self._moments = (
+            n * _KEEP + 1.0,
+            at_x * _KEEP + x,
+            at_y * _KEEP + y,
+            xx * _KEEP + x * x,
+            xy * _KEEP + x * y,
+            yy * _KEEP + y * y,
+        )
+        one, by_x, by_y = self._products
+        self._products = (
+            one * _KEEP + seconds,
+            by_x * _KEEP + x * seconds,
+            by_y * _KEEP + y * seconds,
+        )
         self._since_fit += 1
-        if self._since_fit >= _REFIT and self._moments[0, 0] >= _FEW:
+        if self._since_fit >= _REFIT and self._moments[0] >= _FEW:
             self._fit()
 
     def _fit(self) -> None:
         """Solve for the three parts; one that comes out below 0 is taken to be 0."""
         self._since_fit = 0
+        n, x, y, xx, xy, yy = self._moments
+        every: Floats = np.array([[n, x, y], [x, xx, xy], [y, xy, yy]])
+        products: Floats = np.array(self._products)
         free = [0, 1, 2]
         found: Floats = np.zeros(3)
         while free:
-            moments = self._moments[np.ix_(free, free)]
+            moments = every[np.ix_(free, free)]
             pull = np.diag(_PULL * np.diag(moments) * (np.array(free) > 0))
             found = np.zeros(3)
-            found[free] = np.linalg.lstsq(moments + pull, self._products[free], rcond=None)[0]
-            worst = min(free, key=lambda index: found[index] * self._moments[index, index])
+            found[free] = np.linalg.lstsq(moments + pull, products[free], rcond=None)[0]
+            worst = min(free, key=lambda index: found[index] * every[index, index])
             if found[worst] >= 0.0:
                 break
             free.remove(worst)

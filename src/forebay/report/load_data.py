@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from forebay.measure.binding import Binding
 from forebay.measure.evidence import ServerSample
+from forebay.measure.fleet_size import FleetSize
 from forebay.measure.records import RequestRecord
 from forebay.measure.validity import ClientFacts
 from forebay.measure.windows import Window
 from forebay.workload.schedule import Stage
 
-__all__ = ["ClientFacts", "LoadReport", "LoadStage", "ServerSample"]
+__all__ = ["ClientFacts", "FleetSize", "LoadReport", "LoadStage", "ServerSample"]
 
 LoadStage = Stage
 
@@ -38,6 +39,7 @@ class LoadReport:
         stages: in order of time; may be empty.
         windows: series of the tokens that arrived; may be empty.
         server: the server's own series; may be empty.
+        fleet: its size, in order of time; may be empty.
         max_num_seqs: sequences that can run at once over all replicas, where known.
         intervals: bounds of a figure, in its own unit, by its name in `measure.metrics`:
             ``ttft_p99``, ``ttft_adjusted_p99``, ``goodput_per_s``, ``shed_share``. An infinite
@@ -62,6 +64,7 @@ class LoadReport:
     stages: Sequence[LoadStage] = ()
     windows: Sequence[Window] = ()
     server: Sequence[ServerSample] = ()
+    fleet: Sequence[FleetSize] = ()
     max_num_seqs: int | None = None
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     footer: str = ""

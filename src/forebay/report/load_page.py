@@ -13,6 +13,7 @@ from importlib.resources import files
 from string import Template
 
 from forebay.measure.binding import Binding
+from forebay.report.fleet_chart import fleet_figure
 from forebay.report.load_charts import bin_words, requests_chart, ttft_chart
 from forebay.report.load_columns import Columns, columns, quantiles
 from forebay.report.load_data import ClientFacts, LoadReport
@@ -48,6 +49,7 @@ def render_load_page(report: LoadReport) -> str:
         tiles=_tiles(report, run),
         latencies=latency_table(report, run),
         requests_chart=requests_chart(run, time),
+        fleet=fleet_figure(report, time),
         ttft_chart=ttft_chart(report, run, time),
         bin=text(bin_words(run, time)),
         server=_server(report, time),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from forebay.serving import environment
-from forebay.spec.placement import placement_bundles
+from forebay.serving.dtypes import engine_dtype
+from forebay.spec.placement import emulated_cpus, placement_bundles
 from forebay.spec.service import ServiceSpec
 
 INGRESS_DEPLOYMENT = "ForebayIngress"
 _HEALTH_PERIOD_S = 2.0
 # A saturated replica answers late, and a restart would only add to the load (ray#54070).
 _HEALTH_TIMEOUT_S = 60.0
-_EMULATED_CPUS = 0.01  # a replica waits for its steps to pass
 _UNBOUNDED = 10**9  # the gate bounds, in tokens; Serve must not queue in front of it
 
 
@@ -73,6 +73,7 @@ def engine_kwargs(spec: ServiceSpec) -> dict[str, Any]:
     """The engine's arguments: the file's own, and the few that Forebay sets."""
     kwargs = {
         **spec.model.engine_args,
+        "dtype": engine_dtype(spec),
         "scheduling_policy": "priority",
         "disable_log_stats": True,  # see engine.py
     }
@@ -102,7 +103,6 @@ def build(spec: ServiceSpec) -> Any:
     ingress = serve.deployment(
         serve.ingress()(ForebayIngress),
         name=INGRESS_DEPLOYMENT,
-        num_replicas=spec.server.routers,
         max_ongoing_requests=_UNBOUNDED,
         ray_actor_options={
             "num_cpus": 0,
@@ -129,7 +129,7 @@ def _emulated(spec: ServiceSpec) -> Any:
     env = {"env_vars": environment.replica_variables(spec)}
     deployment = serve.deployment(
         serve.ingress()(EmulatedServer),
-        ray_actor_options={"num_cpus": _EMULATED_CPUS, "runtime_env": env},
+        ray_actor_options={"num_cpus": emulated_cpus(spec), "runtime_env": env},
         **deployment_options(spec),
     )
     return deployment.bind(spec=spec)

@@ -21,6 +21,7 @@ from forebay.serving.replica import PREFIX
 from forebay.serving.scaling_gauges import ScalingGauges
 from forebay.serving.scaling_link import ScalingLink
 from forebay.serving.scaling_log import Sizes
+from forebay.spec.scaling import scaling_policy
 from forebay.spec.schedule import FloorSpec
 from forebay.spec.service import ServiceSpec
 
@@ -50,14 +51,15 @@ def autoscaling_config(spec: ServiceSpec) -> dict[str, Any]:
     from ray.serve.config import AutoscalingPolicy
 
     scaling = spec.scaling
+    policy, limits = scaling_policy(spec)
     settings = {
         "service": spec.name,
-        "min": scaling.min,
-        "max": scaling.max,
-        "headroom": scaling.headroom,
-        "stable_s": scaling.stable,
+        "min": limits.min,
+        "max": limits.max,
+        "headroom": policy.headroom,
+        "stable_s": limits.stable_s,
         "cold_start_s": scaling.cold_start,
-        "tolerated_s": spec.ttft_budget("interactive") / 2,
+        "tolerated_s": policy.tolerated_s,
         "schedule": [floor.model_dump(mode="json", by_alias=True) for floor in scaling.schedule],
     }
     return {

@@ -125,9 +125,12 @@ def variables(spec: ServiceSpec) -> dict[str, str]:
     """Environment of every process of the cluster that serves this spec."""
     env = {**_DATA_PLANE, **_QUIET}
     # Every change of the replica set starts a new HAProxy worker; the old one is killed so many
-    # seconds later, with the streams that it still carries (Ray's own: 120).
-    env["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(ceil(longest_drain_s(spec)) + 10)
+    # seconds later, with the streams that it still carries (Ray's own: 120). Twice the longest: on
+    # a connection that is kept, a stream under way at the change may be followed by another one.
+    env["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] = str(ceil(2 * longest_drain_s(spec)) + 10)
     env["RAY_SERVE_HAPROXY_MAXCONN"] = str(spec.server.max_connections)
+    # Serve itself decides how many routers there are, and where: so many beside each HAProxy.
+    env["RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE"] = str(spec.server.routers)
     if spec.model.source_path is not None:
         env["HF_HUB_OFFLINE"] = "1"  # a local model asks no hub anything
     return env

@@ -20,6 +20,7 @@ from forebay.policies.fleet_fairness import elsewhere_charges
 from forebay.policies.quota_owner import QuotaOwner
 from forebay.policies.quotas import PERIOD_S
 from forebay.serving.fleet_reports import Answer, ByClass, Report
+from forebay.serving.head import ON_THE_HEAD
 from forebay.serving.tenancy import Tenancy
 
 _LOG = logging.getLogger("ray.serve")  # goes to the replica's log
@@ -153,6 +154,7 @@ def _actor(service: str) -> Any:
             get_if_exists=True,
             lifetime="detached",
             num_cpus=0,
+            resources=ON_THE_HEAD,
         )
         .remote()
     )

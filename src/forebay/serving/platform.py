@@ -27,6 +27,7 @@ _POLL_S = 0.25
 _CALL_S = 5.0
 _STOP_PATIENCE_S = 3.0
 _OBJECT_STORE_BYTES = 256 * 2**20  # nothing large passes through it
+_PROXY_LOCATIONS = {"every-node": "EveryNode", "head": "HeadOnly"}  # Serve's words
 _PHASES = {
     None: "starting a replica",
     "engine": "loading the model into vLLM",
@@ -52,6 +53,13 @@ class Platform:
     def url(self) -> str:
         """Base address of the OpenAI API."""
         return f"{self._root}/v1"
+
+    @property
+    def metrics_pages(self) -> list[str]:
+        """Where Prometheus finds the metrics; of a cluster joined, that is its nodes' business."""
+        server = self.spec.server
+        port = server.metrics_port
+        return [f"http://127.0.0.1:{port}/metrics"] if server.ray_address is None else []
 
     @property
     def _root(self) -> str:
@@ -128,7 +136,7 @@ class Platform:
             logging.getLogger(name).setLevel(logging.WARNING)
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
         serve.start(
-            proxy_location="HeadOnly" if self.spec.server.ray_address is None else "EveryNode",
+            proxy_location=_PROXY_LOCATIONS[self.spec.server.proxies],
             http_options=HTTPOptions(host=self.spec.server.host, port=self.spec.server.port),
             logging_config=quiet,
         )

@@ -11,10 +11,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from forebay.serving.head import ON_THE_HEAD
+
 _NAMESPACE = "forebay"
 _KEPT = 2_000  # records: some MB
-# Where the controller is: a node that retires would take the records along.
-_ON_THE_HEAD = {"node:__internal_head__": 0.001}
 _FORGOTTEN_S = 3_600.0  # who was asked for so long ago and has told nothing will not
 _NEWS_S = 3.0  # until the policy has heard of who asks, and HAProxy of the replica
 _LEAST_SHARE = 0.1  # of a cold start, after which to look again for one that is overdue
@@ -123,7 +123,7 @@ def scaling_log(service: str) -> Any:
             get_if_exists=True,
             lifetime="detached",
             num_cpus=0,
-            resources=_ON_THE_HEAD,
+            resources=ON_THE_HEAD,
         )
         .remote()
     )

@@ -24,7 +24,8 @@ class HardwareSpec(Strict):
         gt=0,
         description="CPU cores that each of a replica's workers computes with on `cpu`, and "
         "that Ray sets aside for it. Default 1: two replicas then fit a 2-core machine; where "
-        "there are more cores, give the model all but one or two.",
+        "there are more cores, give the model all but one or two. For an emulated replica a "
+        "hundredth is set aside unless this is written: it computes nothing.",
     )
     memory_per_replica: Bytes | None = Field(
         default=None,

@@ -82,7 +82,8 @@ class ModelSpec(Strict):
         default_factory=dict,
         examples=[{"max_num_seqs": 64}],
         description="Arguments of the engine under vLLM's own names, such as `max_model_len` "
-        "(tokens) or `tensor_parallel_size` (accelerators). Default: vLLM's own defaults.",
+        "(tokens) or `tensor_parallel_size` (accelerators). Default: vLLM's own defaults, and "
+        "`dtype` float32 on a CPU that has no instructions for bfloat16.",
     )
 
     @field_validator("source")

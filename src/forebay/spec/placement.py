@@ -5,12 +5,25 @@ from forebay.spec.service import ServiceSpec
 # Ray gives every node that has such an accelerator one unit of this resource; a sliver of it
 # pins the bundle to that kind of node without using it up.
 _SLIVER = 0.001
+_EMULATED_CPUS = 0.01  # a replica waits for its steps to pass
 
 
 def placement_bundles(spec: ServiceSpec) -> list[dict[str, float]]:
     """One bundle of Ray resources for each of a replica's tp x pp workers."""
+    if spec.model.is_emulated:
+        return [{"CPU": emulated_cpus(spec)}]
     workers = spec.model.tensor_parallel_size * spec.model.pipeline_parallel_size
     return [_bundle(spec) for _ in range(workers)]
+
+
+def emulated_cpus(spec: ServiceSpec) -> float:
+    """Cores that Ray sets aside for an emulated replica: next to none, or what the file says.
+
+    With the cores of a whole node, a replica asks for a node as one with a GPU does.
+    """
+    hardware = spec.hardware
+    is_written = "cpus_per_replica" in hardware.model_fields_set
+    return hardware.cpus_per_replica if is_written else _EMULATED_CPUS
 
 
 def _bundle(spec: ServiceSpec) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """The `scaling` and `server` sections: how many replicas, and where they listen."""
 
+from typing import Literal
+
 from pydantic import Field, ValidationInfo, field_validator
 
 from forebay.spec.problems import refusal
@@ -94,9 +96,17 @@ class ServerSpec(Strict):
         default=1,
         ge=1,
         le=64,
-        description="Processes that choose a replica for each request. Default 1: a choice takes "
-        "a fraction of a millisecond, and each process 100 MB of memory or more; write 2 where "
-        "cores are spare, so that requests are routed while one of them restarts.",
+        description="Processes that choose a replica for each request, on each node that clients "
+        "connect to (`proxies`). Default 1: a choice takes a fraction of a millisecond, and each "
+        "process 100 MB of memory or more; write 2 where cores are spare, so that requests are "
+        "routed while one of them restarts.",
+    )
+    proxies: Literal["every-node", "head"] = Field(
+        default="every-node",
+        description="Nodes of the cluster that clients can connect to: `every-node` that has a "
+        "replica, or the `head` alone. Default every-node: behind a load balancer, no single node "
+        "carries all streams; write head where clients know one address, so that nothing but the "
+        "replicas is lost with any other node, or where nodes share one machine's ports.",
     )
     max_connections: int = Field(
         default=2400,

@@ -86,7 +86,10 @@ class AdmissionMachine(RuleBasedStateMachine):
     @rule(seconds=st.one_of(st.floats(0.001, 3.0), st.sampled_from([0.0, 700.0, 1e5])))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
-        if seconds > 100.0:  # longer than any deadline: flows are forgotten, and may begin anew
+        if seconds > 100.0:  # longer than any deadline: nobody waits still, flows may begin anew
+            for ticket in self.open:
+                self.controller.close(ticket, self.now)
+            self.open.clear()
             self.last_tag.clear()
             self.entered.clear()
 

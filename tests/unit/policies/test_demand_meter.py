@@ -143,3 +143,46 @@ def test_no_token_is_lost_or_counted_twice(reports: list[tuple[str, int, float]]
         assert seen is not None
         metered += seen.demand.prefill * seen.seconds
     assert metered == pytest.approx(offered)
+
+
+def asked(
+    reading: ReplicaReading, sequences: float, tokens_each: float, reports: int = 1
+) -> ReplicaReading:
+    """A later report, after `sequences` answers more, each expected to have so many tokens."""
+    return replace(
+        reading,
+        sequence=reading.sequence + reports,
+        offered_sequences=reading.offered_sequences + sequences,
+        offered_decode=reading.offered_decode + sequences * tokens_each,
+        offered_kv_s=reading.offered_kv_s + sequences * tokens_each * 10.0,
+    )
+
+
+def test_what_a_new_replica_guesses_of_answers_is_not_demand() -> None:
+    meter = DemandMeter()
+    old = replace(NEW, sequence=500)
+    meter.read({"old": old}, ["old"], 2, 0.0)
+    old = asked(old, 10, 200)
+    meter.read({"old": old}, ["old"], 2, 1.0)
+    readings = {"old": asked(old, 5, 200), "new": asked(NEW, 5, 1_000)}
+    seen = meter.read(readings, ["old", "new"], 2, 2.0)
+    assert seen is not None
+    assert seen.demand.decode == pytest.approx(10 * 200)
+    assert seen.demand.kv == pytest.approx(10 * 2_000)
+
+
+def test_a_fleet_of_new_replicas_is_taken_at_its_word() -> None:
+    meter = DemandMeter()
+    meter.read({"a": NEW}, ["a"], 1, 0.0)
+    seen = meter.read({"a": asked(NEW, 5, 1_000)}, ["a"], 1, 1.0)
+    assert seen is not None
+    assert seen.demand.decode == 5_000.0
+
+
+def test_a_replica_that_has_learned_is_believed() -> None:
+    meter = DemandMeter()
+    old = {name: replace(NEW, sequence=500) for name in "ab"}
+    meter.read(old, list(old), 2, 0.0)
+    seen = meter.read({"a": asked(old["a"], 5, 200), "b": asked(old["b"], 5, 900)}, "ab", 2, 1.0)
+    assert seen is not None
+    assert seen.demand.decode == 5_500.0

@@ -25,3 +25,15 @@ def test_the_proxys_buffers_stay_below_its_memory_by_default() -> None:
 def test_connections_are_as_many_as_the_file_says(connections: int) -> None:
     spec = load_service_text(f"{DEMO}server: {{max_connections: {connections}}}\n")
     assert variables(spec)["RAY_SERVE_HAPROXY_MAXCONN"] == str(connections)
+
+
+def test_serve_is_told_how_many_routers_there_are_beside_each_proxy() -> None:
+    spec = load_service_text(f"{DEMO}server: {{routers: 3}}\n")
+    assert variables(spec)["RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE"] == "3"
+
+
+@pytest.mark.parametrize("drain_s", [5, 600])
+def test_an_old_proxy_outlives_two_streams_in_a_row_on_one_connection(drain_s: int) -> None:
+    drain = f"scaling: {{drain: {drain_s}s}}\nserver: {{drain: 1s}}\n"
+    lives_s = int(variables(load_service_text(DEMO + drain))["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"])
+    assert lives_s > 2 * drain_s

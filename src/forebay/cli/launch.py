@@ -1,0 +1,61 @@
+"""`forebay demo --workload`: a service started, loaded, watched and stopped."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from forebay.cli.exits import Exit
+from forebay.cli.load_progress import print_result, watching
+from forebay.cli.serve import catch_signals, start_with_progress
+from forebay.cli.specs import workload_or_exit
+
+if TYPE_CHECKING:
+    from forebay.load.measured import Measured
+    from forebay.spec.service import ServiceSpec
+    from forebay.spec.workload import WorkloadSpec
+
+
+def launch(spec: ServiceSpec, workload: str, output: Path | None) -> Exit:
+    """Run it; returns the command's exit code.
+
+    Args:
+        spec: the service.
+        workload: file, or name of one that is built in.
+        output: folder of the run; None: runs/NAME-TIME.
+    """
+    from forebay.load.folder import usual_folder
+    from forebay.load.probe import EndpointError
+    from forebay.load.runner import WorkerFailedError
+    from forebay.serving.preflight import EnvironmentFailedError
+
+    offered = workload_or_exit(workload)
+    catch_signals()
+    try:
+        measured = _measured(spec, offered)
+        folder = output or usual_folder(measured.run)
+        measured.write(folder)
+    except KeyboardInterrupt:
+        typer.echo("\nstopped")
+        return Exit.ENVIRONMENT_FAILED
+    except (EnvironmentFailedError, EndpointError, WorkerFailedError, OSError) as error:
+        typer.echo(f"forebay: {error}", err=True)
+        return Exit.ENVIRONMENT_FAILED
+    print_result(measured, folder)
+    return Exit.FINE if measured.run.validity.valid else Exit.ENVIRONMENT_FAILED
+
+
+def _measured(spec: ServiceSpec, workload: WorkloadSpec) -> Measured:
+    from forebay.demo.launch import run_launch
+    from forebay.serving.platform import Platform
+
+    with Platform(spec) as platform:
+        start_with_progress(platform, time.monotonic())
+        typer.echo(f"\noffering {workload.name} for {workload.make().seconds:.0f} s")
+        with watching(workload, quiet=False) as tick:
+            measured = run_launch(platform, workload, print, tick)
+        typer.echo("\nstopping everything")
+    return measured

@@ -1,0 +1,135 @@
+"""A Forebay service's scaling decisions during a run, read from its status once a second."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from forebay.load.runner import LoadPlan
+
+SCALING = "scaling.jsonl"
+_PATH = "/forebay/status"
+_PERIOD_S = 1.0
+_TIMEOUT_S = 5.0
+_MOST_BYTES = 16 << 20
+_LOOKS_BEFORE = 3  # without decisions, after which none are expected: the size is fixed
+
+Decision = dict[str, Any]
+
+
+class ScalingFileError(ValueError):
+    """A file of decisions cannot be read; the message names it and says why."""
+
+
+def status_reader(plan: LoadPlan) -> Callable[[], Any]:
+    """What reads the status of the plan's endpoint, with any tenant's key where there are some.
+
+    It raises OSError where nobody answers with 200, as a server that is not Forebay does not, and
+    ValueError where the answer is not JSON.
+    """
+    tenants = list(plan.tenant_headers.values())
+    headers = {**(tenants[0] if tenants else {}), **plan.headers}
+    request = urllib.request.Request(f"{plan.endpoint.url}{_PATH}", headers=headers)
+
+    def read() -> Any:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+            return json.loads(answer.read(_MOST_BYTES))
+
+    return read
+
+
+class ScalingWatch:
+    """Reads decisions in a thread of its own, from second 0 to `stop`.
+
+    A status holds the last decisions too, so that one which is not answered loses little. Where
+    the first looks show no decision, as of another server or of a fleet of fixed size, no more is
+    asked.
+    """
+
+    def __init__(self, read: Callable[[], Any], period_s: float = _PERIOD_S) -> None:
+        """`read` makes one status."""
+        self._read = read
+        self._period_s = period_s
+        self._found: dict[float, Decision] = {}
+        self._looks = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._since = 0.0
+
+    def start(self, start_at: float) -> None:
+        """Begins; `start_at` is second 0, as `time.time` has it."""
+        self._since = start_at
+        self._thread = threading.Thread(target=self._run, args=(start_at,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> list[Decision]:
+        """Ends; the decisions since second 0, in order."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        return [one for at, one in sorted(self._found.items()) if at >= self._since]
+
+    def look(self) -> None:
+        """Take in one status; what cannot be read is no reason to stop a run."""
+        self._looks += 1
+        try:
+            status = self._read()
+            for one in status.get("scaling", []):
+                self._found[float(one["at"])] = one
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass
+
+    def _run(self, start_at: float) -> None:
+        due = start_at
+        while not self._stop.wait(max(0.0, due - time.time())):
+            self.look()
+            if not self._found and self._looks >= _LOOKS_BEFORE:
+                return
+            due = max(due + self._period_s, time.time())
+
+
+def write_decisions(path: Path, decisions: Iterable[Decision]) -> None:
+    """One decision a line.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    lines = (json.dumps(one, allow_nan=False) for one in decisions)
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def read_decisions(run: Path) -> list[Decision]:
+    """The decisions that a run's folder holds.
+
+    Raises:
+        ScalingFileError: it holds none, or they cannot be read.
+    """
+    path = run / SCALING
+    if not run.is_dir():
+        raise ScalingFileError(f"{run} is not a run's folder")
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        raise ScalingFileError(
+            f"{run} holds no {SCALING}: `forebay load` writes it of a Forebay service whose "
+            "scaling.min is below its scaling.max"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScalingFileError(f"{path} cannot be read: {error}") from None
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            one = json.loads(line)
+        except ValueError:
+            raise ScalingFileError(f"{path}: line {number} is not JSON") from None
+        if not isinstance(one, dict):
+            raise ScalingFileError(f"{path}: line {number} is not a scaling decision")
+        found.append(one)
+    if not found:
+        raise ScalingFileError(f"{path} is empty")
+    return found

@@ -1,0 +1,118 @@
+"""How many sequences an engine has room for at once: in all, in time, and of each flow.
+
+Slots and KV cache bound what it runs; the promised TPOT bounds what it should run; and where
+several flows ask for more than that, each has its part (`slots.py`).
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from forebay.policies.cost import Cost
+from forebay.policies.decisions import BATCH, AdmissionConfig
+from forebay.policies.fairness import FairQueue
+from forebay.policies.ledger import Ledger
+from forebay.policies.overtaking import Arrivals, Flow
+from forebay.policies.paces import Paces
+from forebay.policies.rates import DecayedRate
+from forebay.policies.slots import Claim, most_held
+
+_DEMAND_S = 2.0  # half-life of what flows are seen to ask for
+_FOOTPRINTS = 200.0  # sequences, after which half of what was learned of their size has faded
+_KEPT_FROM_BATCH = 8  # one slot in so many, for an interactive request that comes out of the blue
+_CROWDED = 0.5  # of the slots in use, below which nobody needs to be held back
+
+
+class Room:
+    """Reads the state that it is given, and changes none of it; learns what flows offer."""
+
+    def __init__(
+        self, config: AdmissionConfig, ledger: Ledger, paces: Paces, fair: FairQueue
+    ) -> None:
+        """See `AdmissionController` for what these are."""
+        self._config = config
+        self._ledger = ledger
+        self._paces = paces
+        self._fair = fair
+        self._demand = Arrivals(_DEMAND_S)  # offered
+        self._footprint = DecayedRate(_FOOTPRINTS)  # KV tokens a sequence, of what is offered
+
+    def offered(self, flow: Flow, cost: Cost, now: float) -> None:
+        """A request was offered at `now` (s), whatever becomes of it."""
+        self._demand.add(flow, cost, now)
+        self._footprint.add(cost.kv_tokens, cost.sequences)
+
+    # --- in all ---------------------------------------------------------------------------
+
+    @property
+    def in_time(self) -> float:
+        """Sequences at once that the engine has slots for and keeps the promised pace with."""
+        return min(float(self._config.slots), self.at_promised_pace)
+
+    @property
+    def at_promised_pace(self) -> float:
+        """Sequences at once within which tokens come at the promised pace; at least 1."""
+        if self._config.tpot_s is None:
+            return inf
+        return max(self._paces.tpot.sequences_within(self._config.tpot_s), 1.0)
+
+    @property
+    def sustained(self) -> tuple[float, float]:
+        """Prompt and output tokens/s, each of an engine that does nothing else; 0: unknown.
+
+        From the law of its steps, so that the two add up: a step takes the time of its prompts and
+        of its answers. What prompts are seen to drain at, and answers to be made at, is slower
+        where they share steps; counted as capacities, each would be charged for the other.
+        """
+        law, at_once = self._paces.law, self._sustained_at_once
+        if not law.known or not law.per_token_s:
+            tpot_s = self._paces.seconds_per_token_when_full
+            return self._paces.prefill_rate.rate, at_once / tpot_s if tpot_s else 0.0
+        return 1.0 / law.per_token_s, at_once / law.seconds(at_once, 0)
+
+    @property
+    def _sustained_at_once(self) -> float:
+        """Sequences at once: within slots and promised pace, and as the KV cache holds of late."""
+        footprint = self._footprint.rate
+        fit = self._config.kv_tokens / footprint if footprint else inf
+        return max(min(self.in_time, fit), 1.0)
+
+    # --- for a request --------------------------------------------------------------------
+
+    def with_these(self, cost: Cost) -> int:
+        """Sequences that the engine would run at once with a request's too."""
+        return min(self._ledger.in_engine + cost.sequences, self._config.slots)
+
+    def would_be_slow(self, cost: Cost) -> bool:
+        """Whether so many sequences at once would take longer over each token than promised."""
+        return self.with_these(cost) > self.at_promised_pace
+
+    @property
+    def for_batch(self) -> int:
+        """Slots that batch may take; the others are kept for who comes out of the blue."""
+        return self._config.slots - max(self._config.slots // _KEPT_FROM_BATCH, 1)
+
+    def of_flow(self, flow: Flow, now: float) -> float:
+        """Sequences that a flow may have at once; at least one request is always let in."""
+        if not self._ledger.held[flow]:
+            return inf
+        slots = int(self.in_time)
+        most = float(slots - max(slots // _KEPT_FROM_BATCH, 1)) if flow[1] == BATCH else inf
+        outputs = self._demand.outputs(now)
+        if len(outputs) < 2 or self._ledger.in_engine < _CROWDED * slots:
+            return most
+        flows = [other for other, _ in outputs]
+        if flow not in flows:  # it is long ago that it asked
+            return most
+        # With prompts in between, tokens come more slowly than a full engine makes them alone.
+        paces = self._paces
+        seconds = max(paces.seconds_per_token, paces.seconds_per_token_when_full)
+        claims = [
+            Claim(weight, tokens * seconds)
+            for weight, (_, tokens) in zip(self._fair.weights_of(flows), outputs, strict=True)
+        ]
+        place = flows.index(flow)
+        return min(most, most_held(claims[place], claims[:place] + claims[place + 1 :], slots))
+
+    def __repr__(self) -> str:
+        return f"<Room for {self.in_time:.0f} of {self._config.slots} sequences>"

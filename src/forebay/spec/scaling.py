@@ -1,0 +1,16 @@
+"""A service's scaling policy, as its file sets it."""
+
+from __future__ import annotations
+
+from forebay.policies.scaling import ScalingConfig
+from forebay.policies.scaling_limits import LimitConfig
+from forebay.spec.service import ServiceSpec
+
+
+def scaling_policy(spec: ServiceSpec) -> tuple[ScalingConfig, LimitConfig]:
+    """The settings of the policy and of its limits."""
+    scaling = spec.scaling
+    return (
+        ScalingConfig(headroom=scaling.headroom, tolerated_s=spec.ttft_budget("interactive") / 2),
+        LimitConfig(scaling.min, scaling.max, stable_s=scaling.stable),
+    )

@@ -1,0 +1,85 @@
+"""Replicas that ask for nodes, and nodes that come, go and die, under Ray's own autoscaler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from ray_nodes import RayNodes
+from scaling_service import SERVICE, ask, eventually, load, replicas, status
+from serving_process import ServingProcess
+
+MOST = 3
+RATE = 16.0  # requests/s of 400 tokens: more than all of them carry
+IDLE_S = 6.0
+ROUTERS = 2
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RayNodes]:
+    pytest.importorskip("ray")
+    made = RayNodes(most=MOST, idle_s=IDLE_S)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.fixture(scope="module")
+def service(nodes: RayNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
+    """One to three replicas, each of which takes a node."""
+    folder = tmp_path_factory.mktemp("nodes")
+    spec = {
+        **SERVICE,
+        "name": "nodes",
+        "hardware": {"cpus_per_replica": 1},
+        "scaling": {**SERVICE["scaling"], "max": MOST, "stable": "8s", "drain": "10s"},
+    }
+    file = folder / "nodes.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    serving = ServingProcess(
+        file, folder, ray_address=nodes.address, proxies="head", routers=ROUTERS
+    )
+    try:
+        serving.wait_for("Ctrl-C drains")
+        yield serving
+        assert serving.interrupt() == 0, "\n".join(serving.lines[-40:])
+    finally:
+        serving.end()
+
+
+def has(nodes: RayNodes, service: ServingProcess, count: int) -> bool:
+    """Whether so many nodes run and as many replicas serve."""
+    return len(nodes.nodes()) == count and replicas(service) == count
+
+
+def test_demand_launches_nodes_and_idle_ones_retire(
+    nodes: RayNodes, service: ServingProcess
+) -> None:
+    assert eventually(lambda: has(nodes, service, 1))
+    with load(service, RATE):
+        assert eventually(lambda: has(nodes, service, MOST)), (nodes.nodes(), status(service))
+        assert len(nodes.of_head("ForebayIngress")) == ROUTERS, "where no other node takes it along"
+    assert eventually(lambda: has(nodes, service, 1)), (nodes.nodes(), status(service))
+    assert ask(service, 1)[0] == 200
+
+
+def test_a_killed_node_leaves_traffic_on_the_rest_and_another_comes(
+    nodes: RayNodes, service: ServingProcess
+) -> None:
+    with load(service, RATE) as statuses:
+        assert eventually(lambda: has(nodes, service, MOST)), (nodes.nodes(), status(service))
+        killed = min(nodes.nodes())
+        nodes.kill(killed)
+        assert eventually(lambda: replicas(service) < MOST)
+        served = statuses.count(200)
+        assert eventually(lambda: statuses.count(200) > served + 10, 20)
+        assert eventually(lambda: has(nodes, service, MOST)), (nodes.nodes(), status(service))
+        assert killed not in nodes.nodes()
+        failed = len([one for one in statuses if one not in (200, 429)])
+        served = statuses.count(200)
+        assert eventually(lambda: statuses.count(200) > served + 10, 20)
+    since = [one for one in statuses if one not in (200, 429)]
+    assert len(since) == failed, since
+    assert status(service)["scaling"], "the decisions were lost with the node"

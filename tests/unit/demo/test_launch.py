@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from forebay.demo.launch import FleetWatch, changes
+from forebay.load.measured import measure
+from forebay.load.order import Endpoint
+from forebay.load.runner import LoadPlan
+from forebay.measure.fleet_size import FleetSize
+from forebay.mock.process import mock_process
+from forebay.spec.workload_changes import fixed_workload
+
+
+def status(ready: int, draining: int = 0, target: int | None = None) -> dict[str, Any]:
+    """What `/forebay/status` answers, as far as the size goes."""
+    decision = {"target": target, "reason": "tokens: asks for more"}
+    return {
+        "replicas": [{"draining": False}] * ready + [{"draining": True}] * draining,
+        "scaling": [] if target is None else [{"target": 1, "reason": "older"}, decision],
+        "missing": 0 if target is None else 2,
+    }
+
+
+def test_the_size_is_who_takes_requests_and_the_last_decision() -> None:
+    size = FleetSize.told(3.0, status(ready=2, draining=1, target=4))
+    assert size == FleetSize(t=3.0, ready=2, target=4, missing=2, reason="tokens: asks for more")
+    assert FleetSize.told(0.0, status(ready=3)) == FleetSize(t=0.0, ready=3)
+
+
+def test_only_changes_are_told_with_their_reason() -> None:
+    before = FleetSize(t=1.0, ready=1, target=1)
+    assert changes(before, FleetSize(t=2.0, ready=1, target=1, reason="another")) == []
+    (asked,) = changes(before, FleetSize(t=7.0, ready=1, target=4, reason="prefill: 3.1"))
+    assert "7 s" in asked
+    assert "1 -> 4 (prefill: 3.1)" in asked
+    (grown,) = changes(before, FleetSize(t=9.0, ready=2, target=1))
+    assert "2 replicas ready" in grown
+
+
+@contextmanager
+def answering(*statuses: dict[str, Any] | None) -> Iterator[str]:
+    """A service that tells these in turn; None: it fails."""
+    left = list(statuses)
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told = left.pop(0) if self.path == "/forebay/status" else None
+            self.send_response(503 if told is None else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(told).encode())
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_service_that_does_not_answer_leaves_a_gap() -> None:
+    said: list[str] = []
+    with answering(status(ready=1, target=1), None, status(ready=1, target=3)) as url:
+        watch = FleetWatch(url, said.append)
+        for t in (1.0, 2.0, 3.0):
+            watch.look(t)
+    assert [(size.t, size.target) for size in watch.sizes] == [(1.0, 1), (3.0, 3)]
+    assert len(said) == 2
+    assert "1 -> 3" in said[1]
+
+
+def test_the_runs_folder_keeps_the_sizes(tmp_path: Path) -> None:
+    sizes = [FleetSize(t=0.5, ready=1, target=2, reason="tokens"), FleetSize(t=1.0, ready=2)]
+    with mock_process({"ttft": "1ms", "itl": "1ms"}) as mock:
+        endpoint = Endpoint(url=mock.url, model="mock")
+        workload = fixed_workload("short", 5, 2, stages=[(20.0, 0.5)])
+        measured = measure(LoadPlan(endpoint=endpoint, workload=workload))
+    replace(measured, fleet=sizes).write(tmp_path / "run")
+    kept = pq.read_table(tmp_path / "run" / "fleet.parquet").to_pylist()
+    assert [FleetSize(**one) for one in kept] == sizes
+    assert "<h3>Replicas" in (tmp_path / "run" / "report.html").read_text("utf-8")

@@ -1,0 +1,88 @@
+"""A service's scaling decisions, as a load test stores them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebay.load.scaling_watch import (
+    ScalingFileError,
+    ScalingWatch,
+    read_decisions,
+    write_decisions,
+)
+
+
+class Service:
+    """Answers with its last three decisions, one more at each look; some looks fail."""
+
+    def __init__(self, failing: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+        self.looks = 0
+        self._failing = failing
+
+    def __call__(self) -> Any:
+        self.looks += 1
+        if self.looks in self._failing:
+            raise OSError("refused")
+        return {"scaling": [{"at": float(at)} for at in range(self.looks - 2, self.looks + 1)]}
+
+
+def test_decisions_are_kept_once_and_in_order_although_a_look_fails() -> None:
+    watch = ScalingWatch(Service(failing={3, 4}))
+    for _ in range(6):
+        watch.look()
+    assert [one["at"] for one in watch.stop()] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+
+
+def test_decisions_before_the_run_are_left_out() -> None:
+    watch = ScalingWatch(Service(), period_s=0.0)
+    watch._since = 2.0
+    for _ in range(4):
+        watch.look()
+    assert [one["at"] for one in watch.stop()] == [2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("answer", [{}, {"scaling": []}, [], None, {"scaling": [{"no": "at"}]}])
+def test_a_server_without_decisions_is_asked_no_more(answer: Any) -> None:
+    looks = []
+
+    def read() -> Any:
+        looks.append(answer)
+        return answer
+
+    watch = ScalingWatch(read, period_s=0.0)
+    watch.start(0.0)
+    assert watch._thread is not None
+    watch._thread.join(timeout=30)
+    assert not watch._thread.is_alive()
+    assert len(looks) == 3
+    assert watch.stop() == []
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    found = [{"at": 1.5, "target": 2}, {"at": 2.5, "target": 3}]
+    write_decisions(tmp_path / "scaling.jsonl", found)
+    assert read_decisions(tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "holds no scaling.jsonl"),
+        ("", "is empty"),
+        ('{"at": 1}\nnonsense\n', "line 2 is not JSON"),
+        ("3\n", "line 1 is not a scaling decision"),
+    ],
+)
+def test_a_broken_file_is_told(tmp_path: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "scaling.jsonl").write_text(content)
+    with pytest.raises(ScalingFileError, match=said):
+        read_decisions(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ScalingFileError, match="not a run's folder"):
+        read_decisions(tmp_path / "none")
