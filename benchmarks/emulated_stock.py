@@ -113,10 +113,11 @@ class Counts:
     """Stands where Forebay's tap would, and only counts."""
 
     def __init__(self) -> None:
-        self.prompt_tokens = self.cached_tokens = self.output_tokens = 0
+        self.requests = self.prompt_tokens = self.cached_tokens = self.output_tokens = 0
 
     def on_add(self, request: Any) -> None:
         request.cache_salt = _SALT.get()
+        self.requests += 1
         self.prompt_tokens += len(request.prompt_token_ids)
 
     def on_step(self, outputs: Any, engine_at: float) -> None:
