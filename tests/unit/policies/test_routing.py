@@ -301,24 +301,20 @@ def test_a_draining_or_silent_replica_gets_nothing_new_not_even_its_own_conversa
 ) -> None:
     made = policy(routers)
     idle(made, "abcd", 0.0)
-    closed: set[str] = set()
+    draining: set[str] = set()
+    dead: set[str] = set()
     for number, (name, event) in enumerate(events):
-        for each in set("abcd") - closed:
-            made.publish(each, stats(0.0, 2 * number + 2), 10.0 * (number + 1))
         now = 10.0 * (number + 1)  # longer than a silent replica is waited for
+        draining = draining | {name} if event == "drain" else draining
+        dead = dead | {name} if event == "die" else dead
+        if event == "up":
+            draining, dead = draining - {name}, dead - {name}
+        for each in set("abcd") - dead:
+            made.publish(each, stats(0.0, number + 2, draining=each in draining), now)
         if event == "send":
-            for turn in range(3):
-                prompt = text(*range(1, 4 + turn), extra=200)
-                prompt = Prompt(prompt.size, prompt.chunks, home=7)
-                chosen = made.choose([*"abcd"], prompt, now)
-                assert chosen not in closed or closed == set("abcd")
-        else:
-            closed = closed - {name} if event == "up" else closed | {name}
-            for each in "abcd":
-                if event == "die" and each == name:
-                    continue
-                draining = each in closed
-                made.publish(each, stats(0.0, 2 * number + 3, draining=draining), now)
+            for turn in range(12):  # three of each of four conversations
+                chosen = made.choose([*"abcd"], chat(1 + turn // 4, 1 + turn % 4), now)
+                assert chosen not in draining | dead or draining | dead == set("abcd")
         made.check_integrity()
 
 
