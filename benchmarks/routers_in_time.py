@@ -4,7 +4,7 @@ The objects of production (`forebay.simulate`) under the conversations of `chats
 as their source has them, before replicas that take everything. Run it before `routers.py`: it takes
 a minute, needs no Ray, and says the same every time.
 
-Run as: python benchmarks/routers_in_time.py [--capacity 100] [--slowed 20] [--isolation both]
+Run as: python benchmarks/routers_in_time.py [--capacity 60] [--slowed 20] [--isolation both]
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MOST_SHARE, MOST_OF_STOCK = 1.3, 0.7
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--capacity", type=float, default=100.0, help="requests/s of the fleet")
+    parser.add_argument("--capacity", type=float, default=60.0, help="requests/s of the fleet")
     parser.add_argument("--load", default=str(LOAD), help="shares of it that are offered")
     parser.add_argument("--slowed", type=float, default=20.0)
     parser.add_argument("--warm", type=float, default=60.0)

@@ -49,7 +49,7 @@ class ForebayRouter:
         self._pending = [(one.name, one.publish(now)) for one in gated]
 
     def place(self, replicas: Sequence[OpenReplica], ask: Ask, now: float) -> Placed:
-        """The least predicted seconds to first token."""
+        """Where it costs all least."""
         by_name = {one.name: one for one in replicas}
         prompt = ask.text or Prompt(_TEXT * ask.prompt)
         placement = self._policy.place(list(by_name), prompt, now)
