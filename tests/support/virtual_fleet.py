@@ -76,7 +76,7 @@ class Member(OneReplica):
         self._published += 1
         return ReplicaStats(
             sequence=self._published,
-            wait_s=self.admission.wait_s(INTERACTIVE, self.now),
+            wait_s=self.admission.predict_typical(INTERACTIVE, self.now).total_s,
             prefill_rate=self.admission.paces.prefill_rate.rate,
             overhead_s=self.admission.overhead.at(self.now),
             kv_tokens=self.profile.kv_tokens,
@@ -84,6 +84,7 @@ class Member(OneReplica):
             prompt_tokens=self._prompts,
             cached_tokens=self._cached,
             answer_s=self.admission.answer_s,
+            held_s=self.admission.held_s,
         )
 
     def _hand_out(self, outputs: list[Output]) -> None:

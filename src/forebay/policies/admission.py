@@ -117,16 +117,16 @@ class AdmissionController:
         small = self.costs.price(RequestShape(prompt_bytes=0, prompt_ids=1, max_tokens=1))
         return self.predict(small, class_name, now, self.waits.arrivals.busiest(class_name))
 
-    def wait_s(self, class_name: str, now: float) -> float:
-        """Seconds that a newcomer of a single token would wait, until it may enter included.
+    @property
+    def held_s(self) -> float:
+        """Seconds until one more answer may be begun at the promised pace; 0 where it may be.
 
         What is predicted for one that is let in says nothing of a replica that lets nobody in
         since tokens would come too slowly: with few queued, it would look like the best of all.
         """
         small = self.costs.price(RequestShape(prompt_bytes=0, prompt_ids=1, max_tokens=1))
         over = self.room.with_these(small) - self.room.at_promised_pace
-        held_s = self.waits.ends_s(small, over) if over > 0 else 0.0
-        return self.predict_typical(class_name, now).total_s + held_s
+        return self.waits.ends_s(small, over) if over > 0 else 0.0
 
     @property
     def answer_s(self) -> float:

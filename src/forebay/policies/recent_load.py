@@ -14,9 +14,10 @@ from collections.abc import Iterable
 _FADE_S = 20.0  # after which a send counts for 1/e; some turns of a conversation
 _PRIOR = 3.0  # typical sends that every replica is thought to have had: few sends say little
 _KEEP = 0.95  # weight that the typical send keeps at each send
-# A flood keeps nobody's promises, and what counts in it is that tenants have equal waits on all
-# replicas: with 0.9 one who always asks for the same prefix got 3/2 of its share of the fleet.
-_MOST_BUSY = 0.65
+# Work is estimated from rates seen while prompts queued, so 1.4 is said of a fleet at 80 % of what
+# it can do; from three quarters more on it is flooded.
+_FLOOD = 2.5
+_MOST_BUSY = 0.65  # the estimate is rough, and near 1 a little more would mean everything
 
 
 class RecentLoad:
@@ -25,9 +26,12 @@ class RecentLoad:
     def __init__(self) -> None:
         self._sent: dict[str, tuple[float, float]] = {}  # seconds of work, as of when
         self._typical = 0.0
+        self._since: float | None = None
 
     def add(self, replica: str, work_s: float, now: float) -> None:
         """So many seconds of work go there now."""
+        if self._since is None:
+            self._since = now
         self._sent[replica] = (self.of(replica, now) + work_s, now)
         self._typical = _KEEP * self._typical + (1.0 - _KEEP) * work_s if self._typical else work_s
 
@@ -44,10 +48,19 @@ class RecentLoad:
         return {name: seconds / mean if mean else 1.0 for name, seconds in sent.items()}
 
     def busy(self, replicas: Iterable[str], routers: float, now: float) -> float:
-        """Share of their time for which these have work, if each of the routers sends as much."""
+        """Share of their time for which these have work, if each of the routers sends as much.
+
+        Of a flood, more than they can do, ever less is said, down to nothing: most of it is
+        refused, and what counts then is that every replica sees the same mix of tenants. With more
+        said, one who always asks for the same prefix got half of a fleet of which it was owed a
+        quarter.
+        """
+        if self._since is None:
+            return 0.0
         sent = [self.of(name, now) for name in replicas]
-        mean = sum(sent) / len(sent) if sent else 0.0
-        return min(routers * mean / _FADE_S, _MOST_BUSY)
+        seen_s = _FADE_S * (1.0 - math.exp(-max(now - self._since, 1.0) / _FADE_S))
+        offered = routers * sum(sent) / len(sent) / seen_s if sent else 0.0
+        return min(offered, max(min(_MOST_BUSY, _FLOOD - offered), 0.0))
 
     def forget(self, replica: str) -> None:
         """It is gone."""

@@ -20,6 +20,7 @@ class ReplicaStats:
         wait_s: predicted seconds to first token of an empty prompt arriving now.
         prefill_rate: prompt tokens per second it drains; 0 while unknown.
         answer_s: seconds of its steps that a typical answer takes; 0 while unknown.
+        held_s: seconds until it lets anybody in, where more answers at once would be too slow.
         overhead_s: the part of `wait_s` that is no queue, and stays when nothing comes.
         draining: whether it takes nothing new.
         bytes_per_token: bytes of prompt text per token, as it learned.
@@ -40,6 +41,7 @@ class ReplicaStats:
     prompt_tokens: float = 0.0
     cached_tokens: float = 0.0
     answer_s: float = 0.0
+    held_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,12 @@ class ReplicaView:
     def answer_s(self) -> float:
         """Seconds of its steps that a typical answer takes; 0 while unknown."""
         return self.stats.answer_s if self.stats is not None else 0.0
+
+    def held_s(self, now: float) -> float:
+        """Seconds until it lets anybody in, by what it published a period before it was seen."""
+        if self.stats is None:
+            return 0.0
+        return max(self.stats.held_s - self.period_s - (now - self.seen_at), 0.0)
 
     def backlog_s(self, now: float) -> float:
         """Seconds of work that it has yet to do, as far as this router can tell."""

@@ -50,6 +50,8 @@ _CLOSE_S = 0.05  # with several routers also these: turns should meet at home
 _EVEN = 3.0  # power of a replica's share of the load, by which work on it counts more
 _CROWDED = 3.0  # power of 1 / (1 - busy); 2 is theory's, for servers without batches
 _STAYS = 3.0  # times the least price that a conversation's last replica may cost
+# In a flood, and before anything was sent, also these: about one engine step, and a tenth.
+_STEP_S, _STEP_SHARE = 0.02, 0.1
 _WORD = 2**64 - 1
 
 
@@ -86,6 +88,7 @@ class _Choice:
     works: dict[str, float]
     factors: dict[str, float]
     belongs: str | None
+    close_s: float  # differences that say nothing
 
     def price(self, name: str) -> float:
         """Seconds, of this request and of all that it delays."""
@@ -188,7 +191,7 @@ class RoutingPolicy:
         cached = self._cached(prompt)
         choice = self._choice(open_ones, prompt, cached, now)
         prices = {name: choice.price(name) for name in open_ones}
-        chosen = self._among(self._least(prices, now), choice, prompt)
+        chosen = self._among(self._least(prices, choice.close_s, now), choice, prompt)
         belongs = chosen == choice.belongs or _has_most(chosen, cached)
         hits = min(cached.get(chosen, 0), prompt.size) * views[chosen].hits.value
         self._remember(chosen, prompt, cached.get(chosen, 0), belongs, now)
@@ -206,14 +209,36 @@ class RoutingPolicy:
         belongs = self._belonging(prompt, names, cached)
         shares = self._load.shares(names, now)
         busy = self._load.busy(names, self._others.scale, now)
+        if not busy:
+            return self._myopic(names, prompt, cached, now)
         waits, works, factors = {}, {}, {}
         for name in names:
             view = self._views[name]
-            waits[name] = self._queue_s(view, now)
+            waits[name] = self._queue_s(view, now) + view.held_s(now)
             uncached = self._work_s(view, prompt.size - min(cached.get(name, 0), prompt.size))
             works[name] = uncached + view.answer_s
             factors[name] = shares[name] ** _EVEN / (1.0 - busy) ** _CROWDED
-        return _Choice(waits, works, factors, belongs)
+        return _Choice(waits, works, factors, belongs, 0.0)
+
+    def _myopic(
+        self, names: list[str], prompt: Prompt, cached: dict[str, int], now: float
+    ) -> _Choice:
+        """The first token alone, to about an engine step: in a flood, or before anything was sent.
+
+        Of a flood most is refused whatever is cached. What counts is that every replica has the
+        same mix of tenants: one who always asks for the same prefix would get more of the few
+        replicas that have it than it is owed of the fleet.
+        """
+        waits, works = {}, {}
+        for name in names:
+            view = self._views[name]
+            hits = min(cached.get(name, 0), prompt.size) * view.hits.value
+            works[name] = self._work_s(view, prompt.size - hits)
+            waits[name] = self._predicted_s(view, prompt, cached.get(name, 0), now) - works[name]
+        belongs = self._home(prompt, names) if self._others.exist else None
+        least = min(waits[name] + works[name] for name in names)
+        close_s = max(_STEP_S, least * _STEP_SHARE)
+        return _Choice(waits, works, dict.fromkeys(names, 1.0), belongs, close_s)
 
     def _belonging(self, prompt: Prompt, names: list[str], cached: dict[str, int]) -> str | None:
         """Where a conversation's next turn should go, if anywhere.
@@ -251,10 +276,10 @@ class RoutingPolicy:
             cached[last.replica] = max(read, min(last.size, prompt.size))
         return cached
 
-    def _least(self, prices: dict[str, float], now: float) -> list[str]:
+    def _least(self, prices: dict[str, float], close_s: float, now: float) -> list[str]:
         """The replicas of which none is known to be better than the others."""
         least = min(prices.values())
-        close = max(least * _CLOSE_SHARE, self._others.blur_s(len(prices), now))
+        close = max(least * _CLOSE_SHARE, close_s, self._others.blur_s(len(prices), now))
         if self._others.exist:
             close = max(close, _CLOSE_S)
         limit = least + close
@@ -265,7 +290,8 @@ class RoutingPolicy:
         if choice.belongs in equals:
             return choice.belongs
         least = min(choice.works[name] for name in equals)
-        best = [name for name in equals if choice.works[name] <= least * (1.0 + _CLOSE_SHARE)]
+        limit = least + max(least * _CLOSE_SHARE, min(choice.close_s, _STEP_S))
+        best = [name for name in equals if choice.works[name] <= limit]
         return self._home(prompt, best) or best[int(self._random() * len(best))]
 
     def _remember(

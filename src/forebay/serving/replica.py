@@ -171,10 +171,11 @@ class Replica:
         now = self.clock()
         return {
             "sequence": self._published,
-            "wait_s": self.admission.wait_s(INTERACTIVE, now),
+            "wait_s": self.admission.predict_typical(INTERACTIVE, now).total_s,
             "prefill_rate": self.admission.paces.prefill_rate.rate,
             "overhead_s": self.admission.overhead.at(now),
             "answer_s": self.admission.answer_s,
+            "held_s": self.admission.held_s,
             "seconds_per_token": self.admission.paces.seconds_per_token,
             "draining": self.admission.draining,
             "kv_tokens": self.admission.config.kv_tokens,

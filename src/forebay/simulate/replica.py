@@ -222,7 +222,7 @@ class GatedReplica(OpenReplica):
         self._published += 1
         return ReplicaStats(
             sequence=self._published,
-            wait_s=self.admission.wait_s(INTERACTIVE, now),
+            wait_s=self.admission.predict_typical(INTERACTIVE, now).total_s,
             prefill_rate=self.admission.paces.prefill_rate.rate,
             overhead_s=self.admission.overhead.at(now),
             kv_tokens=self.profile.kv_tokens,
@@ -230,6 +230,7 @@ class GatedReplica(OpenReplica):
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             answer_s=self.admission.answer_s,
+            held_s=self.admission.held_s,
         )
 
     def reading(self) -> ReplicaReading:
