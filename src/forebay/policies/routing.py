@@ -8,7 +8,8 @@ went where its prefix was not, delays all that run there. In a server that share
 that, of which a share `busy` is in use, a second of work takes 1 / (1 - busy) seconds, and adds
 1 / (1 - busy)^2 to the times of all together. So work counts by that factor, of the replicas that
 were sent more than others of late by more (`recent_load.py`): where there is plenty of room the
-first token decides, under load it is what the fleet computes in all, and how evenly.
+first token decides, under load it is what the fleet computes in all, and how evenly. (Not in a
+flood, far beyond what replicas can do: see `RoutingPolicy._myopic`.)
 
 A conversation stays where its last turn was (`conversations.py`) unless that costs several times as
 much; one that begins brings its later turns along, and is what the load is evened out with. A hot
