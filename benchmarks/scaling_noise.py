@@ -4,7 +4,7 @@ In virtual time (`forebay.simulate`): Poisson arrivals at a steady rate, watched
 after the fleet has settled; and the same with one minute at twice the rate, watched for as long
 again as a fleet needs to shrink. Over several seeds, cold starts, loads and sizes of requests.
 
-Run as: python benchmarks/scaling_noise.py [--jobs 1] [--seeds 3]
+Run as: python benchmarks/scaling_noise.py [--jobs 1] [--seeds 1]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tables import Bar, print_bars, print_table, write
 
 SETTLE_S, WATCH_S, SPIKE_S, AFTER_S = 600.0, 900.0, 60.0, 900.0
 SIZES = {"chat": (800, 150), "long prompts": (4000, 60), "long answers": (200, 600)}
-COLD_STARTS = (20.0, 60.0, 120.0, 240.0)
+COLD_STARTS = (30.0, 120.0)
 LOADS = (1.6, 3.2)  # replicas kept busy
 MOST_CHANGES = 2
 
@@ -54,7 +54,7 @@ class Seen:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
     cases = [
         Case(size, busy, cold_s, spike, seed)

@@ -9,17 +9,21 @@ four pairs exceed. A least-squares line reads a step as a steep ramp that has ju
 forecasts far beyond it. Of the pairs beside a step, about half lie on both sides of it, and half of
 the others fall by chance, so their lower quartile stays near zero. On a ramp it is some two thirds
 of the slope, at noise of a few percent: a rise is never counted on in full.
+
+A fading mean lags behind a fall as well. What is still asked for after one is told by a second mean
+that fades four times as fast: twice as noisy, so it counts only where it is clearly lower.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import combinations
-from math import sqrt
+from math import inf, sqrt
 
 _BINS = 24  # of the window; 276 pairs, some 50 us
 _FEWEST_BINS = 8  # below which no trend is said
 _LN_2 = 0.6931
+_QUICK = 4.0  # x as fast as the level, with the square root of that x its error
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +35,19 @@ class Forecast:
         error: standard error of the level.
         slope: growth per second that is certain; below 0 only for a fall that is.
         age_s: mean age of what the level was taken from.
+        lately: mean of the very last, noisier than the level.
     """
 
     level: float
     error: float
     slope: float
     age_s: float = 0.0
+    lately: float = inf
+
+    @property
+    def lasting(self) -> float:
+        """The level, less what is clearly over already."""
+        return min(self.level, self.lately + sqrt(_QUICK) * self.error)
 
     def after(self, seconds: float) -> float:
         """Demand to be expected then, from a rise that is certain; a fall is not counted on."""
@@ -52,6 +63,7 @@ class DemandHistory:
         window_s: on which the trend looks back.
         weight, total, squares: fading sums of seconds, demand x seconds, demand^2 x seconds.
         lengths: fading sum of the squares of the samples' lengths, for the error.
+        quick_weight, quick_total: as `weight` and `total`, fading four times as fast.
         bins: (mean time, mean demand, seconds) of the window, oldest first.
     """
 
@@ -61,6 +73,8 @@ class DemandHistory:
     total: float = 0.0
     squares: float = 0.0
     lengths: float = 0.0
+    quick_weight: float = 0.0
+    quick_total: float = 0.0
     bins: tuple[tuple[float, float, float], ...] = ()
 
     def add(self, demand: float, seconds: float, now: float) -> DemandHistory:
@@ -72,6 +86,8 @@ class DemandHistory:
             total=self.total * keep + demand * seconds,
             squares=self.squares * keep + demand * demand * seconds,
             lengths=self.lengths * keep * keep + seconds * seconds,
+            quick_weight=self.quick_weight * keep**_QUICK + seconds,
+            quick_total=self.quick_total * keep**_QUICK + demand * seconds,
             bins=self._binned(demand, seconds, now),
         )
 
@@ -96,7 +112,8 @@ class DemandHistory:
         level = self.total / self.weight
         variance = max(self.squares / self.weight - level * level, 0.0)
         error = sqrt(variance * self.lengths) / self.weight
-        return Forecast(level, error, self._slope(), self.half_life_s / _LN_2)
+        lately = self.quick_total / self.quick_weight
+        return Forecast(level, error, self._slope(), self.half_life_s / _LN_2, lately)
 
     def _slope(self) -> float:
         """The growth that three of four pairs exceed, or the fall that three of four do."""

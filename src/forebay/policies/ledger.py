@@ -216,9 +216,13 @@ class Ledger:
     def produce(self, sequence: Sequence, tokens: int) -> None:
         """Count generated tokens."""
         self.changes += 1
-        self.kv_tokens -= sequence.kv_tokens
-        sequence.produced += tokens
-        self.kv_tokens += sequence.kv_tokens
+        after = sequence.produced + tokens
+        if after > sequence.expected - 1.0:  # before that, the footprint is the expected one
+            self.kv_tokens -= sequence.kv_tokens
+            sequence.produced = after
+            self.kv_tokens += sequence.kv_tokens
+        else:
+            sequence.produced = after
 
     def end(self, sequence: Sequence) -> None:
         """Release what a sequence still holds; a second call changes nothing."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _EDGES: tuple[float, ...] = (0.0, *(2.0 ** (k / 2) for k in range(35)))  # up to 131,072 tokens
+_FIRST_TOKENS = frozenset(ceil(edge) for edge in _EDGES)  # with which an answer enters a bucket
 _REBUILD_EVERY = 16  # events between two rebuilds of the curve
 _PRIOR_WEIGHT = 2.0  # answers that the prior is worth
 # Until answers were seen, they are taken to run on: promising a slot that does not come free costs
@@ -47,8 +48,10 @@ class OutputModel:
 
     def passed(self, before: int, after: int) -> None:
         """An answer went on from `before` to `after` tokens: it survived the buckets it left."""
-        if bisect_right(_EDGES, before) == bisect_right(_EDGES, after):
+        if after - before == 1 and after not in _FIRST_TOKENS:
             return  # as nearly every token does
+        if bisect_right(_EDGES, before) == bisect_right(_EDGES, after):
+            return
         for index in range(self._bucket(before), self._bucket(after)):
             self._at_risk[index] += self._weight
         self._aged()

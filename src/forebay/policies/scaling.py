@@ -237,7 +237,7 @@ def want(
     usable, band = 1.0 - config.headroom, config.slack * config.headroom
     ahead = forecast.after(seen.cold_start.cautious_s)
     in_full = _whole(ahead / usable + backlog)
-    at_least = _at_least(forecast.level / usable + backlog, seen, latest)
+    at_least = _at_least(forecast.lasting / usable + backlog, seen, latest)
     replicas, rise = min(seen.target, at_least), None
     if _whole((ahead - forecast.error) / (usable + band) + backlog) > seen.target:
         rise = (state.rise or Rise(now)).add(latest.total, seen.seconds)

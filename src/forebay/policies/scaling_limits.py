@@ -4,7 +4,8 @@ A limit takes what is wanted and the present target and says what may be done; o
 figure puts its name on the decision, so that a fleet can always tell why it has the size it has.
 In the order in which they apply: a fleet that cannot be seen is held; steps are limited, but not
 those to floors that schedules and people set; who asks a fleet of none gets one replica; a fall is
-believed only when nothing in the last while asked for more; bounds have the last word.
+believed only when nothing in the last while asked for more, and made at once: while the last while
+is about to ask for fewer still, it waits for that; bounds have the last word.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from typing import Literal
 from forebay.policies.scaling import Wanted
 
 Limit = Literal["blind", "stabilisation", "step", "woken", "floor", "min", "max"]
+
+
+_GATHER_S = 60.0  # to wait for the rest of a fall
+_GATHER_SHARE = 0.5  # of `stable_s`, for which a fleet that could shrink waits at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +52,13 @@ class LimitState:
         asked: (time, replicas at least) of late, falling: the maxima that a window can need.
         shrunk_at: when the fleet was last made smaller.
         since: when the limits began to watch; nothing shrinks before `stable_s` from then.
+        could_since: since when the fleet could shrink; None while it could not.
     """
 
     asked: tuple[tuple[float, int], ...] = ()
     shrunk_at: float | None = None
     since: float | None = None
+    could_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,15 @@ def allow(
         replicas = floor
         limits.append("floor")
     if replicas < target:
-        replicas = _held_back(config, replicas, target, state, now, limits)
+        lower = _held_back(config, replicas, target, state, now)
+        state = replace(state, could_since=_could_since(lower < target, state, now))
+        if lower < target and _falls_further(config, lower, state, now):
+            lower = target
+        if lower > replicas:
+            limits.append("stabilisation")
+        replicas = lower
+    else:
+        state = replace(state, could_since=None)
     bounded = _bounded(config, replicas, limits)
     if bounded < target:
         state = replace(state, shrunk_at=now)
@@ -122,22 +137,31 @@ def _asked(config: LimitConfig, replicas: int, state: LimitState, now: float) ->
 
 
 def _held_back(
-    config: LimitConfig,
-    replicas: int,
-    target: int,
-    state: LimitState,
-    now: float,
-    limits: list[Limit],
+    config: LimitConfig, replicas: int, target: int, state: LimitState, now: float
 ) -> int:
     """Shrink only to what was asked at most in the window, and not right after shrinking."""
     assert state.since is not None
     most = max((count for _, count in state.asked), default=0)
     young = now - state.since < config.stable_s
     settling = state.shrunk_at is not None and now - state.shrunk_at < config.settle_s
-    held = target if young or settling else min(max(replicas, most), target)
-    if held > replicas:
-        limits.append("stabilisation")
-    return held
+    return target if young or settling else min(max(replicas, most), target)
+
+
+def _could_since(could: bool, state: LimitState, now: float) -> float | None:
+    if not could:
+        return None
+    return now if state.could_since is None else state.could_since
+
+
+def _falls_further(config: LimitConfig, lower: int, state: LimitState, now: float) -> bool:
+    """Whether the window will soon allow fewer still; not for ever, in a fall that takes hours."""
+    assert state.could_since is not None
+    if now - state.could_since >= _GATHER_SHARE * config.stable_s:
+        return False
+    gather_s = min(_GATHER_S, _GATHER_SHARE * config.stable_s)
+    until = now - config.stable_s + gather_s
+    soon = max((count for at, count in state.asked if at > until), default=0)
+    return soon < min(lower, max((count for _, count in state.asked), default=0))
 
 
 def _stepped(config: LimitConfig, replicas: int, target: int, limits: list[Limit]) -> int:

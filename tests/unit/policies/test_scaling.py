@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -153,6 +154,29 @@ def test_a_spike_of_a_minute_causes_one_growth_and_one_fall(seed: int) -> None:
     assert fleet.target == 4
 
 
+@pytest.mark.parametrize("cold_s", [20.0, 60.0, 240.0])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_after_a_spike_a_large_fleet_too_shrinks_once(cold_s: float, seed: int) -> None:
+    fleet = Fleet(LimitConfig(1, 40), cold=ColdStart(cold_s), target=5, seed=seed)
+    fleet.run(600, steady(32.0))
+    before = len(fleet.targets)
+    fleet.run(900, lambda t: 64.0 if t < 60 else 32.0)
+    targets = fleet.targets[before - 1 :]
+    steps = [b - a for a, b in pairwise(targets) if a != b]
+    assert len(steps) == 2, steps
+    assert steps[0] > 0 > steps[1]
+
+
+def test_a_long_fall_is_followed_while_it_lasts() -> None:
+    fleet = Fleet(LimitConfig(1, 60), target=40)
+    fleet.run(600, steady(300.0))
+    fleet.run(1_500, lambda t: 300.0 - 285.0 * t / 1_500)
+    # 300 s until a fall is believed, 150 s at most to wait for its rest, and the mean's lag.
+    for t in range(900, 1_500, 100):
+        believed = (300.0 - 285.0 * (t - 500) / 1_500) / 10 / 0.8
+        assert fleet.targets[600 + t] <= believed + 2
+
+
 def test_a_step_is_followed_at_once_and_not_overshot() -> None:
     fleet = at_rest(20.0)
     fleet.run(300, lambda t: 80.0 if t >= 1 else 20.0)
@@ -252,3 +276,12 @@ def test_bounds_steps_and_reasons_always_hold(
         assert target <= max(2 * before, before + 1, limits.min)
         assert not allowed.missing or target == limits.max
         before = target
+
+
+def test_the_wait_for_the_rest_of_a_fall_has_an_end() -> None:
+    config, state, target = LimitConfig(1, 60), LimitState(), 40
+    for second in range(700):
+        fewer = 40 - second // 40
+        allowed, state = allow(config, Wanted(fewer, fewer, fewer), target, state, float(second))
+        target = allowed.replicas
+    assert target <= 40 - (700 - 300 - 150) // 40

@@ -231,7 +231,7 @@ def test_a_restarted_controller_goes_on_where_it_was(clock: Clock, log: Log) -> 
     # It knows what was asked before it began, and so need not watch for `stable_s` by itself.
     quick = {**SETTINGS, "stable_s": 60.0}
     assert serve(ForebayScaling(quick), clock, 4, 30, 0.0, at=70) == 4
-    assert serve(ForebayScaling(quick), clock, 4, 50, 0.0, at=100) < 4
+    assert serve(ForebayScaling(quick), clock, 4, 90, 0.0, at=100) < 4
 
 
 def test_until_the_log_has_answered_a_new_controller_holds(

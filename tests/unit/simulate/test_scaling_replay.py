@@ -27,6 +27,18 @@ def test_the_same_policy_decides_the_same(records: list[Recorded]) -> None:
     assert differ <= sum(look.now[1] != after.now[1] for look, after in pairwise(looks))
 
 
+def test_how_large_the_recorded_fleet_became_makes_no_difference(records: list[Recorded]) -> None:
+    stuck = [
+        replace(one, target=1, ready=1, seen=one.seen and replace(one.seen, target=1, ready=1))
+        for one in records
+    ]
+    found = [
+        [(look.now, look.now_why) for look in replay(some, CONFIG, LIMITS)]
+        for some in (records, stuck)
+    ]
+    assert found[0] == found[1]
+
+
 def test_more_headroom_asks_for_more(records: list[Recorded]) -> None:
     looks = replay(records, replace(CONFIG, headroom=0.5), LimitConfig(1, 20, stable_s=60.0))
     then, now = totals(looks)
