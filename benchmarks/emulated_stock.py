@@ -1,6 +1,9 @@
 """Ray's own routers before the same emulated engines, with nothing of Forebay's in between.
 
-Run as: python benchmarks/emulated_stock.py FILE PORT FOLDER ROUTER, one of `ROUTERS`.
+Run as: python benchmarks/emulated_stock.py FILE PORT FOLDER ROUTER [ISOLATION]
+
+ROUTER is one of `ROUTERS`. With "tenant" for ISOLATION every API key has cached prefixes of its
+own, as a front end would have it that sets vLLM's `cache_salt`.
 
 Each replica writes what it did to FOLDER/PID.json once a second. While there is a number in
 FOLDER/bound, a replica answers 503 to whoever comes while it has so many requests in flight; it
@@ -13,32 +16,37 @@ import asyncio
 import itertools
 import json
 import os
-import signal
 import sys
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from forebay.serving.asgi import App, Receive, Scope, Send
+from forebay.serving.asgi import App, Receive, Scope, Send, header
 from forebay.serving.errors import send_error
+from stock_serve import serve_until_stopped
 
 _LOOK_S = 0.2
 _WRITE_EVERY = 5  # looks
+_SALT: ContextVar[str | None] = ContextVar("_SALT", default=None)
 
 ROUTERS = {
     "round-robin": "ray.serve.experimental.round_robin_router:RoundRobinRouter",
     "power-of-two": "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter",
     "prefix-affinity": "ray.serve.llm.request_router:PrefixCacheAffinityRouter",
 }
+# Not compared with: `KVAwareRouter`, which chooses by the KV events of vLLM's engines. The emulated
+# engine publishes none, and the router needs the `dynamo` package.
 
 
 class PlainReplica:
     """An emulated engine's API by itself."""
 
-    def __init__(self, file: str, folder: str) -> None:
+    def __init__(self, file: str, folder: str, isolated: bool) -> None:
         from forebay.spec.loading import load_service
 
         self._spec = load_service(Path(file))
+        self._isolated = isolated
         self._out = Path(folder) / f"{os.getpid()}.json"
         self._bound = Path(folder) / "bound"
 
@@ -53,7 +61,7 @@ class PlainReplica:
         )
         self._counts = Counts()
         self._engine.attach(self._counts)  # type: ignore[arg-type]
-        self._app = Bounded(EmulatedApi(self._engine, model.id))
+        self._app = Bounded(EmulatedApi(self._engine, model.id), self._isolated)
         self._looking = asyncio.get_running_loop().create_task(self._look_forever())
         return self._app
 
@@ -73,10 +81,14 @@ class PlainReplica:
 
 
 class Bounded:
-    """An app that takes up only so many requests at once and refuses what comes beyond."""
+    """An app that takes up only so many requests at once and refuses what comes beyond.
 
-    def __init__(self, app: App) -> None:
+    With `isolated`, requests of different keys share no cached prefix.
+    """
+
+    def __init__(self, app: App, isolated: bool) -> None:
         self._app = app
+        self._isolated = isolated
         self.routes = app.routes  # type: ignore[attr-defined]
         self.bound = 10**9
         self.in_flight = 0
@@ -88,6 +100,8 @@ class Bounded:
         if self.in_flight >= self.bound:
             await send_error(send, 503, "Too many requests in flight.", "overloaded")
             return
+        if self._isolated:
+            _SALT.set((header(scope, b"authorization") or b"").decode() or None)
         self.in_flight += 1
         try:
             await self._app(scope, receive, send)
@@ -99,9 +113,11 @@ class Counts:
     """Stands where Forebay's tap would, and only counts."""
 
     def __init__(self) -> None:
-        self.prompt_tokens = self.cached_tokens = self.output_tokens = 0
+        self.requests = self.prompt_tokens = self.cached_tokens = self.output_tokens = 0
 
     def on_add(self, request: Any) -> None:
+        request.cache_salt = _SALT.get()
+        self.requests += 1
         self.prompt_tokens += len(request.prompt_token_ids)
 
     def on_step(self, outputs: Any, engine_at: float) -> None:
@@ -112,52 +128,34 @@ class Counts:
 
 
 def main() -> None:
-    file, port, folder, router = sys.argv[1:5]
-    os.environ.update(
-        {
-            "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",
-            "RAY_SERVE_ENABLE_HA_PROXY": "1",
-            "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
-            "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": "1",
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
-    )
-    import ray
+    file, port, folder, router, *more = sys.argv[1:]
+    isolated = more == ["tenant"]
+    serve_until_stopped(int(port), lambda: deploy(Path(file), folder, router, isolated))
+
+
+def deploy(file: Path, folder: str, router: str, isolated: bool) -> None:
+    """Run the replicas of a service file behind one of Ray's routers."""
     from ray import serve
     from ray.llm._internal.serve.core.ingress.router import LLMRouter
     from ray.serve._private.utils import import_attr
     from ray.serve.config import RequestRouterConfig
 
-    from forebay.serving import processes
     from forebay.spec.loading import load_service
 
-    spec = load_service(Path(file))
-    processes.adopt_orphans()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        ray.init(include_dashboard=False, log_to_driver=False)
-        serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
-        replicas = serve.deployment(
-            serve.ingress()(PlainReplica),
-            name="plain",
-            num_replicas=spec.scaling.min,
-            max_ongoing_requests=10**9,
-            ray_actor_options={"num_cpus": 0.01},
-            request_router_config=RequestRouterConfig(
-                request_router_class=import_attr(ROUTERS[router])
-            ),
-        ).bind(str(Path(file).resolve()), folder)
-        ingress = serve.deployment(
-            LLMRouter, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0}
-        ).bind(server=replicas)
-        serve.run(replicas._with_ingress_request_router(ingress))
-        while True:
-            time.sleep(1)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        ray.shutdown()
-        processes.end_descendants(set(), patience_s=3)
+    replicas = serve.deployment(
+        serve.ingress()(PlainReplica),
+        name="plain",
+        num_replicas=load_service(file).scaling.min,
+        max_ongoing_requests=10**9,
+        ray_actor_options={"num_cpus": 0.01},
+        request_router_config=RequestRouterConfig(
+            request_router_class=import_attr(ROUTERS[router])
+        ),
+    ).bind(str(file.resolve()), folder, isolated)
+    ingress = serve.deployment(
+        LLMRouter, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0}
+    ).bind(server=replicas)
+    serve.run(replicas._with_ingress_request_router(ingress))
 
 
 if __name__ == "__main__":

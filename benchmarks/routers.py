@@ -1,11 +1,15 @@
 """Eight emulated H100-like replicas behind Forebay's router and behind Ray's own.
 
-Conversations of several turns over shared system prompts of Zipf popularity, the same arrivals for
-every system, at a few rates. A system sustains a rate when 97 % of the requests are good. The load
-that is compared is 0.8 x the highest rate that any of Ray's routers sustains. All times are those
-of the slowed engines; divide them, and multiply the rates, by `slowed` for the real ones.
+The conversations of `chats.py`, the same for every system, at a share of a stated capacity, once
+with one prefix cache for all and once with each tenant's prefixes kept apart (Forebay by its
+tenants file; Ray's replicas salt by API key). What the two differ by is what isolation costs.
+Figures are of what was sent after `--warm` seconds. All times are those of the slowed engines;
+divide them, and multiply the rates, by `slowed` for the real ones.
 
-Run as: python benchmarks/routers.py [--rates 2,3,4] [--systems forebay,round-robin,...]
+Ray's `KVAwareRouter` is left out: it goes by KV events of vLLM's engines, and the emulated one
+publishes none. First run `routers_in_time.py`, which needs no Ray.
+
+Run as: python benchmarks/routers.py --capacity 60 [--isolation both] [--systems forebay,...]
 """
 
 from __future__ import annotations
@@ -14,127 +18,184 @@ import argparse
 import json
 import sys
 import tempfile
-import urllib.request
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 
 import systems
-from client import ROOT, lag_p99_ms
+from chats import workload
+from client import lag_p99_ms
 from emulated_stock import ROUTERS
+from fleet_parts import FILE, SLOWED, TPOT_S, TTFT_S, late_percent, status
 from forebay.load.probe import Asked, look_at
-from forebay.load.runner import LoadPlan, run_load
-from forebay.spec.loading import load_service
-from forebay.spec.workload import WorkloadSpec
+from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.measure.lateness import MOST_LATE
+from forebay.measure.percentiles import percentile
+from forebay.measure.records import RequestRecord
+from forebay.spec.keys import key_hash, new_key
 from tables import Bar, print_bars, print_table, write
 
-FILE = ROOT / "examples" / "emulated-fleet.yaml"
 PORT = 8000
-SLOWED = load_service(FILE).model.slowed
-SLO_TTFT_S = load_service(FILE).slo.ttft_p99 * SLOWED
-SUSTAINED = 0.97
-MOST_SHARE, MOST_OF_STOCK = 1.3, 0.7
+TENANTS = {f"t{k}": new_key() for k in range(4)}
+LOAD = 0.8
+MOST_SHARE, MOST_OF_STOCK, LEAST_IDLE = 1.3, 0.7, 15.0
 
 Replicas = list[dict[str, Any]]
+Headers = Mapping[str, Mapping[str, str]]
+Row = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rates", default="2,3,4", help="sessions/s of the fleet, rising")
+    parser.add_argument(
+        "--capacity", default="60", help="requests/s of the slowed fleet; or SHARED,TENANT"
+    )
+    parser.add_argument("--warm", type=float, default=60.0)
     parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--isolation", choices=["shared", "tenant", "both"], default="both")
     parser.add_argument("--systems", default=",".join(["forebay", *ROUTERS]))
     options = parser.parse_args()
-    rates = [float(rate) for rate in options.rates.split(",")]
-    rows: list[dict[str, Any]] = []
-    for name in options.systems.split(","):
-        with running(name) as (url, counts):
-            for rate in rates:
-                rows.append(measured(name, url, counts, rate, options.seconds))
-                print_table(list(rows[0]), [tuple(rows[-1].values())])
+    modes = ["shared", "tenant"] if options.isolation == "both" else [options.isolation]
+    capacities = [float(rate) for rate in options.capacity.split(",")]
+    rows: list[Row] = []
+    bars: list[Bar] = []
+    for isolation in modes:
+        capacity = capacities[-1] if isolation == "tenant" else capacities[0]
+        here = []
+        for name in options.systems.split(","):
+            here.append(measured(name, isolation, LOAD * capacity, options.warm, options.seconds))
+            print_table(list(here[0]), [tuple(here[-1].values())])
+        rows += here
+        bars += judged(here, isolation)
     print_table(list(rows[0]), [tuple(row.values()) for row in rows])
-    bars = judged(rows)
+    if len(modes) == 2:
+        print_table(*costs_of_isolation(rows))
+    bars += sound(rows)
     print_bars(bars)
     write("routers", {"slowed": SLOWED, "rows": rows, "bars": [bar.as_dict() for bar in bars]})
 
 
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """A running system: where it answers, its tenants' headers, and each replica's counts."""
+
+    url: str
+    headers: Headers
+    counts: Callable[[], Replicas]
+
+    @property
+    def any_headers(self) -> Mapping[str, str]:
+        """With which anybody may ask."""
+        return next(iter(self.headers.values()), {})
+
+
 @contextmanager
-def running(name: str) -> Iterator[tuple[str, Any]]:
-    """A system; its address, and how to get each replica's counts."""
-    if name == "forebay":
-        with systems.running(name, systems.forebay(PORT, FILE), PORT, model_cores=1) as server:
-            yield server.url, lambda: fleet(server.url)
-        return
-    script = str(Path(__file__).with_name("emulated_stock.py"))
-    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
-        command = [sys.executable, script, str(FILE), str(PORT), folder, name]
-        with systems.running(name, command, PORT, model_cores=1) as server:
-            yield server.url, lambda: written(Path(folder))
+def running(name: str, isolation: str) -> Iterator[Fleet]:
+    """A system with its replicas ready."""
+    bearers = {tenant: {"authorization": f"Bearer {key}"} for tenant, key in TENANTS.items()}
+    headers = bearers if isolation == "tenant" else {}
+    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as made:
+        folder = Path(made)
+        if name == "forebay":
+            command = systems.forebay(PORT, service_file(folder, isolation))
+        else:
+            script = str(Path(__file__).with_name("emulated_stock.py"))
+            command = [sys.executable, script, str(FILE), str(PORT), made, name, isolation]
+        with systems.running(f"routers-{name}", command, PORT, model_cores=1) as server:
+            one = next(iter(headers.values()), None)
+            yield Fleet(
+                server.url,
+                headers,
+                (lambda: told(server.url, one)) if name == "forebay" else lambda: written(folder),
+            )
 
 
-def fleet(url: str) -> Replicas:
-    with urllib.request.urlopen(f"{url}/forebay/status", timeout=10) as answer:
-        return list(json.load(answer)["replicas"])
+def service_file(folder: Path, isolation: str) -> Path:
+    """The example's service; with tenants, whose caches are then kept apart."""
+    if isolation == "shared":
+        return FILE
+    entries = [{"name": name, "key_hashes": [key_hash(key)]} for name, key in TENANTS.items()]
+    (folder / "tenants.yaml").write_text(yaml.safe_dump({"tenants": entries}))
+    file = folder / "service.yaml"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(FILE.read_text()), "tenants": "tenants.yaml"}))
+    return file
+
+
+def told(url: str, headers: Mapping[str, str] | None) -> Replicas:
+    """What Forebay's status says of each replica."""
+    return [
+        {**one, "requests": sum(each["offered"] for each in one["classes"].values())}
+        for one in status(url, headers)["replicas"]
+    ]
 
 
 def written(folder: Path) -> Replicas:
+    """What plain replicas wrote of themselves."""
     return [
         {"replica": file.stem, **json.loads(file.read_text())} for file in folder.glob("*.json")
     ]
 
 
-def workload(rate: float, seconds: float) -> WorkloadSpec:
-    """Chats over 32 system prompts of about 800 tokens, some five turns each."""
-    kind = {
-        "prompt": {"lognormal": {"p50": 60, "p99": 400}},
-        "output": {"lognormal": {"p50": 80, "p99": 300}},
-        "prefixes": {"count": 32, "tokens": {"uniform": [400, 1200]}, "zipf": 1.0},
-        "conversation": {"turns": {"uniform": [2, 8]}, "think": {"p50": "10s", "p99": "60s"}},
-    }
-    return WorkloadSpec.model_validate(
-        {
-            "name": "chats",
-            "requests": [kind],
-            "stages": [{"hold": f"{rate}/s", "for": f"{seconds}s"}],
-            "slo": {"ttft": f"{SLO_TTFT_S}s", "tpot": f"{0.05 * SLOWED}s"},
-            "seed": 3,
-        }
-    )
-
-
-def measured(name: str, url: str, counts: Any, rate: float, seconds: float) -> dict[str, Any]:
-    """One system at one rate."""
-    before = counts()
-    psutil.cpu_percent()
-    run = run_load(
-        LoadPlan(
-            endpoint=look_at(Asked(url=url, api="chat")),
-            workload=workload(rate, seconds),
-            timeout_s=300.0,
-        )
-    )
-    idle = 100.0 - psutil.cpu_percent()
-    after = counts()
-    tokens = grown(before, after, "output_tokens")
-    prompt, cached = (sum(grown(before, after, key)) for key in ("prompt_tokens", "cached_tokens"))
-    summary = run.summary
-    return {
-        "system": name,
-        "sessions/s": rate,
-        "requests": summary.offered,
-        "good share": summary.good / max(summary.offered, 1),
-        "shed": summary.shed,
-        "failed": summary.failed,
-        "TTFT p50 s": summary.ttft_p50,
-        "TTFT p99 s": summary.ttft_p99,
-        "hit %": 100 * cached / max(prompt, 1),
-        "busiest / mean": max(tokens) / (sum(tokens) / len(tokens)),
-        "late p99 %": 100 * max(r["late_p99"] or 0.0 for r in after),
+def measured(name: str, isolation: str, rate: float, warm: float, seconds: float) -> Row:
+    """One system under `rate` requests/s."""
+    with running(name, isolation) as fleet:
+        before: list[Replicas] = []
+        snapshot = threading.Timer(warm, lambda: before.append(fleet.counts()))
+        snapshot.start()
+        psutil.cpu_percent()
+        run = run_load(
+            LoadPlan(
+                endpoint=look_at(Asked(url=fleet.url, api="chat", headers=fleet.any_headers)),
+                workload=workload(
+                    rate, warm + seconds, ttft_s=TTFT_S, tpot_s=TPOT_S,
+                    tenants=len(TENANTS) if isolation == "tenant" else 0,
+                ),
+                timeout_s=300.0,
+                tenant_headers=fleet.headers,
+            )
+        )  # fmt: skip
+        snapshot.join()
+        idle = 100.0 - psutil.cpu_percent()
+        after = fleet.counts()
+    requests = grown(before[0] if before else [], after, "requests")
+    late = late_percent(after)
+    return row(name, isolation, run, warm, requests) | {
+        "late p99 %": late,
         "idle %": idle,
         "lag p99 ms": lag_p99_ms(run),
     }
+
+
+def row(name: str, isolation: str, run: LoadRun, warm: float, requests: Sequence[float]) -> Row:
+    """What clients saw, of the requests sent after `warm` seconds."""
+    records = [record for record in run.records if record.intended_s >= warm]
+    begun = [record for record in records if record.ttft is not None]
+    ttfts = [record.ttft or 0.0 for record in begun]
+    return {
+        "system": name,
+        "isolation": isolation,
+        "requests": len(records),
+        "good %": 100 * sum(r.is_good(TTFT_S, TPOT_S) for r in records) / max(len(records), 1),
+        "shed": sum(record.outcome == "shed" for record in records),
+        "failed": sum(record.failure for record in records),
+        "hit %": hit_percent(begun),
+        "TTFT p50 s": percentile(ttfts, 50),
+        "TTFT p99 s": percentile(ttfts, 99),
+        "busiest / mean": max(requests) * len(requests) / max(sum(requests), 1.0),
+    }
+
+
+def hit_percent(records: Sequence[RequestRecord]) -> float:
+    """Prompt tokens that were found in the prefix cache, as the answers tell."""
+    told = [record for record in records if record.cached_tokens is not None]
+    prompt = sum(record.prompt_tokens for record in told)
+    return 100 * sum(record.cached_tokens or 0 for record in told) / max(prompt, 1)
 
 
 def grown(before: Replicas, after: Replicas, key: str) -> list[float]:
@@ -143,24 +204,47 @@ def grown(before: Replicas, after: Replicas, key: str) -> list[float]:
     return [one[key] - was.get(one["replica"], 0.0) for one in after]
 
 
-def judged(rows: list[dict[str, Any]]) -> list[Bar]:
-    """Forebay at 0.8 x what the best of Ray's routers sustains, against the best of them there."""
-    stock = [row for row in rows if row["system"] != "forebay"]
-    sustained = [row["sessions/s"] for row in stock if row["good share"] >= SUSTAINED]
-    if not sustained:
-        return [Bar("a rate that one of Ray's routers sustains", None, 1.0, at_least=True)]
-    wanted = 0.8 * max(sustained)
-    rate = min({row["sessions/s"] for row in rows}, key=lambda r: abs(r - wanted))
-    here = [row for row in rows if row["sessions/s"] == rate]
-    ours = next(row for row in here if row["system"] == "forebay")
-    theirs = [row for row in here if row["system"] != "forebay"]
-    ratio = ours["TTFT p99 s"] / min(row["TTFT p99 s"] for row in theirs)
+def judged(rows: Sequence[Row], isolation: str) -> list[Bar]:
+    """Forebay against the best of Ray's routers."""
+    ours = [row for row in rows if row["system"] == "forebay"]
+    theirs = [row for row in rows if row["system"] != "forebay" and row["TTFT p99 s"] is not None]
+    if not ours or not theirs:
+        return []
+    ratio = (ours[0]["TTFT p99 s"] or float("inf")) / min(row["TTFT p99 s"] for row in theirs)
     return [
-        Bar(f"hit share at {rate:g}/s, % (best of Ray's)", ours["hit %"],
+        Bar(f"{isolation}: hits, % (best of Ray's)", ours[0]["hit %"],
             max(row["hit %"] for row in theirs), at_least=True),
-        Bar("TTFT p99, x of the best of Ray's", ratio, MOST_OF_STOCK),
-        Bar("busiest replica, x of the mean", ours["busiest / mean"], MOST_SHARE),
+        Bar(f"{isolation}: TTFT p99, x the best of Ray's", ratio, MOST_OF_STOCK),
+        Bar(f"{isolation}: busiest replica, x the mean", ours[0]["busiest / mean"], MOST_SHARE),
     ]  # fmt: skip
+
+
+def sound(rows: Sequence[Row]) -> list[Bar]:
+    """Whether the emulation was what it says; otherwise whatever else was measured is void."""
+    return [
+        Bar("emulation: lateness p99, % of a step", max(row["late p99 %"] for row in rows),
+            100 * MOST_LATE),
+        Bar("machine idle, %", min(row["idle %"] for row in rows), LEAST_IDLE, at_least=True),
+    ]  # fmt: skip
+
+
+def costs_of_isolation(rows: Sequence[Row]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """How much worse each system is where tenants' caches are kept apart."""
+    found = []
+    for shared in (row for row in rows if row["isolation"] == "shared"):
+        apart = next(
+            row
+            for row in rows
+            if row["isolation"] == "tenant" and row["system"] == shared["system"]
+        )
+        found.append(
+            (
+                shared["system"],
+                shared["hit %"] - apart["hit %"],
+                (apart["TTFT p99 s"] or 0.0) / (shared["TTFT p99 s"] or 1.0),
+            )
+        )
+    return ["isolation costs", "points of hits", "TTFT p99, x"], found
 
 
 if __name__ == "__main__":

@@ -74,16 +74,17 @@ class Member(OneReplica):
     def publish(self) -> ReplicaStats:
         """What the router reads."""
         self._published += 1
-        prediction = self.admission.predict_typical(INTERACTIVE, self.now)
         return ReplicaStats(
             sequence=self._published,
-            wait_s=prediction.total_s,
+            wait_s=self.admission.predict_typical(INTERACTIVE, self.now).total_s,
             prefill_rate=self.admission.paces.prefill_rate.rate,
             overhead_s=self.admission.overhead.at(self.now),
             kv_tokens=self.profile.kv_tokens,
             arrivals=len(self.fates),
             prompt_tokens=self._prompts,
             cached_tokens=self._cached,
+            answer_s=self.admission.answer_s,
+            held_s=self.admission.held_s,
         )
 
     def _hand_out(self, outputs: list[Output]) -> None:

@@ -118,6 +118,25 @@ class AdmissionController:
         return self.predict(small, class_name, now, self.waits.arrivals.busiest(class_name))
 
     @property
+    def held_s(self) -> float:
+        """Seconds until one more answer may be begun at the promised pace; 0 where it may be.
+
+        What is predicted for one that is let in says nothing of a replica that lets nobody in
+        since tokens would come too slowly: with few queued, it would look like the best of all.
+        """
+        small = self.costs.price(RequestShape(prompt_bytes=0, prompt_ids=1, max_tokens=1))
+        over = self.room.with_these(small) - self.room.at_promised_pace
+        return self.waits.ends_s(small, over) if over > 0 else 0.0
+
+    @property
+    def answer_s(self) -> float:
+        """Seconds of the engine's steps that a typical answer takes; 0 while unknown."""
+        if not self.paces.law.known:
+            return 0.0
+        tokens = self.costs.outputs.expected_total(0, self.costs.context_tokens)
+        return tokens * self.paces.law.per_sequence_s
+
+    @property
     def queue_bound(self) -> float:
         """Hard bound on queued prompt tokens: set, or what drains within the largest budget."""
         if self.config.max_queued_tokens is not None:

@@ -30,6 +30,12 @@ def chunk_end(index: int) -> int:
     return small * SMALL_CHUNK + max(index + 1 - SMALL_CHUNKS, 0) * LARGE_CHUNK
 
 
+def whole_chunks(size: int) -> int:
+    """Bytes in the whole chunks of a prompt of so many bytes, however long."""
+    head = min(size, SMALL_CHUNKS * SMALL_CHUNK)
+    return head - head % SMALL_CHUNK + (size - head) // LARGE_CHUNK * LARGE_CHUNK
+
+
 _ENDS = tuple(chunk_end(index) for index in range(MAX_CHUNKS))
 LONGEST_TEXT = _ENDS[-1]  # bytes of prompt that are looked at
 

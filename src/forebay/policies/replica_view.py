@@ -19,6 +19,8 @@ class ReplicaStats:
         sequence: counts up with every publication, so that a router sees a new one.
         wait_s: predicted seconds to first token of an empty prompt arriving now.
         prefill_rate: prompt tokens per second it drains; 0 while unknown.
+        answer_s: seconds of its steps that a typical answer takes; 0 while unknown.
+        held_s: seconds until it lets anybody in, where more answers at once would be too slow.
         overhead_s: the part of `wait_s` that is no queue, and stays when nothing comes.
         draining: whether it takes nothing new.
         bytes_per_token: bytes of prompt text per token, as it learned.
@@ -38,6 +40,8 @@ class ReplicaStats:
     arrivals: float = 0.0
     prompt_tokens: float = 0.0
     cached_tokens: float = 0.0
+    answer_s: float = 0.0
+    held_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,17 @@ class ReplicaView:
     def bytes_per_token(self) -> float:
         """The ratio that the replica learned."""
         return self.stats.bytes_per_token if self.stats is not None else _BYTES_PER_TOKEN
+
+    @property
+    def answer_s(self) -> float:
+        """Seconds of its steps that a typical answer takes; 0 while unknown."""
+        return self.stats.answer_s if self.stats is not None else 0.0
+
+    def held_s(self, now: float) -> float:
+        """Seconds until it lets anybody in, by what it published a period before it was seen."""
+        if self.stats is None:
+            return 0.0
+        return max(self.stats.held_s - self.period_s - (now - self.seen_at), 0.0)
 
     def backlog_s(self, now: float) -> float:
         """Seconds of work that it has yet to do, as far as this router can tell."""

@@ -39,6 +39,8 @@ _DATA_PLANE = {
     "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": "1",
     "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_BUFSIZE": str(_ROUTED_BODY_BYTES),
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(_CLIENT_SILENCE_S),
+    # A replica that cannot be connected to costs one more attempt, at another. HAProxy's own: 3.
+    "RAY_SERVE_HAPROXY_RETRIES": "1",
     "RAY_SERVE_SESSION_ID_HEADER_KEY": SESSION_HEADER,
     # The gate counts every request already; HAProxy's log line a request, parsed in Python, would
     # count it a second time.

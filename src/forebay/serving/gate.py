@@ -51,6 +51,9 @@ from forebay.serving.tenancy import Caller, Tenancy, key_of, quota_wait_s
 # HAProxy bounds the wait for the first 96 KiB and for a client that sends nothing more; a client
 # that sends a byte now and then would hold a connection and a task for ever.
 _BODY_S = 60.0
+_FAILED_S = (
+    1.0  # until a request that a replica failed at may come again: routers have heard by then
+)
 _HEADERS_OF: dict[int, Headers] = {
     401: [(b"www-authenticate", b"Bearer")],
     408: [(b"connection", b"close")],  # the rest of the body may still come
@@ -240,7 +243,8 @@ class Gate:
         except Exception:
             if not shaper.started:
                 message = "The replica failed to answer; the request may be sent again."
-                await send_error(shaper.raw_send, 500, message, "internal_error")
+                again = retry_headers(self.admission.jittered(_FAILED_S))
+                await send_error(shaper.raw_send, 503, message, "replica_failed", headers=again)
             raise
         finally:
             CURRENT_TICKET.reset(reset)

@@ -169,12 +169,13 @@ class Replica:
         """What routers and the live line read: waits, rates and running totals."""
         self._published += 1
         now = self.clock()
-        prediction = self.admission.predict_typical(INTERACTIVE, now)
         return {
             "sequence": self._published,
-            "wait_s": prediction.total_s,
+            "wait_s": self.admission.predict_typical(INTERACTIVE, now).total_s,
             "prefill_rate": self.admission.paces.prefill_rate.rate,
             "overhead_s": self.admission.overhead.at(now),
+            "answer_s": self.admission.answer_s,
+            "held_s": self.admission.held_s,
             "seconds_per_token": self.admission.paces.seconds_per_token,
             "draining": self.admission.draining,
             "kv_tokens": self.admission.config.kv_tokens,

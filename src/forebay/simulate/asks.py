@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from forebay.policies.routing import Prompt
 from forebay.workload.traces import Row
 
 Outcome = Literal["open", "ok", "shed", "deadline", "no_replica"]
@@ -18,9 +19,13 @@ class Ask:
     Attributes:
         number: unique; its place in the order of time.
         at_s: when it is sent, seconds.
-        prompt: tokens; no two prompts begin alike.
+        prompt: tokens.
         answer: tokens after which its answer ends by itself.
         max_tokens: the client's limit on the answer; None when it sets none.
+        ids: the prompt's tokens; without them no two prompts begin alike.
+        answer_ids: the answer's, if a later prompt may go on from it.
+        text: what a router reads of it; None: nothing but its size.
+        salt: prompts share cached blocks only within one.
     """
 
     number: int
@@ -28,6 +33,10 @@ class Ask:
     prompt: int
     answer: int
     max_tokens: int | None = None
+    ids: Sequence[int] = ()
+    answer_ids: Sequence[int] = ()
+    text: Prompt | None = None
+    salt: str | None = None
 
 
 @dataclass(slots=True)
@@ -38,6 +47,8 @@ class Fate:
         ask: the request.
         outcome: `open` until it has ended.
         replica: which took or refused it.
+        promised: tokens of its prompt that the router expected to be cached there.
+        cached: those that were; None before its first token.
         reason: why it was shed, in admission's words.
         first_at: when its first token came.
         ended_at: when its answer, or it, ended.
@@ -47,6 +58,8 @@ class Fate:
     ask: Ask
     outcome: Outcome = "open"
     replica: str = ""
+    promised: int = 0
+    cached: int | None = None
     reason: str = ""
     first_at: float | None = None
     ended_at: float | None = None

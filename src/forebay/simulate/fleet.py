@@ -168,7 +168,7 @@ class Fleet:
         if not replicas:
             fate.end("no_replica", ask.at_s)
             return
-        replica = self._router.place(replicas, ask, ask.at_s)
+        replica, fate.promised = self._router.place(replicas, ask, ask.at_s)
         replica.advance(ask.at_s)
         replica.arrive(fate, ask.at_s)
 

@@ -83,11 +83,12 @@ class OpenReplica:
         ask, name = fate.ask, f"{fate.ask.number:09}"
         request = EngineRequest(
             name,
-            range(ask.number, ask.number + ask.prompt),
+            ask.ids or range(ask.number, ask.number + ask.prompt),
             cap,
             ask.answer,
             priority,
-            answer=range(1, self.profile.max_model_len + 1),
+            ask.salt,
+            ask.answer_ids or range(1, self.profile.max_model_len + 1),
         )
         self._fates[name] = fate
         self.player.add(request, fate.ask.at_s if now is None else now)
@@ -99,7 +100,7 @@ class OpenReplica:
             fate = self._fates[output.request_id]
             fate.tokens += output.new_tokens
             if fate.first_at is None:
-                fate.first_at = done.ends[0]
+                fate.first_at, fate.cached = done.ends[0], output.cached_tokens
             if output.finish is not None:
                 over.append(output.request_id)
                 del self._fates[output.request_id]
@@ -135,6 +136,7 @@ class GatedReplica(OpenReplica):
         self._running: dict[str, _Running] = {}
         self._deadlines: list[tuple[float, str]] = []
         self._published = self._read = self._arrived = 0
+        self._prompt_tokens = self._cached_tokens = 0
 
     def advance(self, now: float) -> None:
         """Go on until `now`, giving up on the way what is late."""
@@ -161,7 +163,12 @@ class GatedReplica(OpenReplica):
         self._arrived += 1
         ask, admission = fate.ask, self.admission
         cost = admission.costs.price(
-            RequestShape(prompt_bytes=0, prompt_ids=ask.prompt, max_tokens=ask.max_tokens)
+            RequestShape(
+                prompt_bytes=0,
+                prompt_ids=ask.prompt,
+                max_tokens=ask.max_tokens,
+                cached_tokens=fate.promised,
+            )
         )
         decision = admission.decide(cost, INTERACTIVE, now)
         self.offered.add(cost, admission.paces.seconds_per_token_when_full)
@@ -199,6 +206,10 @@ class GatedReplica(OpenReplica):
             )
             for output in done.outputs
         ]
+        for output in done.outputs:
+            if output.cached_tokens is not None:
+                self._prompt_tokens += self._fates[output.request_id].ask.prompt
+                self._cached_tokens += output.cached_tokens
         if steps:
             self.admission.observe_steps(steps, done.ends)
         over = super()._tell(done)
@@ -209,14 +220,17 @@ class GatedReplica(OpenReplica):
     def publish(self, now: float) -> ReplicaStats:
         """What the router reads."""
         self._published += 1
-        prediction = self.admission.predict_typical(INTERACTIVE, now)
         return ReplicaStats(
             sequence=self._published,
-            wait_s=prediction.total_s,
+            wait_s=self.admission.predict_typical(INTERACTIVE, now).total_s,
             prefill_rate=self.admission.paces.prefill_rate.rate,
             overhead_s=self.admission.overhead.at(now),
             kv_tokens=self.profile.kv_tokens,
             arrivals=self._arrived,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            answer_s=self.admission.answer_s,
+            held_s=self.admission.held_s,
         )
 
     def reading(self) -> ReplicaReading:

@@ -293,6 +293,23 @@ def test_sequences_at_once_are_bounded_where_more_would_slow_every_token() -> No
     assert (count, shed.reason) == (20, "tpot")
 
 
+def test_a_replica_that_lets_nobody_in_tells_routers_until_when() -> None:
+    policy = controller(replace(CONFIG, tpot_s=0.05))
+    for step in range(200):
+        running = step % 40
+        policy.paces.tpot.add(running, 0.01 + 0.002 * running)
+    for _ in range(200):
+        policy.paces.step_rate.add(1.0, 0.05)
+    assert policy.held_s == 0.0
+    tickets = [admit(policy, SHORT) for _ in range(20)]
+    for ticket in tickets:
+        start(policy, ticket)
+    assert policy.held_s > 0.05
+    for ticket in tickets[:5]:
+        policy.close(ticket, 0.0)
+    assert policy.held_s == 0.0
+
+
 def test_who_only_queues_does_not_slow_anybody_down() -> None:
     policy = controller(replace(CONFIG, slots=16, tpot_s=0.05))
     for step in range(200):

@@ -93,7 +93,8 @@ def test_a_publication_replaces_the_sends_that_it_has_seen() -> None:
     assert made.choose(["a", "b"], tokens(100), now=0.1) == "b"
     made.publish("a", stats(0.0, 2), now=1.0)
     made.publish("b", stats(0.05 + PERIOD_S, 2), now=1.0)
-    assert made.choose(["a", "b"], tokens(100), now=1.0) == "a"
+    waits = [made.predicted_s(name, tokens(100), now=1.0) for name in ("a", "b")]
+    assert waits[0] < waits[1]
 
 
 def test_sends_made_since_a_publication_are_queued_behind_it() -> None:
@@ -273,18 +274,99 @@ def test_conversations_have_their_homes_all_over_the_fleet() -> None:
     st.integers(1, 4),
 )
 @settings(max_examples=50, deadline=None)
-def test_one_router_picks_what_is_about_the_fastest_and_stays_sound(
+def test_nothing_goes_where_it_would_wait_for_a_minute_and_all_stays_sound(
     sends: list[tuple[float, int]], prefix: int
 ) -> None:
     made = published(a=0.2, b=0.0, c=0.1)
     now = 0.0
-    for gap, count in sends:
+    for number, (gap, count) in enumerate(sends):
         now += gap
+        made.publish("far", stats(60.0, number + 1), now)
         prompt = text(*range(1, count % 9), *(prefix * 100 + n for n in range(count % 7)))
-        before = {name: made.predicted_s(name, prompt, now) for name in "abc"}
-        least = min(before.values())
-        assert before[made.choose(["a", "b", "c"], prompt, now)] <= max(least + 0.021, least * 1.11)
+        if now < 4.0:  # then the others have been silent for too long
+            assert made.choose(["a", "b", "c", "far"], prompt, now) != "far"
         made.check_integrity()
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcd"), st.sampled_from(["send", "drain", "die", "up"])),
+        max_size=60,
+    ),
+    st.integers(1, 3),
+)
+@settings(max_examples=50, deadline=None)
+def test_a_draining_or_silent_replica_gets_nothing_new_not_even_its_own_conversations(
+    events: list[tuple[str, str]], routers: int
+) -> None:
+    made = policy(routers)
+    idle(made, "abcd", 0.0)
+    draining: set[str] = set()
+    dead: set[str] = set()
+    for number, (name, event) in enumerate(events):
+        now = 10.0 * (number + 1)  # longer than a silent replica is waited for
+        draining = draining | {name} if event == "drain" else draining
+        dead = dead | {name} if event == "die" else dead
+        if event == "up":
+            draining, dead = draining - {name}, dead - {name}
+        for each in set("abcd") - dead:
+            made.publish(each, stats(0.0, number + 2, draining=each in draining), now)
+        if event == "send":
+            for turn in range(12):  # three of each of four conversations
+                chosen = made.choose([*"abcd"], chat(1 + turn // 4, 1 + turn % 4), now)
+                assert chosen not in draining | dead or draining | dead == set("abcd")
+        made.check_integrity()
+
+
+def chat(turn: int, name: int, *, chunks: int = 6) -> Prompt:
+    """A turn of a conversation that begins with instructions of so many chunks."""
+    parts = [*range(1, chunks + 1), *(1_000 * name + k for k in range(turn))]
+    return Prompt(SMALL_CHUNK * len(parts) + 100, tuple(parts), home=name)
+
+
+def test_a_conversation_stays_where_its_last_turn_was_while_that_costs_little() -> None:
+    made = published(a=0.0, b=0.0, c=0.0)
+    first = made.choose(["a", "b", "c"], chat(1, 5), now=0.0)
+    others = [name for name in "abc" if name != first]
+    for turn in range(2, 8):
+        now = 3.0 * turn
+        idle(made, "abc", now)
+        for k, name in enumerate("abc"):  # with the conversation's own turns it gets the most
+            made.choose([name], chat(1, 100 * turn + k), now)
+        assert made.choose([*others, first], chat(turn, 5), now) == first
+
+
+def test_a_conversation_leaves_a_replica_that_would_keep_it_waiting_long() -> None:
+    made = published(a=0.0, b=0.0)
+    first = made.choose(["a", "b"], chat(1, 5), now=0.0)
+    other = "b" if first == "a" else "a"
+    made.publish(first, stats(30.0, 2), now=3.0)
+    made.publish(other, stats(0.0, 2), now=3.0)
+    assert made.choose(["a", "b"], chat(2, 5), now=3.0) == other
+
+
+def test_a_hot_prefix_goes_to_more_replicas_before_one_has_much_more_than_its_share() -> None:
+    made = published(**dict.fromkeys("abcdefgh", 0.0))
+    picks: Counter[str] = Counter()
+    for number in range(1, 801):
+        now = number / 20
+        if number % 10 == 0:
+            idle(made, "abcdefgh", now)
+        picks[made.choose([*"abcdefgh"], chat(1, number), now)] += 1
+    assert max(picks.values()) <= 1.3 * 100
+
+
+def test_routers_that_see_the_same_stale_stats_do_not_run_to_the_same_replica() -> None:
+    names = [f"r{n}" for n in range(8)]
+    all_routers = [RoutingPolicy(PERIOD_S, Random(n).random, routers=4) for n in range(4)]
+    for made in all_routers:
+        for name in names:
+            made.publish(name, stats(0.0 if name == "r3" else 0.4 + PERIOD_S), now=0.0)
+    picks: Counter[str] = Counter()
+    for number in range(400):
+        made = all_routers[number % 4]
+        picks[made.choose(names, chat(1, number + 1, chunks=2), now=0.01 * number / 10)] += 1
+    assert picks["r3"] < 0.5 * 400
 
 
 def test_replicas_that_are_gone_are_forgotten() -> None:

@@ -275,7 +275,7 @@ async def test_a_failing_app_releases_what_it_held() -> None:
     assert not world.admission.ledger.tickets
 
 
-async def test_a_failing_app_is_answered_for_in_openais_shape() -> None:
+async def test_what_a_replica_fails_to_start_may_be_sent_again_and_says_so() -> None:
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError("secret")
@@ -292,8 +292,9 @@ async def test_a_failing_app_is_answered_for_in_openais_shape() -> None:
     scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": headers}
     with pytest.raises(RuntimeError):
         await world.gate(scope, receive, send)
-    assert sent[0]["status"] == 500
-    assert b"internal_error" in sent[1]["body"]
+    assert sent[0]["status"] == 503
+    assert b"retry-after" in dict(sent[0]["headers"])
+    assert b"replica_failed" in sent[1]["body"]
     assert b"secret" not in sent[1]["body"]
     assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "error")] == 1
 
