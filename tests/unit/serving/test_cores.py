@@ -24,7 +24,10 @@ def start() -> Iterator[Start]:
 
     def begin(title: str) -> psutil.Process:
         started.append(subprocess.Popen([title, "60"], executable="/bin/sleep"))
-        return psutil.Process(started[-1].pid)
+        process = psutil.Process(started[-1].pid)
+        while process.cmdline()[:1] != [title]:  # a moment into exec it has no name yet
+            pass
+        return process
 
     yield begin
     for process in started:
