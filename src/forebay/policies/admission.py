@@ -179,10 +179,14 @@ class AdmissionController:
         """Longest prediction that is admitted, in seconds.
 
         A prompt whose own computation takes more than half of the budget could rarely or never
-        meet it; it is judged by the wait in front of it, so that long prompts stay servable.
+        meet it; it is judged by the wait in front of it, so that long prompts stay servable. But
+        what would still have no first token at its deadline is aborted then, and never begun: the
+        time it took would be lost to all.
         """
-        budget = self.config.classes[class_name].ttft_s * (1.0 - self.config.margin)
-        return max(budget, budget / 2 + prediction.own_s + prediction.overhead_s)
+        policy = self.config.classes[class_name]
+        budget = policy.ttft_s * (1.0 - self.config.margin)
+        servable = budget / 2 + prediction.own_s + prediction.overhead_s
+        return min(max(budget, servable), policy.deadline_s)
 
     def _breaks_a_promise(self, cost: Cost, tag: int, now: float) -> bool:
         """Whether an arrival of this tag would push one that it overtakes past its budget.

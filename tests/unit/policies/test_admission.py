@@ -81,6 +81,15 @@ def test_an_idle_replica_admits_even_what_it_cannot_serve_within_the_budget() ->
     assert decision.predicted_s == pytest.approx(5.0)
 
 
+def test_a_long_prompt_is_judged_by_the_wait_before_it_unless_its_deadline_would_abort_it() -> None:
+    policy = controller()
+    start(policy, admit(policy, SHORT))
+    late = policy.decide(replace(SHORT, prefill_tokens=21_000), INTERACTIVE, 0.0)
+    assert isinstance(late, Shed)
+    assert late.reason == "ttft_budget"
+    admit(policy, replace(SHORT, prefill_tokens=19_000))  # 1.9 s of computing, and 2 s until then
+
+
 def test_queue_is_bounded_by_tokens_not_by_requests() -> None:
     # 10,000 tokens/s and 0.75 s of budget after the margin: 7,500 tokens, in any packing.
     few, shed = fill(controller(), replace(SHORT, prefill_tokens=1_000))
