@@ -28,7 +28,8 @@ from stock_serve import serve_until_stopped
 
 _LOOK_S = 0.2
 _WRITE_EVERY = 5  # looks
-_SALT: ContextVar[str | None] = ContextVar("_SALT", default=None)
+
+Salt = ContextVar[str | None]  # made in the replica: it does not travel there
 
 ROUTERS = {
     "round-robin": "ray.serve.experimental.round_robin_router:RoundRobinRouter",
@@ -59,9 +60,10 @@ class PlainReplica:
         self._engine = EmulatedEngine(
             PROFILES[model.source].slowed(model.slowed), time.perf_counter
         )
-        self._counts = Counts()
+        salt: Salt = ContextVar("salt", default=None)
+        self._counts = Counts(salt)
         self._engine.attach(self._counts)  # type: ignore[arg-type]
-        self._app = Bounded(EmulatedApi(self._engine, model.id), self._isolated)
+        self._app = Bounded(EmulatedApi(self._engine, model.id), salt, self._isolated)
         self._looking = asyncio.get_running_loop().create_task(self._look_forever())
         return self._app
 
@@ -76,7 +78,7 @@ class PlainReplica:
     def _write(self) -> None:
         more = {"late_p99": self._engine.lateness.p99, "in_flight": self._app.in_flight}
         whole = self._out.with_suffix(".new")
-        whole.write_text(json.dumps({**vars(self._counts), **more}))
+        whole.write_text(json.dumps({**self._counts.shown(), **more}))
         whole.replace(self._out)  # who reads it meanwhile finds the one before
 
 
@@ -86,8 +88,9 @@ class Bounded:
     With `isolated`, requests of different keys share no cached prefix.
     """
 
-    def __init__(self, app: App, isolated: bool) -> None:
+    def __init__(self, app: App, salt: Salt, isolated: bool) -> None:
         self._app = app
+        self._salt = salt
         self._isolated = isolated
         self.routes = app.routes  # type: ignore[attr-defined]
         self.bound = 10**9
@@ -101,7 +104,7 @@ class Bounded:
             await send_error(send, 503, "Too many requests in flight.", "overloaded")
             return
         if self._isolated:
-            _SALT.set((header(scope, b"authorization") or b"").decode() or None)
+            self._salt.set((header(scope, b"authorization") or b"").decode() or None)
         self.in_flight += 1
         try:
             await self._app(scope, receive, send)
@@ -112,11 +115,16 @@ class Bounded:
 class Counts:
     """Stands where Forebay's tap would, and only counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, salt: Salt) -> None:
+        self._salt = salt
         self.requests = self.prompt_tokens = self.cached_tokens = self.output_tokens = 0
 
+    def shown(self) -> dict[str, int]:
+        """Everything counted."""
+        return {name: count for name, count in vars(self).items() if name != "_salt"}
+
     def on_add(self, request: Any) -> None:
-        request.cache_salt = _SALT.get()
+        request.cache_salt = self._salt.get()
         self.requests += 1
         self.prompt_tokens += len(request.prompt_token_ids)
 

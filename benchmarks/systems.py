@@ -192,17 +192,22 @@ def _wait_until_ready(server: Server, log: Path) -> None:
     while time.monotonic() < give_up:
         if server.process.poll() is not None:
             raise RuntimeError(f"{server.name} ended while starting; see {log}")
-        try:
-            with urllib.request.urlopen(f"{server.url}/v1/models", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except urllib.error.HTTPError as error:
-            if error.code == 401:  # it answers, but not to us
-                return
-        except (urllib.error.URLError, OSError):
-            pass
+        answer = _status(f"{server.url}/v1/models")
+        # With keys it is 401, also while there is no replica; for its health nobody needs one.
+        if answer == 200 or (answer == 401 and _status(f"{server.url}/health") == 200):
+            return
         time.sleep(0.5)
     raise RuntimeError(f"{server.name} was not ready within {START_S} s; see {log}")
+
+
+def _status(url: str) -> int | None:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (urllib.error.URLError, OSError):
+        return None
 
 
 def _wait_until_free(port: int) -> None:
