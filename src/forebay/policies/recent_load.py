@@ -47,19 +47,28 @@ class RecentLoad:
         mean = sum(sent.values()) / len(sent) if sent else 0.0
         return {name: seconds / mean if mean else 1.0 for name, seconds in sent.items()}
 
-    def busy(self, replicas: Iterable[str], routers: float, now: float) -> float:
-        """Share of their time for which these have work, if each of the routers sends as much.
-
-        Of a flood, more than they can do, ever less is said, down to nothing: most of it is
-        refused, and what counts then is that every replica sees the same mix of tenants. With more
-        said, one who always asks for the same prefix got half of a fleet of which it was owed a
-        quarter.
-        """
+    def offered(self, replicas: Iterable[str], routers: float, now: float) -> float:
+        """Seconds of work a second that each of these is sent, if every router sends as much."""
         if self._since is None:
             return 0.0
         sent = [self.of(name, now) for name in replicas]
         seen_s = _FADE_S * (1.0 - math.exp(-max(now - self._since, 1.0) / _FADE_S))
-        offered = routers * sum(sent) / len(sent) / seen_s if sent else 0.0
+        return routers * sum(sent) / len(sent) / seen_s if sent else 0.0
+
+    def busy(
+        self, replicas: Iterable[str], routers: float, now: float, *, settled: bool = False
+    ) -> float:
+        """Share of their time for which these have work, as far as a prompt should go by it.
+
+        Of a flood, more than they can do, ever less is said, down to nothing: most of it is
+        refused, and what counts then is that every replica sees the same mix of tenants. With more
+        said, one who always asks for the same prefix got half of a fleet of which it was owed a
+        quarter. It is otherwise for a prompt that has its place (`settled`): conversations are in
+        that mix already, and to scatter them halved what a flooded fleet got done.
+        """
+        offered = self.offered(replicas, routers, now)
+        if settled:
+            return min(offered, _MOST_BUSY)
         return min(offered, max(min(_MOST_BUSY, _FLOOD - offered), 0.0))
 
     def forget(self, replica: str) -> None:

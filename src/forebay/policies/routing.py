@@ -209,7 +209,8 @@ class RoutingPolicy:
         """
         belongs = self._belonging(prompt, names, cached)
         shares = self._load.shares(names, now)
-        busy = self._load.busy(names, self._others.scale, now)
+        settled = belongs is not None and not self._others.exist
+        busy = self._load.busy(names, self._others.scale, now, settled=settled)
         if not busy:
             return self._myopic(names, prompt, cached, now)
         waits, works, factors = {}, {}, {}
