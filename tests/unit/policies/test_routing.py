@@ -336,14 +336,14 @@ def test_a_conversation_stays_where_its_last_turn_was_while_that_costs_little() 
         assert made.choose([*others, first], chat(turn, 5), now) == first
 
 
-def test_a_conversation_stays_also_in_a_flood_where_its_replica_waits_a_little_longer() -> None:
+def test_a_conversation_stays_also_in_a_flood_where_it_waits_longer() -> None:
     made = published(a=0.0, b=0.0)
     first = made.choose(["a", "b"], chat(1, 5), now=0.0)
     other = "b" if first == "a" else "a"
     for k in range(400):  # 20 seconds of work for each, in two
         now = k / 200
         made.choose(["ab"[k % 2]], tokens(1_000), now)
-    made.publish(first, stats(0.6, 2), now=2.0)
+    made.publish(first, stats(1.5, 2), now=2.0)
     made.publish(other, stats(0.5, 2), now=2.0)
     assert made.choose(["a", "b"], chat(2, 5), now=2.0) == first
 
