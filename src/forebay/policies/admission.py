@@ -125,7 +125,7 @@ class AdmissionController:
         since tokens would come too slowly: with few queued, it would look like the best of all.
         """
         small = self.costs.price(RequestShape(prompt_bytes=0, prompt_ids=1, max_tokens=1))
-        over = self.room.with_these(small) - self.room.at_promised_pace
+        over = self.room.too_many(small)
         return self.waits.ends_s(small, over) if over > 0 else 0.0
 
     @property
@@ -160,7 +160,7 @@ class AdmissionController:
         if class_name != BATCH:  # which waits for these at the gate
             if self.ledger.held[flow] + cost.sequences > self.room.of_flow(flow, now):
                 return "fair_share"
-            if self.room.would_be_slow(cost):
+            if self.room.too_many(cost) > 0:
                 return "tpot"
         if self._breaks_a_promise(cost, tag, now):
             return "promise_kept"
@@ -230,9 +230,7 @@ class AdmissionController:
         elif reason == "promise_kept":
             excess = self.waits.backlog_s(cost)  # then nobody is left to be overtaken
         elif reason == "tpot":
-            excess = self.waits.ends_s(
-                cost, self.room.with_these(cost) - self.room.at_promised_pace
-            )
+            excess = self.waits.ends_s(cost, self.room.too_many(cost))
         elif reason == "fair_share":
             excess = self.waits.ends_s(cost, cost.sequences)
         # An overloaded replica frees room at the pace of its budget: a client back sooner than
@@ -274,7 +272,7 @@ class AdmissionController:
         if place.batch:
             if in_engine + ticket.cost.sequences > self.room.for_batch:
                 return False
-            if self.room.would_be_slow(ticket.cost):
+            if self.room.too_many(ticket.cost) > 0:
                 return False
         return self.pacing.may_enter(ticket, place, self.paces.law, now)
 

@@ -79,13 +79,10 @@ class Room:
 
     # --- for a request --------------------------------------------------------------------
 
-    def with_these(self, cost: Cost) -> int:
-        """Sequences that the engine would run at once with a request's too."""
-        return min(self._ledger.in_engine + cost.sequences, self._config.slots)
-
-    def would_be_slow(self, cost: Cost) -> bool:
-        """Whether so many sequences at once would take longer over each token than promised."""
-        return self.with_these(cost) > self.at_promised_pace
+    def too_many(self, cost: Cost) -> float:
+        """Sequences beyond those at the promised pace, with a request's too; <= 0: none."""
+        at_once = min(self._ledger.in_engine + cost.sequences, self._config.slots)
+        return at_once - self.at_promised_pace
 
     @property
     def for_batch(self) -> int:
