@@ -25,6 +25,7 @@ PORT = 8000
 SLO_S = 1.0
 GOOD_SHARE = 0.97
 RATE_S, BURST_S, AFTER_S = 20.0, 40.0, 15.0
+FEWEST_REQUESTS, LONGEST_RATE_S = 40, 60.0  # one of ten that is refused would say nothing
 CLIENTS, PROBE_S = 16, 10.0  # of the closed loop that tells where the search starts
 START, CLIMB, CLOSE = 0.6, 1.2, 1.06  # shares of its rate, of the rate before, of the best
 FEWEST_RATES, MOST_RATES = 6, 12
@@ -87,9 +88,10 @@ def closed_loop_rate(url: str, workload: Workload, seed: int) -> float:
 
 
 def offer(url: str, workload: Workload, rate: float, seed: int) -> dict[str, Any]:
-    """Offer `rate` for 20 s; which share was good."""
+    """Offer `rate` for 20 s, or longer if these are few requests; which share was good."""
     settle(url)
-    result = load(url, workload, stages=[(rate, RATE_S)], seed=seed)
+    seconds = min(max(RATE_S, FEWEST_REQUESTS / rate), LONGEST_RATE_S)
+    result = load(url, workload, stages=[(rate, seconds)], seed=seed)
     return {
         "rate": round(rate, 2),
         "good_share": round(good_share(result.records), 4),

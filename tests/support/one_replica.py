@@ -212,7 +212,7 @@ class OneReplica:
         self._numbers += 1
         name = f"{self._numbers:09}"
         self._waiting[ticket] = name, fate, cap
-        if not ticket.paced:
+        if not (ticket.paced or ticket.held):
             self._let_go.append(ticket)
         heapq.heappush(self._deadlines, (self.now + CLASSES[ask.class_name].deadline_s, name))
         self._names[name] = ticket
@@ -239,6 +239,7 @@ class OneReplica:
             ask.tenant or None,
             range(1, self.profile.max_model_len + 1),
         )
+        self.admission.entered(ticket, self.now)
         self._running[name] = _Running(fate, self.admission.bind(ticket, ask.prompt, cap))
         self.engine.add(request, self.now)
 

@@ -74,11 +74,12 @@ class Member(OneReplica):
     def publish(self) -> ReplicaStats:
         """What the router reads."""
         self._published += 1
+        typical = self.admission.predict_typical(INTERACTIVE, self.now)
         return ReplicaStats(
             sequence=self._published,
-            wait_s=self.admission.predict_typical(INTERACTIVE, self.now).total_s,
+            wait_s=typical.total_s,
             prefill_rate=self.admission.paces.prefill_rate.rate,
-            overhead_s=self.admission.overhead.at(self.now),
+            overhead_s=typical.overhead_s,
             kv_tokens=self.profile.kv_tokens,
             arrivals=len(self.fates),
             prompt_tokens=self._prompts,

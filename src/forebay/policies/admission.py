@@ -8,7 +8,7 @@ each about one thing a request waits for:
 - slots and KV: when more sequences (or KV tokens) are ahead than the engine holds, the time until
   enough of the running answers have ended, from their expected remaining lengths and the time per
   output token of a full engine that computes no prompts;
-- overhead: an upper quantile of how much later than predicted first tokens really came.
+- overhead: a bound on how much later than predicted first tokens really come (`lateness.py`).
 
 The first two add up, for a step takes the time of the one and of the other. Both are longer by what
 others will still put ahead (`overtaking.py`).
@@ -38,18 +38,22 @@ from forebay.policies.decisions import (
 )
 from forebay.policies.fairness import FairQueue
 from forebay.policies.foresight import Foresight
+from forebay.policies.lateness import Lateness
 from forebay.policies.ledger import Ledger, Sequence, Ticket
+from forebay.policies.next_step import NextStep, Queued
 from forebay.policies.overtaking import Flow
 from forebay.policies.paces import Paces
 from forebay.policies.prediction import Prediction
 from forebay.policies.prompt_parts import part_tokens
-from forebay.policies.rates import TrackedQuantile
 from forebay.policies.room import Room
+from forebay.policies.turns import Turns
 from forebay.policies.waits import Waits
 
 # The correction may take this share of the tightest budget. A larger error is the model's, and
 # would be answered by refusing nearly everything for as long as it is remembered.
-_LARGEST_CORRECTION = 0.3
+_LARGEST_CORRECTION = 0.5
+_ERRS_BY = 0.25  # of the tightest budget: what a prediction of 0 errs in proportion to
+_LEAST_WAIT = 0.1  # of the budget, for which a prompt may wait that would be late by itself
 
 
 class AdmissionController:
@@ -61,14 +65,18 @@ class AdmissionController:
         """Start with nothing queued and rates unknown; `jitter` returns values in [0, 1)."""
         self.config = config
         self.costs = cost_model
-        self.ledger = Ledger(tuple(config.classes))
+        self.ledger = Ledger(tuple(config.classes), part_tokens(config.step_tokens))
         self.paces = Paces(config.slots, config.step_tokens)
-        self.overhead = _no_errors_yet(config)
-        self.foresight = Foresight(config.step_tokens, self.ledger, self.paces)
+        self.lateness = _nothing_late_yet(config)
+        self.next_step = NextStep(config.slots, config.step_tokens, self.paces)
+        self.turns = Turns(self.ledger, self.next_step)
+        self.foresight = Foresight(self.ledger, self.next_step)
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
         self.room = Room(config, self.ledger, self.paces, self.fair)
         self.pacing = BatchPacing(config.step_tokens, config.batch_stretch)
-        self.waits = Waits(config, cost_model, self.ledger, self.paces, self.fair, self.pacing)
+        self.waits = Waits(
+            config, cost_model, self.ledger, self.paces, self.fair, self.pacing, self.next_step
+        )
         self.draining = False
         # Called with each held ticket that may now go to the engine.
         self.on_release: Callable[[Ticket], None] = lambda _: None
@@ -93,12 +101,15 @@ class AdmissionController:
         tag = self.fair.tag(tenant, class_name, cost.tokens, now)
         self.waits.arrivals.add(flow, cost, now)
         ticket = Ticket(class_name, tag, cost, now, budget_s, prediction.raw_s, tenant)
-        ticket.held = ticket.paced = class_name == BATCH
+        ticket.paced = class_name == BATCH
+        ticket.held = ticket.paced or self.turns.waits(ticket, prediction.own_s, now)
         expected_s = self.foresight.of(ticket, prediction, now)
         self.ledger.open(ticket, cost.output_tokens / cost.sequences)
-        if ticket.held:
+        if ticket.paced:
             self.pacing.hold(ticket)
             self._release(now)
+        elif ticket.held:
+            self.turns.held.add(ticket)
         return Admitted(ticket, expected_s)
 
     def predict(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Prediction:
@@ -107,7 +118,7 @@ class AdmissionController:
         return self._predict(cost, (tenant, class_name), place, now)
 
     def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
-        return self.waits.predict(cost, flow, tag, self.overhead.at(now), now)
+        return self.waits.predict(cost, flow, tag, self.lateness, now)
 
     def predict_typical(self, class_name: str, now: float) -> Prediction:
         """What the tenant that asks for most would wait with a prompt of a single token.
@@ -162,6 +173,10 @@ class AdmissionController:
                 return "fair_share"
             if self.room.too_many(cost) > 0:
                 return "tpot"
+        budget_s = self.config.classes[class_name].ttft_s
+        takes_turns = self.turns.takes_them(cost, budget_s, prediction.own_s)
+        if not takes_turns and self._shares_steps_of_one_due(cost, tag, now):
+            return "promise_kept"
         if self._breaks_a_promise(cost, tag, now):
             return "promise_kept"
         return None
@@ -178,14 +193,14 @@ class AdmissionController:
     def _allowance(self, class_name: str, prediction: Prediction) -> float:
         """Longest prediction that is admitted, in seconds.
 
-        A prompt whose own computation takes more than half of the budget could rarely or never
-        meet it; it is judged by the wait in front of it, so that long prompts stay servable. But
-        what would still have no first token at its deadline is aborted then, and never begun: the
-        time it took would be lost to all.
+        A prompt whose own computation leaves little of the budget could rarely or never meet it;
+        it is judged by the wait in front of it, so that long prompts stay servable. But what would
+        still have no first token at its deadline is aborted then, and never begun: the time it took
+        would be lost to all.
         """
         policy = self.config.classes[class_name]
         budget = policy.ttft_s * (1.0 - self.config.margin)
-        servable = budget / 2 + prediction.own_s + prediction.overhead_s
+        servable = _LEAST_WAIT * budget + prediction.own_s + prediction.overhead_s
         return min(max(budget, servable), policy.deadline_s)
 
     def _breaks_a_promise(self, cost: Cost, tag: int, now: float) -> bool:
@@ -195,7 +210,9 @@ class AdmissionController:
         estimate: who is late only if it holds is still not made late by prompts.
         """
         order = self.ledger.order
-        if not self.paces.prefill_rate.rate or order.before(tag)[1] == len(order):
+        if not self.paces.prefill_rate.rate:
+            return False
+        if order.before(tag)[1] == len(order):
             return False
         free = self.config.slots - len(self.ledger.running)
         if self._makes_late(cost, tag, now, free, 0.0):
@@ -204,12 +221,36 @@ class AdmissionController:
             return False
         return self._makes_late(cost, tag, now, free, self.waits.seconds_per_slot(cost))
 
+    def _shares_steps_of_one_due(self, cost: Cost, tag: int, now: float) -> bool:
+        """Whether an arrival would make one late that goes before it and is computed in parts.
+
+        Whoever comes while it takes its steps computes a part of its own in each of them.
+        """
+        order, rate = self.ledger.order, self.paces.prefill_rate.rate
+        if not rate:
+            return False
+        part = self.ledger.part
+        most = self.config.step_tokens // part  # prompts that share a step
+        computed = self.next_step.computed(self.ledger.engine_prefill, now)
+        for through, tokens, due in order.last_before(tag, most):
+            if tokens <= part:
+                continue
+            behind = order.tokens - through
+            beside = min(behind, (most - 1) * tokens)
+            beside_then = min(behind + cost.prefill_tokens, (most - 1) * tokens)
+            left, left_s = max(through - computed, 0.0), due - now
+            if (left + beside) / rate <= left_s < (left + beside_then) / rate:
+                return True
+        return False
+
     def _makes_late(self, cost: Cost, tag: int, now: float, free: int, slot_s: float) -> bool:
         """The same, where one of the `free` slots is given back every `slot_s` seconds."""
         rate = self.paces.prefill_rate.rate
+        computed = self.next_step.computed(self.ledger.engine_prefill, now)
 
         def late(tokens: int, sequences: int, due: float) -> bool:
-            return tokens / rate + max(sequences - free, 0) * slot_s > due - now
+            prompts_s = max(tokens - computed, 0.0) / rate
+            return prompts_s + max(sequences - free, 0) * slot_s > due - now
 
         def late_then(tokens: int, sequences: int, due: float) -> bool:
             return late(tokens + cost.prefill_tokens, sequences + cost.sequences, due)
@@ -246,16 +287,22 @@ class AdmissionController:
 
     def _release(self, now: float) -> None:
         """Let into the engine whoever of those held at the gate may go."""
+        while (ticket := self.turns.held.first()) is not None and self.turns.may_enter(ticket, now):
+            self.turns.held.remove(ticket)
+            self._enter(ticket)
         full: set[Flow] = set()  # flows that have in the engine what they may
         while (ticket := self.pacing.held.first(full)) is not None:
             if self._has_its_slots(ticket, now):
                 full.add(ticket.flow)
             elif self._may_enter(ticket, now):
                 self.pacing.enters(ticket)
-                self.ledger.release(ticket)
-                self.on_release(ticket)
+                self._enter(ticket)
             else:
                 return
+
+    def _enter(self, ticket: Ticket) -> None:
+        self.ledger.release(ticket)
+        self.on_release(ticket)
 
     def _has_its_slots(self, ticket: Ticket, now: float) -> bool:
         """Whether the ticket's flow has as many sequences in the engine as others leave it."""
@@ -280,7 +327,7 @@ class AdmissionController:
 
     def forget_warm_up(self) -> None:
         """What came so far was no traffic, and was predicted without knowing the engine."""
-        self.overhead = _no_errors_yet(self.config)
+        self.lateness = _nothing_late_yet(self.config)
         self.foresight.forget()
         self.pacing.forget()
 
@@ -292,6 +339,14 @@ class AdmissionController:
             return self.ledger.add_sequence(ticket, prompt_tokens, output_cap, expected)
         self.ledger.bind(sequence, prompt_tokens, output_cap, expected)
         return sequence
+
+    def entered(self, ticket: Ticket, now: float) -> None:
+        """The first sequence of a ticket reached the engine at `now` (s)."""
+        ledger = self.ledger
+        if ledger.in_engine == len(ticket.sequences):
+            self.paces.woke(now, ledger.engine_prefill)
+            self.next_step.woke(now, self._queued)
+        self.foresight.entered(ticket, now)
 
     def observe_step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
         """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
@@ -313,8 +368,15 @@ class AdmissionController:
         if not self.ledger.queued_sequences:
             self.fair.nothing_waits()
         ledger = self.ledger
-        self.paces.learn(
+        prompt_tokens = self.next_step.stepped(
+            now=now,
+            engine_at=engine_at,
             drained=drained,
+            running=len(ledger.running),
+            queued=self._queued,
+        )
+        self.paces.learn(
+            drained=prompt_tokens,
             computed=computed,
             decoded=decoded,
             engine_at=engine_at,
@@ -323,7 +385,6 @@ class AdmissionController:
             binding=self._prompts_bind,
         )
         self.pacing.stepped(of_batch, ledger.totals[INTERACTIVE].running, self.paces.law, now)
-        self.foresight.stepped(now)
         self._release(now)
 
     def observe_steps(self, outputs: Listed[StepOutput], ends: Listed[float]) -> None:
@@ -360,6 +421,16 @@ class AdmissionController:
             self.ledger.produce(sequence, tokens)
 
     @property
+    def _queued(self) -> Queued:
+        ledger = self.ledger
+        return Queued(
+            ledger.in_engine - len(ledger.running),
+            ledger.engine_prefill,
+            ledger.in_parts.total(),
+            ledger.in_parts_tokens.total(),
+        )
+
+    @property
     def _prompts_bind(self) -> bool:
         """Whether it can be prompt tokens that the engine's queue waits for.
 
@@ -378,7 +449,7 @@ class AdmissionController:
             ticket.first_token_at = now
             waited_s = now - ticket.admitted_at
             if not ticket.paced:
-                self.overhead.observe(waited_s - ticket.predicted_s, now)
+                self.lateness.add(ticket.predicted_s, waited_s, now)
             self.foresight.came_true(ticket, waited_s)
         return uncached
 
@@ -408,7 +479,7 @@ class AdmissionController:
             over = ticket.used_tokens - ticket.cost.tokens
             self.fair.correct(ticket.tenant, ticket.class_name, over, now)
         if ticket.held and not ticket.closed:
-            self.pacing.held.remove(ticket)
+            (self.pacing if ticket.paced else self.turns).held.remove(ticket)
         self.ledger.close(ticket)
         self._release(now)
 
@@ -417,22 +488,15 @@ class AdmissionController:
         self.ledger.check_integrity()
         self.fair.check_integrity()
         self.pacing.check_integrity()
-        assert len(self.pacing.held) == sum(ticket.held for ticket in self.ledger.tickets)
-        assert not len(self.pacing.held) or self.ledger.in_engine, "held, and the engine is idle"
+        held = len(self.pacing.held) + len(self.turns.held)
+        assert held == sum(ticket.held for ticket in self.ledger.tickets)
+        assert not held or self.ledger.in_engine, "held, and the engine is idle"
         assert self.paces.prefill_rate.rate >= 0.0
-        assert 0.0 <= self.overhead.value <= self.overhead.ceiling
 
     def __repr__(self) -> str:
-        overhead_ms = self.overhead.value * 1e3
-        return f"<AdmissionController {self.ledger!r} {self.paces!r} overhead={overhead_ms:.0f}ms>"
+        return f"<AdmissionController {self.ledger!r} {self.paces!r} {self.lateness!r}>"
 
 
-def _no_errors_yet(config: AdmissionConfig) -> TrackedQuantile:
+def _nothing_late_yet(config: AdmissionConfig) -> Lateness:
     tightest = min(policy.ttft_s for policy in config.classes.values())
-    return TrackedQuantile(
-        quantile=0.9,
-        step=tightest / 50,
-        ceiling=tightest * _LARGEST_CORRECTION,
-        half_life_s=10.0,
-        value=tightest / 50,
-    )
+    return Lateness(constant_s=_ERRS_BY * tightest, ceiling_s=_LARGEST_CORRECTION * tightest)

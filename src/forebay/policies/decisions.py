@@ -52,7 +52,7 @@ class AdmissionConfig:
     slots: int
     kv_tokens: int
     step_tokens: int
-    margin: float = 0.3
+    margin: float = 0.2
     tpot_s: float | None = None
     max_queued_tokens: int | None = None
     batch_stretch: float = 1.3

@@ -9,18 +9,16 @@ from __future__ import annotations
 from forebay.policies.expectation import Expectation, Factor
 from forebay.policies.ledger import Ledger, Ticket
 from forebay.policies.next_step import NextStep
-from forebay.policies.paces import Paces
 from forebay.policies.prediction import Prediction
 
 
 class Foresight:
     """Expected times to first token of one replica."""
 
-    def __init__(self, step_tokens: int, ledger: Ledger, paces: Paces) -> None:
-        """Reads `ledger` and `paces`, and changes neither."""
+    def __init__(self, ledger: Ledger, next_step: NextStep) -> None:
+        """Reads `ledger` and changes it not; tells `next_step` what happens."""
         self._ledger = ledger
-        self._paces = paces
-        self._next_step = NextStep(step_tokens)
+        self._next_step = next_step
         self.forget()
 
     def forget(self) -> None:
@@ -31,7 +29,6 @@ class Foresight:
         """Seconds to the first token of a ticket that is not in the ledger yet; noted on it."""
         if not (ticket.held or prediction.release_s):
             ticket.steps_s = self._next_step.first_token_s(
-                self._paces.law,
                 self._ledger.in_engine,
                 self._ledger.engine_prefill,
                 ticket.cost.prefill_per_sequence,
@@ -47,12 +44,6 @@ class Foresight:
         """The first sequence of a ticket reached the engine at `now` (s)."""
         if not ticket.paced:
             self._next_step.entered(now - ticket.admitted_at)
-
-    def stepped(self, now: float) -> None:
-        """A step ended at `now` (s), and the ledger knows what came of it."""
-        ledger = self._ledger
-        prompts = ledger.in_engine - len(ledger.running)
-        self._next_step.began(now, len(ledger.running), ledger.engine_prefill, prompts)
 
     def came_true(self, ticket: Ticket, waited_s: float) -> None:
         """The first token of a ticket came so long after its admission."""

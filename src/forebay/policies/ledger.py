@@ -121,7 +121,9 @@ class ClassTotals:
 class Ledger:
     """Running totals over the open tickets of one replica."""
 
-    def __init__(self, class_names: tuple[str, ...]) -> None:
+    def __init__(self, class_names: tuple[str, ...], part: int) -> None:
+        """Nothing is promised; `part` tokens of a prompt are computed in one step at most."""
+        self.part = part
         self.tickets: dict[Ticket, None] = {}
         self.running: dict[Sequence, None] = {}
         self.totals: dict[str, ClassTotals] = {name: ClassTotals() for name in class_names}
@@ -129,6 +131,8 @@ class Ledger:
         self.at_gate = TagQueue()  # those of them that are held
         self.held: Counter[tuple[str, str]] = Counter()  # sequences in the engine, by flow
         self.kv_tokens = 0  # of what is in the engine
+        self.in_parts = Counter[str]()  # sequences queued in the engine of more than a part: by
+        self.in_parts_tokens = Counter[str]()  # class, and their prompt tokens to compute
         self.changes = 0  # of what runs: whoever derives from it compares this, and keeps
 
     @property
@@ -262,6 +266,7 @@ class Ledger:
         else:
             self.held[ticket.flow] += 1
             self.kv_tokens += sequence.kv_tokens
+            self._count_parts(sequence, 1)
 
     def _dequeue(self, sequence: Sequence) -> None:
         ticket = sequence.ticket
@@ -275,6 +280,12 @@ class Ledger:
         else:
             self._let_go(ticket.flow)
             self.kv_tokens -= sequence.kv_tokens
+            self._count_parts(sequence, -1)
+
+    def _count_parts(self, sequence: Sequence, times: int) -> None:
+        if sequence.prefill > self.part:
+            self.in_parts[sequence.ticket.class_name] += times
+            self.in_parts_tokens[sequence.ticket.class_name] += times * sequence.prefill
 
     def check_integrity(self) -> None:
         """Raise AssertionError when a total differs from what the tickets add up to."""
@@ -294,6 +305,9 @@ class Ledger:
         here = [s for s in sequences if s.state != "ended" and not s.ticket.held]
         assert self.held == Counter(s.ticket.flow for s in here)
         assert all(not s.bound and s.state != "running" for s in sequences if s.ticket.held)
+        in_parts = [s for s in here if s.state == "queued" and s.prefill > self.part]
+        assert self.in_parts.total() == len(in_parts)
+        assert self.in_parts_tokens.total() == sum(s.prefill for s in in_parts)
         assert set(self.running) == {s for s in sequences if s.state == "running"}
         assert self.kv_tokens == sum(s.kv_tokens for s in here), self.kv_tokens
 

@@ -1,4 +1,4 @@
-"""The first token of a request that nothing but the engine's steps stands before.
+"""What the engine computes now, and the first token of a request that waits only for steps.
 
 While slots and KV are free, a request waits for three things: its way through the front end
 (templating, tokenizing, the process boundary), the rest of the step that runs, and the step that
@@ -6,64 +6,146 @@ computes its prompt. On a lightly loaded engine these are all of its TTFT, and t
 one request's twice another's: how far the step has got is known, and the way in is much the same
 from one request to the next.
 
-This says what is to be expected and what users are told. Admission decides by `waits.py`, which is
-about queues and need not know where in a step an arrival falls.
+What is computed already counts in a queue too. Where a prompt takes a good part of the budget, what
+is left of the one before decides whether another can wait for it.
 """
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, inf
+from typing import NamedTuple
 
+from forebay.policies.paces import Paces
 from forebay.policies.prompt_parts import part_tokens
-from forebay.policies.step_law import StepLaw
 
 _KEEP = 0.9  # weight that the way in keeps at each request
 
 
-class NextStep:
-    """Where the engine is in its steps, and how long requests take to reach it."""
+class Queued(NamedTuple):
+    """Prompts queued in an engine: how many, their tokens to compute, and of the long likewise.
 
-    def __init__(self, step_tokens: int) -> None:
-        """Nothing was seen; `step_tokens` as in `AdmissionConfig`."""
+    Long is what is computed in several parts.
+    """
+
+    prompts: int
+    tokens: int
+    long_prompts: int
+    long_tokens: int
+
+
+class NextStep:
+    """Where the engine is in its steps, and how long requests take to reach it.
+
+    A prompt longer than a step's part of it is computed in several. Steps that only compute such
+    parts show no sign of life: while no answer runs, the time that passed tells how far they are.
+    """
+
+    def __init__(self, slots: int, step_tokens: int, paces: Paces) -> None:
+        """Nothing was seen.
+
+        Args:
+            slots: as in `AdmissionConfig`.
+            step_tokens: likewise.
+            paces: whose law says how long steps take; read, and not changed.
+        """
+        self._slots = slots
         self._step_tokens = step_tokens
         self._part = part_tokens(step_tokens)
+        self._paces = paces
         self._began_at: float | None = None
-        self._running = self._computing = 0
+        self._ended_at = -inf  # the step before, on the engine's clock
+        self._running = 0
+        self._computing = 0.0  # prompt tokens of the step that runs
+        self._computed = 0.0  # and by those before it, of what is still queued
         self.way_in_s = 0.0
 
     def entered(self, seconds: float) -> None:
         """A request reached the engine so many seconds after it was admitted."""
         self.way_in_s = _KEEP * self.way_in_s + (1.0 - _KEEP) * seconds
 
-    def began(self, now: float, running: int, prompt_tokens: int, prompts: int) -> None:
-        """A step ended at `now` (s): the next computes these answers and, in parts, prompts."""
-        self._began_at = now
-        self._running = running
-        self._computing = min(prompt_tokens, prompts * self._part, self._step_tokens)
+    def woke(self, now: float, queued: Queued) -> None:
+        """Prompts reached an idle engine at `now` (s)."""
+        self._computed = 0.0
+        self._begin(now, 0, queued)
+
+    def stepped(
+        self, now: float, engine_at: float, drained: int, running: int, queued: Queued
+    ) -> float:
+        """A step ended, and the next begins.
+
+        Args:
+            now: when that was seen, seconds.
+            engine_at: when it ended on the engine's clock, seconds. One no later than the one
+                before is a further slice of the same step.
+            drained: prompt tokens of the prompts that it finished.
+            running: answers that go on.
+            queued: what is still queued in the engine.
+
+        Returns:
+            Prompt tokens computed since the step before: those of prompts that go on, too.
+        """
+        before = self._computed
+        if engine_at <= self._ended_at:
+            computed = self._computed
+        elif self._running:
+            computed = self._computed + min(self._computing, queued.tokens + drained)
+        else:
+            computed = self.computed(queued.tokens + drained, now)
+        self._computed = max(computed - drained, 0.0)
+        self._ended_at = engine_at
+        self._begin(now, running, queued)
+        return max(drained + self._computed - before, 0.0)
+
+    def _begin(self, now: float, running: int, queued: Queued) -> None:
+        """Of the prompts, as many are computed as have slots and, in parts, the step's tokens.
+
+        What a step leaves half done is of prompts longer than a part.
+        """
+        self._began_at, self._running = now, running
+        tokens = max(self._step_tokens - running, 0)
+        at_once = min(queued.prompts, self._slots - running, ceil(tokens / self._part))
+        begun = queued.long_tokens * min(at_once / max(queued.long_prompts, 1), 1.0)
+        self._computed = min(self._computed, begun)
+        share = at_once / max(queued.prompts, 1)
+        self._computing = min(queued.tokens * share - self._computed, at_once * self._part, tokens)
+        self._computing = max(self._computing, 0.0)
+
+    def computed(self, queued_tokens: int, now: float) -> float:
+        """Prompt tokens, of those queued in the engine, that it has computed by `now` (s)."""
+        law = self._paces.law
+        if not law.known or self._began_at is None:
+            return 0.0
+        # Prompts may drain more slowly than the law has it, which knows nothing of their length.
+        drain_s = self._paces.prompts_s(self._computing)
+        step_s = max(law.seconds(self._running, self._computing), drain_s)
+        steps = max(now - self._began_at, 0.0) / step_s
+        if self._running:
+            steps = min(steps, 1.0)  # its end would have been seen
+        return min(self._computed + self._computing * steps, float(queued_tokens))
 
     def first_token_s(
-        self, law: StepLaw, answers: int, queued_tokens: int, own_tokens: int, now: float
+        self, answers: int, queued_tokens: int, own_tokens: int, now: float
     ) -> float | None:
         """Seconds to the first token of a request that arrives at `now`.
 
         Args:
-            law: how long steps take.
             answers: sequences in the engine, running or queued.
             queued_tokens: prompt tokens that are queued there.
             own_tokens: of the request's longest prompt.
-            now: seconds, of the clock that `began` was told.
+            now: seconds, of the clock that `stepped` was told.
 
         Returns:
             None while the law of the steps is unknown.
         """
+        law = self._paces.law
         if not law.known:
             return None
-        rest_s, computing = 0.0, 0
-        if answers and self._began_at is not None:
-            computing = min(self._computing, queued_tokens)
-            ends_at = self._began_at + law.seconds(self._running, computing)
+        rest_s, computed = 0.0, self.computed(queued_tokens, now)
+        if answers and self._running and self._began_at is not None:
+            computed = min(self._computed + self._computing, float(queued_tokens))
+            ends_at = self._began_at + law.seconds(self._running, self._computing)
             rest_s = max(ends_at - now, 0.0)
-        tokens = queued_tokens - computing + own_tokens
+        tokens = queued_tokens - computed + own_tokens
         steps = max(ceil(own_tokens / self._part), ceil(tokens / self._step_tokens), 1)
         return self.way_in_s + rest_s + steps * law.seconds(answers, 0) + law.per_token_s * tokens
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from math import inf
 
+from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.rates import DecayedRate
 from forebay.policies.step_law import StepLaw
 from forebay.policies.tpot import TpotModel
@@ -45,7 +46,7 @@ class Paces:
         self.law = StepLaw()
         self._last_step_at: float | None = None
         self._contended = False
-        self._drained = self._computed = 0
+        self._drained, self._computed = 0.0, 0
         self._running_before = 0
 
     @property
@@ -70,10 +71,21 @@ class Paces:
         rate = self.prefill_rate.rate
         return tokens / rate if rate else 0.0
 
+    def woke(self, now: float, prompt_tokens: int) -> None:
+        """Prompts of so many tokens reached an idle engine at `now` (s).
+
+        One that takes several steps waits for nothing but the token budget: its time tells how fast
+        prompts drain, on an engine that never has a queue. A shorter one would tell how long a step
+        takes at least.
+        """
+        if prompt_tokens >= part_tokens(self._step_tokens):
+            self._last_step_at, self._contended = now, True
+            self._drained, self._computed = 0.0, 0
+
     def learn(
         self,
         *,
-        drained: int,
+        drained: float,
         computed: int,
         decoded: bool,
         engine_at: float,
@@ -84,8 +96,8 @@ class Paces:
         """Learn from the interval since the step before, by what bound the engine in it.
 
         Args:
-            drained: prompt tokens of the prompts that the step finished.
-            computed: those that the step itself computed: of a long prompt only its last part.
+            drained: prompt tokens computed since the step before it.
+            computed: those of the prompts that it finished: of a long prompt only its last part.
             decoded: whether it made tokens of answers begun before.
             engine_at: when it ended, seconds on the engine's clock.
             running: sequences that run after it.
@@ -100,7 +112,7 @@ class Paces:
                 return  # a further slice of the same step: vLLM hands on 128 outputs at a time
             if elapsed < _LONGEST_STEP_S:
                 self._take(min(elapsed, self._longest_credible_s), decoded, running)
-        self._drained = self._computed = 0
+        self._drained, self._computed = 0.0, 0
         self._last_step_at = engine_at
         # Prompts wait in the engine for the token budget, and not for slots.
         self._contended = binding and queued > 0 and running + queued <= self._slots

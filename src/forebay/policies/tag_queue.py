@@ -109,6 +109,25 @@ class TagQueue:
             tokens, sequences = at_end
         return False
 
+    def last_before(self, tag: int, count: int) -> list[tuple[int, int, float]]:
+        """Of those served before an arrival with this tag, the last so many; the last one first.
+
+        Returns:
+            For each: prompt tokens to compute up to and with its own, its own, and when it is due.
+        """
+        index = self._block_of(_Entry(tag, inf, _LAST))
+        through = self.before(tag)[0]
+        found: list[tuple[int, int, float]] = []
+        while index >= 0 and len(found) < count:
+            block = self._blocks[index] if index < len(self._blocks) else []
+            for entry in reversed(block[: bisect_right(block, _Entry(tag, inf, _LAST))]):
+                if len(found) == count:
+                    break
+                found.append((through, entry.tokens, entry.due))
+                through -= entry.tokens
+            index -= 1
+        return found
+
     def _before_block(self, index: int) -> tuple[int, int]:
         return sum(self._totals[:index]), sum(map(len, self._blocks[:index]))
 

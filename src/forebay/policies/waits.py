@@ -13,7 +13,9 @@ from forebay.policies.batch_pacing import BatchPacing
 from forebay.policies.cost import Cost, CostModel
 from forebay.policies.decisions import BATCH, AdmissionConfig
 from forebay.policies.fairness import FairQueue
+from forebay.policies.lateness import Lateness
 from forebay.policies.ledger import Ledger
+from forebay.policies.next_step import NextStep
 from forebay.policies.overtaking import Arrivals, Flow, prolonged, rivals
 from forebay.policies.paces import Paces
 from forebay.policies.prediction import Prediction, Releases, Wait, expected_releases
@@ -37,6 +39,7 @@ class Waits:
         paces: Paces,
         fair: FairQueue,
         pacing: BatchPacing,
+        next_step: NextStep,
     ) -> None:
         """See `AdmissionController` for what these are."""
         self.config = config
@@ -45,13 +48,14 @@ class Waits:
         self.paces = paces
         self.fair = fair
         self.pacing = pacing
+        self.next_step = next_step
         self.arrivals = Arrivals()
         self.last_seen_at: float | None = None
         self._curve: Releases | None = None
         self._curve_of = -1
 
     def predict(
-        self, cost: Cost, flow: Flow, tag: int, overhead_s: float, now: float
+        self, cost: Cost, flow: Flow, tag: int, lateness: Lateness, now: float
     ) -> Prediction:
         """What a request of this flow and tag waits for.
 
@@ -59,10 +63,10 @@ class Waits:
             cost: the request's.
             flow: its tenant and class.
             tag: its place.
-            overhead_s: how much later than predicted first tokens come.
+            lateness: how much later than predicted first tokens come.
             now: seconds.
         """
-        ahead_tokens, ahead_sequences = self._ahead_of(tag)
+        ahead_tokens, ahead_sequences = self._ahead_of(tag, now)
         ahead_s = self.paces.prompts_s(ahead_tokens)
         release_s = self._release_s(cost, ahead_sequences)
         if (ahead_s or release_s) and self.ledger.queued_sequences:
@@ -73,6 +77,7 @@ class Waits:
         if flow[1] == BATCH:
             entered_s = self.pacing.wait_s(self.ledger.at_gate.before(tag)[0])
             ahead_s = max(ahead_s, entered_s - release_s)
+        overhead_s = lateness.of(ahead_s + release_s + own_s, now)
         return Prediction(ahead_s, own_s, release_s, overhead_s, self._stalled_s(now))
 
     def _overtaking(
@@ -123,18 +128,19 @@ class Waits:
         usual_s = _STALLED_STEPS * self.paces.seconds_per_token_when_full + prompts_s
         return max(now - self.last_seen_at - usual_s, 0.0)
 
-    def _ahead_of(self, tag: int) -> tuple[int, int]:
+    def _ahead_of(self, tag: int, now: float) -> tuple[float, int]:
         """Queued (prompt tokens, sequences) that are served before an arrival of this tag.
 
         A prompt behind it that is being computed keeps its place in the step's token budget; what
-        is held at the gate is not.
+        is held at the gate is not. What the engine has computed of them is not waited for.
         """
         tokens, sequences = self.ledger.order.before(tag)
         behind = self.ledger.engine_prefill - self.ledger.engine_before(tag)[0]
         if behind:
             tokens += min(behind, self.config.step_tokens)
             sequences += 1
-        return tokens, sequences
+        computed = self.next_step.computed(self.ledger.engine_prefill, now)
+        return max(tokens - computed, 0.0), sequences
 
     def _releases(self, cost: Cost) -> Releases:
         """How slots and KV come free; computed once for all arrivals between two engine steps."""

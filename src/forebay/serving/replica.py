@@ -168,12 +168,12 @@ class Replica:
     def publish(self) -> dict[str, Any]:
         """What routers and the live line read: waits, rates and running totals."""
         self._published += 1
-        now = self.clock()
+        typical = self.admission.predict_typical(INTERACTIVE, self.clock())
         return {
             "sequence": self._published,
-            "wait_s": self.admission.predict_typical(INTERACTIVE, now).total_s,
+            "wait_s": typical.total_s,
             "prefill_rate": self.admission.paces.prefill_rate.rate,
-            "overhead_s": self.admission.overhead.at(now),
+            "overhead_s": typical.overhead_s,
             "answer_s": self.admission.answer_s,
             "held_s": self.admission.held_s,
             "seconds_per_token": self.admission.paces.seconds_per_token,

@@ -81,7 +81,7 @@ class EngineTap:
         params = request.sampling_params
         cap = 0 if params is None else (params.max_tokens or self._admission.costs.context_tokens)
         if not any(s.bound for s in ticket.sequences):
-            self._admission.foresight.entered(ticket, self._clock())
+            self._admission.entered(ticket, self._clock())
             # From requests with one text prompt: others do not say whose bytes they were.
             if ticket.prompt_bytes:
                 self._admission.costs.observe_prompt(ticket.prompt_bytes, prompt)

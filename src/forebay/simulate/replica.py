@@ -177,6 +177,7 @@ class GatedReplica(OpenReplica):
             fate.end("shed", now)
             return
         ticket = decision.ticket
+        admission.entered(ticket, now)
         sequence = admission.bind(ticket, ask.prompt, cost.output_cap)
         self._enter(fate, cost.output_cap, ticket.tag, now)
         name = f"{ask.number:09}"
@@ -220,11 +221,12 @@ class GatedReplica(OpenReplica):
     def publish(self, now: float) -> ReplicaStats:
         """What the router reads."""
         self._published += 1
+        typical = self.admission.predict_typical(INTERACTIVE, now)
         return ReplicaStats(
             sequence=self._published,
-            wait_s=self.admission.predict_typical(INTERACTIVE, now).total_s,
+            wait_s=typical.total_s,
             prefill_rate=self.admission.paces.prefill_rate.rate,
-            overhead_s=self.admission.overhead.at(now),
+            overhead_s=typical.overhead_s,
             kv_tokens=self.profile.kv_tokens,
             arrivals=self._arrived,
             prompt_tokens=self._prompt_tokens,

@@ -75,12 +75,13 @@ class AdmissionSpec(Strict):
         "Default: twice the TTFT budget of its class, past which its user has gone.",
     )
     margin: float = Field(
-        default=0.3,
+        default=0.2,
         ge=0,
         le=0.9,
         description="Share of the TTFT budget kept for what the gate cannot see: proxy, router, "
-        "network. Default 0.3: with both cores of a small machine busy, a round trip through "
-        "proxy, router and replica took 0.14s at p99 of a 1s budget, and predictions err too.",
+        "network. Default 0.2: with both cores of a small machine busy, a round trip through "
+        "proxy, router and replica took 0.14s at p99 of a 1s budget. How far predictions err is "
+        "learned, and kept besides.",
     )
     batch_stretch: float = Field(
         default=1.3,

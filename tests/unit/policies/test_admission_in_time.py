@@ -48,7 +48,7 @@ def test_three_times_what_it_can_do_costs_a_replica_nothing(size: str) -> None:
     settled = after(fates, replica.fates[0].ask.at + 5)
     assert good(settled) >= 0.9 * rate * 10
     assert p(settled, 99) <= BUDGET_S
-    assert p(settled, 50) <= 0.75 * BUDGET_S
+    assert p(settled, 50) <= 0.8 * BUDGET_S  # the margin is a fifth
 
 
 def test_two_saturating_tenants_get_tokens_by_weight_and_in_time() -> None:

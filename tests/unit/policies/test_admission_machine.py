@@ -65,10 +65,11 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     def released(self, ticket: Ticket) -> None:
         """A held ticket goes to the engine: in turn, and into slots that batch may have."""
-        assert ticket.class_name == BATCH
         assert not ticket.closed
         assert ticket.tag >= self.entered.get(ticket.flow, 0), "not in turn"
         self.entered[ticket.flow] = ticket.tag
+        if ticket.class_name != BATCH:
+            return
         totals = self.controller.ledger.totals[BATCH]
         batch = totals.sequences - totals.held + totals.running
         if batch > sum(s.state != "ended" for s in ticket.sequences):  # it is not the only one

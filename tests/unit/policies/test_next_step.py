@@ -7,57 +7,103 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policies.expectation import Factor
-from forebay.policies.next_step import NextStep
-from forebay.policies.step_law import StepLaw
+from forebay.policies.next_step import NextStep, Queued
+from forebay.policies.paces import Paces
+from forebay.policies.prompt_parts import part_tokens
 
-STEP_TOKENS = 2048
+SLOTS, STEP_TOKENS = 64, 2048
+PART = part_tokens(STEP_TOKENS)
 BASE_S, PER_SEQUENCE_S, PER_TOKEN_S = 0.002, 0.0002, 0.00005
 
 
-def law() -> StepLaw:
-    made = StepLaw()
-    made.base_s, made.per_sequence_s, made.per_token_s = BASE_S, PER_SEQUENCE_S, PER_TOKEN_S
-    return made
+def engine_of(*, known: bool = True) -> NextStep:
+    paces = Paces(SLOTS, STEP_TOKENS)
+    law = paces.law
+    if known:
+        law.base_s, law.per_sequence_s, law.per_token_s = BASE_S, PER_SEQUENCE_S, PER_TOKEN_S
+    return NextStep(SLOTS, STEP_TOKENS, paces)
+
+
+def step_s(running: int, tokens: float) -> float:
+    return BASE_S + running * PER_SEQUENCE_S + tokens * PER_TOKEN_S
+
+
+def stepped(engine: NextStep, at: float, drained: int, running: int, queued: int, n: int) -> None:
+    engine.stepped(at, at, drained, running, Queued(n, queued, n, queued))
 
 
 def test_on_an_idle_engine_it_is_the_way_in_and_the_own_step() -> None:
-    engine = NextStep(STEP_TOKENS)
+    engine = engine_of()
     for _ in range(200):
         engine.entered(0.004)
     expected = 0.004 + BASE_S + 100 * PER_TOKEN_S
-    assert engine.first_token_s(law(), 0, 0, 100, 5.0) == pytest.approx(expected)
+    assert engine.first_token_s(0, 0, 100, 5.0) == pytest.approx(expected)
 
 
 def test_of_a_step_that_runs_only_the_rest_is_waited_for() -> None:
-    engine = NextStep(STEP_TOKENS)
-    engine.began(10.0, running=50, prompt_tokens=200, prompts=1)
-    step_s = BASE_S + 50 * PER_SEQUENCE_S + 200 * PER_TOKEN_S
-    own_s = BASE_S + 51 * PER_SEQUENCE_S + 100 * PER_TOKEN_S
-    at_once = engine.first_token_s(law(), 51, 200, 100, 10.0)
-    half_way = engine.first_token_s(law(), 51, 200, 100, 10.0 + step_s / 2)
-    long_after = engine.first_token_s(law(), 51, 200, 100, 11.0)
-    assert at_once == pytest.approx(step_s + own_s)
-    assert half_way == pytest.approx(step_s / 2 + own_s)
+    engine = engine_of()
+    stepped(engine, 10.0, 0, 50, 200, 1)
+    own_s = step_s(51, 100)
+    at_once = engine.first_token_s(51, 200, 100, 10.0)
+    half_way = engine.first_token_s(51, 200, 100, 10.0 + step_s(50, 200) / 2)
+    long_after = engine.first_token_s(51, 200, 100, 11.0)
+    assert at_once == pytest.approx(step_s(50, 200) + own_s)
+    assert half_way == pytest.approx(step_s(50, 200) / 2 + own_s)
     assert long_after == pytest.approx(own_s)
 
 
 def test_prompts_that_came_since_share_the_own_step() -> None:
-    engine = NextStep(STEP_TOKENS)
-    engine.began(10.0, running=1, prompt_tokens=0, prompts=0)
-    alone = engine.first_token_s(law(), 1, 0, 100, 11.0)
-    with_others = engine.first_token_s(law(), 3, 400, 100, 11.0)
+    engine = engine_of()
+    stepped(engine, 10.0, 0, 1, 0, 0)
+    alone = engine.first_token_s(1, 0, 100, 11.0)
+    with_others = engine.first_token_s(3, 400, 100, 11.0)
     assert alone is not None
     assert with_others == pytest.approx(alone + 2 * PER_SEQUENCE_S + 400 * PER_TOKEN_S)
 
 
 def test_a_long_prompt_takes_a_step_for_each_of_its_parts() -> None:
-    engine = NextStep(STEP_TOKENS)
-    four_parts = engine.first_token_s(law(), 0, 0, 1024, 0.0)
-    assert four_parts == pytest.approx(4 * BASE_S + 1024 * PER_TOKEN_S)
+    engine = engine_of()
+    four_parts = engine.first_token_s(0, 0, 4 * PART, 0.0)
+    assert four_parts == pytest.approx(4 * BASE_S + 4 * PART * PER_TOKEN_S)
 
 
 def test_nothing_is_said_before_the_steps_are_known() -> None:
-    assert NextStep(STEP_TOKENS).first_token_s(StepLaw(), 0, 0, 100, 0.0) is None
+    engine = engine_of(known=False)
+    engine.woke(0.0, Queued(1, 1000, 1, 1000))
+    assert engine.first_token_s(0, 0, 100, 0.0) is None
+    assert engine.computed(1000, 5.0) == 0.0
+
+
+def test_a_prompt_alone_is_computed_as_time_passes_though_no_step_is_seen() -> None:
+    engine = engine_of()
+    engine.woke(1.0, Queued(1, 6 * PART, 1, 6 * PART))
+    part_s = step_s(0, PART)
+    assert engine.computed(6 * PART, 1.0) == 0.0
+    assert engine.computed(6 * PART, 1.0 + 2.5 * part_s) == pytest.approx(2.5 * PART)
+    assert engine.computed(6 * PART, 9.0) == 6 * PART
+
+
+def test_beside_an_answer_a_prompt_is_computed_a_part_a_step() -> None:
+    engine = engine_of()
+    stepped(engine, 1.0, 0, 1, 4 * PART, 1)
+    assert engine.computed(4 * PART, 9.0) == PART  # an end of that step would have been seen
+    stepped(engine, 1.5, 0, 1, 4 * PART, 1)
+    stepped(engine, 2.0, 0, 1, 4 * PART, 1)
+    assert engine.computed(4 * PART, 2.0) == 2 * PART
+
+
+def test_a_further_slice_of_a_step_computes_nothing_more() -> None:
+    engine = engine_of()
+    stepped(engine, 1.0, 0, 1, 4 * PART, 1)
+    stepped(engine, 2.0, 0, 1, 4 * PART, 1)
+    stepped(engine, 2.0, 0, 1, 4 * PART, 1)
+    assert engine.computed(4 * PART, 2.0) == PART
+
+
+def test_what_waits_for_a_slot_is_not_computed() -> None:
+    engine = engine_of()
+    stepped(engine, 1.0, 0, SLOTS, 4 * PART, 4)
+    assert engine.computed(4 * PART, 9.0) == 0.0
 
 
 @given(
@@ -70,14 +116,39 @@ def test_nothing_is_said_before_the_steps_are_known() -> None:
 def test_it_is_at_least_the_own_step_and_falls_while_a_step_runs(
     running: int, queued: int, prompts: int, own: int, elapsed: float
 ) -> None:
-    engine = NextStep(STEP_TOKENS)
-    engine.began(0.0, running, queued, prompts)
-    now = engine.first_token_s(law(), running + prompts, queued, own, elapsed)
-    later = engine.first_token_s(law(), running + prompts, queued, own, elapsed + 0.01)
+    engine = engine_of()
+    stepped(engine, 0.0, 0, running, queued, prompts)
+    now = engine.first_token_s(running + prompts, queued, own, elapsed)
+    later = engine.first_token_s(running + prompts, queued, own, elapsed + 0.01)
     assert now is not None
     assert later is not None
-    assert later <= now
+    assert later <= now + 1e-9
     assert later >= BASE_S + own * PER_TOKEN_S - 1e-9
+
+
+steps = st.lists(
+    st.tuples(
+        st.floats(0.001, 2.0),
+        st.integers(0, 64),
+        st.lists(st.integers(1, 4000), max_size=20),
+    ),
+    max_size=30,
+)
+
+
+@given(steps)
+def test_never_more_is_computed_than_is_queued(
+    steps: list[tuple[float, int, list[int]]],
+) -> None:
+    engine, now, queued = engine_of(), 0.0, [500]
+    engine.woke(now, Queued(1, 500, 1, 500))
+    for elapsed, running, came in steps:
+        now += elapsed
+        assert 0.0 <= engine.computed(sum(queued), now) <= sum(queued)
+        queued += came
+        drained = queued.pop(0) if queued else 0
+        stepped(engine, now, drained, running, sum(queued), len(queued))
+        assert 0.0 <= engine.computed(sum(queued), now) <= sum(queued)
 
 
 def test_what_comes_late_by_a_multiple_is_told_so() -> None:

@@ -1,0 +1,68 @@
+"""Interactive prompts that are computed in parts take turns: one after the other, not side by side.
+
+Prompts are cut into parts so that a long one leaves most of each step to the short (see
+`prompt_parts.py`). Two long ones would then share the steps, and the first would be as late as the
+second. So the second waits at the gate until the first has no more than a part left, unless that
+one is so much longer that it had better not wait for it. Where a prompt takes little of the budget
+they do share: several parts in a step are cheaper than one, and nobody is late.
+
+In virtual time (an engine that takes 0.45 s for each of 1,400 tokens, a budget of 1 s; offered
+twice and three times what it can do) 1.45 and 1.82 requests/s were good side by side, and TURNS
+one after the other; with prompts not cut at all 1.88 and 2.18.
+"""
+
+from __future__ import annotations
+
+from forebay.policies.cost import Cost
+from forebay.policies.decisions import INTERACTIVE
+from forebay.policies.held_queue import HeldQueue
+from forebay.policies.ledger import Ledger, Ticket
+from forebay.policies.next_step import NextStep
+
+_MUCH = 0.25  # of the budget: a prompt that takes less does not make another late
+_MUCH_LONGER = 2.0  # times as long as its own: what a prompt does not wait for
+
+
+class Turns:
+    """Who waits at the gate for a long prompt before it."""
+
+    def __init__(self, ledger: Ledger, next_step: NextStep) -> None:
+        """Nobody waits. Reads both, and changes neither."""
+        self._ledger = ledger
+        self._next_step = next_step
+        self.held = HeldQueue()
+
+    def waits(self, ticket: Ticket, own_s: float, now: float) -> bool:
+        """Whether an interactive ticket that arrives at `now` (s) has to wait for its turn.
+
+        Args:
+            ticket: it.
+            own_s: seconds that its prompts take.
+            now: seconds.
+        """
+        if not self.takes_them(ticket.cost, ticket.budget_s, own_s):
+            return False
+        return len(self.held) > 0 or not self.may_enter(ticket, now)
+
+    def takes_them(self, cost: Cost, budget_s: float, own_s: float) -> bool:
+        """Whether a request's prompt is so long that it takes turns with others like it.
+
+        Args:
+            cost: of the request.
+            budget_s: of its class.
+            own_s: seconds that its prompts take.
+        """
+        return cost.prefill_per_sequence > self._ledger.part and own_s > _MUCH * budget_s
+
+    def may_enter(self, ticket: Ticket, now: float) -> bool:
+        """Whether it may go to the engine at `now` (s)."""
+        ledger = self._ledger
+        if not ledger.in_parts[INTERACTIVE]:
+            return True
+        computed = self._next_step.computed(ledger.engine_prefill, now)
+        left = ledger.in_parts_tokens[INTERACTIVE] - computed
+        own = ticket.cost.prefill_tokens
+        return left <= ledger.part or left > _MUCH_LONGER * own
+
+    def __repr__(self) -> str:
+        return f"<Turns {self.held!r}>"
