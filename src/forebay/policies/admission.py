@@ -25,6 +25,7 @@ from collections.abc import Sequence as Listed
 from math import inf
 
 from forebay.policies.batch_pacing import BatchPacing, Place
+from forebay.policies.caution import Caution
 from forebay.policies.cost import Cost, CostModel, RequestShape
 from forebay.policies.decisions import (
     BATCH,
@@ -68,6 +69,7 @@ class AdmissionController:
         self.ledger = Ledger(tuple(config.classes), part_tokens(config.step_tokens))
         self.paces = Paces(config.slots, config.step_tokens)
         self.lateness = _nothing_late_yet(config)
+        self.caution = Caution()
         self.next_step = NextStep(config.slots, config.step_tokens, self.paces)
         self.turns = Turns(self.ledger, self.next_step)
         self.foresight = Foresight(self.ledger, self.next_step)
@@ -88,6 +90,8 @@ class AdmissionController:
         """Admit (and enter in the ledger) or shed a request that arrived at `now`."""
         flow, budget_s = (tenant, class_name), self.config.classes[class_name].ttft_s
         self.room.offered(flow, cost, now)
+        full = len(self.ledger.running) >= self.config.slots
+        self.caution.came(others_wait=full or self.ledger.queued_sequences > 0)
         if class_name == INTERACTIVE:
             self.pacing.interactive_came(cost, now)
         place = self.fair.preview(tenant, class_name, now)
@@ -118,7 +122,8 @@ class AdmissionController:
         return self._predict(cost, (tenant, class_name), place, now)
 
     def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
-        return self.waits.predict(cost, flow, tag, self.lateness, now)
+        caution = self.caution.share
+        return self.waits.predict(cost, flow, tag, lateness=self.lateness, caution=caution, now=now)
 
     def predict_typical(self, class_name: str, now: float) -> Prediction:
         """What the tenant that asks for most would wait with a prompt of a single token.
@@ -199,7 +204,7 @@ class AdmissionController:
         would be lost to all.
         """
         policy = self.config.classes[class_name]
-        budget = policy.ttft_s * (1.0 - self.config.margin)
+        budget = policy.ttft_s * (1.0 - self.config.margin * self.caution.share)
         servable = _LEAST_WAIT * budget + prediction.own_s + prediction.overhead_s
         return min(max(budget, servable), policy.deadline_s)
 
@@ -328,6 +333,7 @@ class AdmissionController:
     def forget_warm_up(self) -> None:
         """What came so far was no traffic, and was predicted without knowing the engine."""
         self.lateness = _nothing_late_yet(self.config)
+        self.caution = Caution()
         self.foresight.forget()
         self.pacing.forget()
 

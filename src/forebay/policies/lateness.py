@@ -44,15 +44,16 @@ class Lateness:
         self._squares = self._squares * _KEEP + error * error
         self._observed_at = now
 
-    def of(self, predicted_s: float, now: float) -> float:
+    def of(self, predicted_s: float, now: float, caution: float = 1.0) -> float:
         """Seconds by which a first token predicted so may be late; >= 0, at most the ceiling.
 
+        `caution` of 1 takes one in a hundred to be later, of 0 every second (see `caution.py`).
         With nothing observed it fades, so that one bad minute is forgotten even when it led to
         nothing being admitted.
         """
         mean = self._sum / self._weight
         deviation = sqrt(max(self._squares / self._weight - mean * mean, 0.0))
-        bound_s = (mean + _Z * deviation) * (predicted_s + self.constant_s)
+        bound_s = (mean + _Z * caution * deviation) * (predicted_s + self.constant_s)
         silent_s = 0.0 if self._observed_at is None else now - self._observed_at - _SILENT_S
         if silent_s > 0.0:
             bound_s *= 0.5 ** (silent_s / _HALF_LIFE_S)

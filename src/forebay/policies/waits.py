@@ -55,7 +55,14 @@ class Waits:
         self._curve_of = -1
 
     def predict(
-        self, cost: Cost, flow: Flow, tag: int, lateness: Lateness, now: float
+        self,
+        cost: Cost,
+        flow: Flow,
+        tag: int,
+        *,
+        lateness: Lateness,
+        caution: float,
+        now: float,
     ) -> Prediction:
         """What a request of this flow and tag waits for.
 
@@ -64,6 +71,7 @@ class Waits:
             flow: its tenant and class.
             tag: its place.
             lateness: how much later than predicted first tokens come.
+            caution: how surely so late at most; see `Lateness.of`.
             now: seconds.
         """
         ahead_tokens, ahead_sequences = self._ahead_of(tag, now)
@@ -77,7 +85,7 @@ class Waits:
         if flow[1] == BATCH:
             entered_s = self.pacing.wait_s(self.ledger.at_gate.before(tag)[0])
             ahead_s = max(ahead_s, entered_s - release_s)
-        overhead_s = lateness.of(ahead_s + release_s + own_s, now)
+        overhead_s = lateness.of(ahead_s + release_s + own_s, now, caution)
         return Prediction(ahead_s, own_s, release_s, overhead_s, self._stalled_s(now))
 
     def _overtaking(
