@@ -54,6 +54,9 @@ from forebay.policies.waits import Waits
 # would be answered by refusing nearly everything for as long as it is remembered.
 _LARGEST_CORRECTION = 0.5
 _ERRS_BY = 0.25  # of the tightest budget: what a prediction of 0 errs in proportion to
+_SOONEST_RETRY = 0.25  # of the budget, for which a client is asked to wait at least
+_SPENT_BY_RETRY = 1.5 * _SOONEST_RETRY  # on average: the wait is jittered up to twice as long
+_MOST_SPENT = 0.75
 _LEAST_WAIT = 0.1  # of the budget, for which a prompt may wait that would be late by itself
 
 
@@ -86,8 +89,18 @@ class AdmissionController:
 
     # --- deciding -------------------------------------------------------------------------
 
-    def decide(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Decision:
-        """Admit (and enter in the ledger) or shed a request that arrived at `now`."""
+    def decide(
+        self, cost: Cost, class_name: str, now: float, tenant: str = "", *, retries: int = 0
+    ) -> Decision:
+        """Admit (and enter in the ledger) or shed a request that arrived at `now`.
+
+        Args:
+            cost: what it is expected to take.
+            class_name: its class.
+            now: seconds.
+            tenant: whose it is; empty in open mode.
+            retries: how often it has been refused before, as its client says.
+        """
         flow, budget_s = (tenant, class_name), self.config.classes[class_name].ttft_s
         self.room.offered(flow, cost, now)
         full = len(self.ledger.running) >= self.config.slots
@@ -96,7 +109,7 @@ class AdmissionController:
             self.pacing.interactive_came(cost, now)
         place = self.fair.preview(tenant, class_name, now)
         prediction = self._predict(cost, flow, place, now)
-        reason = self._reason_to_shed(cost, flow, place, prediction, now)
+        reason = self._reason_to_shed(cost, flow, place, prediction, now, retries)
         if reason is not None:
             wait = self._time_until_fit(reason, cost, class_name, prediction)
             return Shed(reason, prediction.total_s, budget_s, wait)
@@ -162,7 +175,13 @@ class AdmissionController:
         return self.paces.prefill_rate.rate * max(p.ttft_s for p in self.config.classes.values())
 
     def _reason_to_shed(
-        self, cost: Cost, flow: Flow, tag: int, prediction: Prediction, now: float
+        self,
+        cost: Cost,
+        flow: Flow,
+        tag: int,
+        prediction: Prediction,
+        now: float,
+        retries: int,
     ) -> ShedReason | None:
         class_name = flow[1]
         if self.draining:
@@ -171,7 +190,7 @@ class AdmissionController:
             return None  # refusing on an idle engine would refuse for ever
         if self._over_the_bound(cost, class_name) > 0:
             return "queue_full"
-        if prediction.total_s > self._allowance(class_name, prediction):
+        if prediction.total_s > self._allowance(class_name, prediction, retries):
             return "ttft_budget"
         if class_name != BATCH:  # which waits for these at the gate
             if self.ledger.held[flow] + cost.sequences > self.room.of_flow(flow, now):
@@ -195,8 +214,12 @@ class AdmissionController:
         queued = ledger.queued_prefill if class_name == BATCH else ledger.engine_prefill
         return queued + cost.prefill_tokens - self.queue_bound
 
-    def _allowance(self, class_name: str, prediction: Prediction) -> float:
+    def _allowance(self, class_name: str, prediction: Prediction, retries: int) -> float:
         """Longest prediction that is admitted, in seconds.
+
+        The user of a request that comes again has waited already: what is left of the budget is
+        less. Beside others who could still be in time from their first attempt on, it would be
+        late and have made one of them late.
 
         A prompt whose own computation leaves little of the budget could rarely or never meet it;
         it is judged by the wait in front of it, so that long prompts stay servable. But what would
@@ -204,7 +227,9 @@ class AdmissionController:
         would be lost to all.
         """
         policy = self.config.classes[class_name]
-        budget = policy.ttft_s * (1.0 - self.config.margin * self.caution.share)
+        caution = self.caution.share
+        spent = min(_SPENT_BY_RETRY * retries, _MOST_SPENT)
+        budget = policy.ttft_s * (1.0 - self.config.margin * caution) * (1.0 - spent * caution)
         servable = _LEAST_WAIT * budget + prediction.own_s + prediction.overhead_s
         return min(max(budget, servable), policy.deadline_s)
 
@@ -281,7 +306,7 @@ class AdmissionController:
             excess = self.waits.ends_s(cost, cost.sequences)
         # An overloaded replica frees room at the pace of its budget: a client back sooner than
         # a quarter of it would mostly be refused again.
-        floor = policy.ttft_s / 4
+        floor = _SOONEST_RETRY * policy.ttft_s
         return self.jittered(max(excess, floor))
 
     def jittered(self, seconds: float) -> float:

@@ -182,12 +182,12 @@ class Gate:
         class_name = BATCH if caller.batch_only else request.class_name
         self._telemetry.count(catalogue.OFFERED, class_name)
         self._tenancy.wants(caller, class_name)
-        is_retry = _is_retry(scope)
-        if is_retry:
+        retries = _retries(scope)
+        if retries:
             self._telemetry.count(catalogue.RETRIED, class_name)
         cost = self.admission.costs.price(request.shape)
-        decision = await self._decide(cost, class_name, caller, arrived)
-        if not is_retry and not (isinstance(decision, Shed) and decision.reason == "quota"):
+        decision = await self._decide(cost, class_name, caller, arrived, retries)
+        if not retries and not (isinstance(decision, Shed) and decision.reason == "quota"):
             # What is beyond a quota is no reason to grow, nor is what was counted before.
             self._telemetry.offered.add(cost, self.admission.paces.seconds_per_token_when_full)
         if isinstance(decision, Shed):
@@ -198,13 +198,15 @@ class Gate:
         decision.ticket.quotas = self._tenancy.charged(caller)
         await self._admitted(scope, body, receive, send, request, decision)
 
-    async def _decide(self, cost: Cost, class_name: str, caller: Caller, now: float) -> Decision:
+    async def _decide(
+        self, cost: Cost, class_name: str, caller: Caller, now: float, retries: int
+    ) -> Decision:
         """Within the tenant's quota, and then within what the engine can do in time."""
         refused = await self._tenancy.spend(caller, cost.tokens, now)
         if refused is not None:
             budget_s = self.admission.config.classes[class_name].ttft_s
             return Shed("quota", 0.0, budget_s, self.admission.jittered(quota_wait_s(refused)))
-        decision = self.admission.decide(cost, class_name, now, caller.name)
+        decision = self.admission.decide(cost, class_name, now, caller.name, retries=retries)
         if isinstance(decision, Shed):
             self._tenancy.give_back(caller, cost.tokens, now)
         return decision
@@ -318,6 +320,7 @@ def _is_json(content_type: bytes) -> bool:
     return media_type == b"application/json" or media_type.endswith(b"+json")
 
 
-def _is_retry(scope: Scope) -> bool:
-    count = header(scope, b"x-stainless-retry-count")
-    return count is not None and count not in (b"", b"0")
+def _retries(scope: Scope) -> int:
+    """How often the client has sent this request before, as OpenAI's clients say; 0 if not."""
+    count = header(scope, b"x-stainless-retry-count") or b""
+    return int(count[:3]) if count.isdigit() else 0

@@ -72,9 +72,12 @@ class OpenReplica:
     def give_up(self, now: float) -> None:
         """The time for draining is over: what is left is cut."""
         for name, fate in list(self._fates.items()):
-            self.player.abort(name)
+            self._abort(name)
             self._fates.pop(name)
             fate.end("deadline", now)
+
+    def _abort(self, name: str) -> None:
+        self.player.abort(name)
 
     def _room(self, ask: Ask) -> int:
         return self.profile.max_model_len - ask.prompt
@@ -91,7 +94,7 @@ class OpenReplica:
             ask.answer_ids or range(1, self.profile.max_model_len + 1),
         )
         self._fates[name] = fate
-        self.player.add(request, fate.ask.at_s if now is None else now)
+        self.player.add(request, ask.at_s if now is None else now)
 
     def _tell(self, done: Done) -> list[str]:
         """Outputs to their requests; the names of those that have ended."""
@@ -134,6 +137,9 @@ class GatedReplica(OpenReplica):
         teach(self.admission, profile)
         self.offered = OfferedWork()
         self._running: dict[str, _Running] = {}
+        self._held: dict[Ticket, Fate] = {}  # admitted, and waiting at the gate
+        self._let_go: list[Ticket] = []  # from it, and not yet in the engine
+        self.admission.on_release = self._let_go.append
         self._deadlines: list[tuple[float, str]] = []
         self._published = self._read = self._arrived = 0
         self._prompt_tokens = self._cached_tokens = 0
@@ -153,9 +159,14 @@ class GatedReplica(OpenReplica):
 
     def _expire(self, name: str, now: float) -> None:
         if self._waits(name):  # it may have begun just in time
-            self.player.abort(name)
+            self._abort(name)
             self.admission.close(self._running.pop(name).ticket, now)
             self._fates.pop(name).end("deadline", now)
+            self._enter_released(now)
+
+    def _abort(self, name: str) -> None:
+        if self._held.pop(self._running[name].ticket, None) is None:
+            super()._abort(name)
 
     def arrive(self, fate: Fate, now: float) -> None:
         """The gate's decision."""
@@ -177,13 +188,25 @@ class GatedReplica(OpenReplica):
             fate.end("shed", now)
             return
         ticket = decision.ticket
-        admission.entered(ticket, now)
-        sequence = admission.bind(ticket, ask.prompt, cost.output_cap)
-        self._enter(fate, cost.output_cap, ticket.tag, now)
         name = f"{ask.number:09}"
-        self._running[name] = _Running(ticket, sequence)
+        self._running[name] = _Running(ticket, ticket.sequences[0])
+        self._fates[name] = fate
+        self._held[ticket] = fate
+        if not ticket.held:
+            self._let_go.append(ticket)
+        self._enter_released(now)
         deadline_s = admission.config.classes[INTERACTIVE].deadline_s
         heapq.heappush(self._deadlines, (now + deadline_s, name))
+
+    def _enter_released(self, now: float) -> None:
+        """The engine receives what the gate has let go."""
+        for ticket in self._let_go:
+            if (fate := self._held.pop(ticket, None)) is not None:
+                cap = ticket.cost.output_cap
+                self.admission.entered(ticket, now)
+                self.admission.bind(ticket, fate.ask.prompt, cap)
+                self._enter(fate, cap, ticket.tag, now)
+        self._let_go.clear()
 
     def begin_drain(self) -> None:
         """Refuse what may still come."""
@@ -195,6 +218,7 @@ class GatedReplica(OpenReplica):
         for one in self._running.values():
             self.admission.close(one.ticket, now)
         self._running.clear()
+        self._let_go.clear()
 
     def _tell(self, done: Done) -> list[str]:
         steps = [
@@ -216,6 +240,7 @@ class GatedReplica(OpenReplica):
         over = super()._tell(done)
         for name in over:
             self.admission.close(self._running.pop(name).ticket, done.ends[-1])
+        self._enter_released(done.ends[-1])
         return over
 
     def publish(self, now: float) -> ReplicaStats:

@@ -429,3 +429,19 @@ def test_repr_tells_the_state() -> None:
     policy = controller()
     admit(policy, SHORT)
     assert "queued=1 (100 tokens)" in repr(policy)
+
+
+def test_in_a_flood_who_comes_again_makes_room_for_who_is_still_in_time() -> None:
+    policy = controller(replace(CONFIG, slots=1024))
+    while policy.ledger.queued_prefill < 5_500:  # of 7,500 that the first attempts may queue
+        admit(policy, SHORT)
+    assert isinstance(policy.decide(SHORT, INTERACTIVE, 0.0, retries=1), Shed)
+    admit(policy, SHORT)
+
+
+def test_who_comes_again_is_served_like_anybody_where_nobody_waits() -> None:
+    policy = controller(replace(CONFIG, slots=1024))
+    policy.caution.share = 0.0
+    admit(policy, replace(SHORT, prefill_tokens=5_000))
+    again = policy.decide(replace(SHORT, prefill_tokens=2_000), INTERACTIVE, 0.0, retries=2)
+    assert isinstance(again, Admitted)

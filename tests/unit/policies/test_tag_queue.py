@@ -85,3 +85,20 @@ def test_what_is_not_there_cannot_be_removed(tag: int, tokens: int) -> None:
     with pytest.raises(KeyError, match="nothing with tag"):
         queue.remove(tag, tokens)
     assert queue.tokens == 2
+
+
+@given(added=entries, tag=st.integers(-1, 8), count=st.integers(1, 9))
+@settings(max_examples=60, deadline=None)
+def test_the_last_before_an_arrival_are_those_of_a_plain_list(
+    added: list[tuple[int, int]], tag: int, count: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tag_queue, "_MOST", 4)
+        queue = TagQueue()
+        for number, (of, tokens) in enumerate(added):
+            queue.add(of, tokens, due=float(number))
+        ordered = sorted((of, float(n), tokens) for n, (of, tokens) in enumerate(added))
+        ahead = [(tokens, due) for of, due, tokens in ordered if of <= tag]
+        through = [sum(t for t, _ in ahead[: k + 1]) for k in range(len(ahead))]
+        wanted = [(sum_, t, due) for sum_, (t, due) in zip(through, ahead, strict=True)]
+        assert queue.last_before(tag, count) == wanted[::-1][:count]
