@@ -55,7 +55,7 @@ from forebay.policies.waits import Waits
 _LARGEST_CORRECTION = 0.5
 _ERRS_BY = 0.25  # of the tightest budget: what a prediction of 0 errs in proportion to
 _SOONEST_RETRY = 0.25  # of the budget, for which a client is asked to wait at least
-_SPENT_BY_RETRY = 1.5 * _SOONEST_RETRY  # on average: the wait is jittered up to twice as long
+_SPENT_BY_RETRY = 2.0 * _SOONEST_RETRY  # at most, mostly: waits are jittered up to twice as long
 _MOST_SPENT = 0.75
 _LEAST_WAIT = 0.1  # of the budget, for which a prompt may wait that would be late by itself
 
