@@ -45,6 +45,7 @@ from forebay.policies.next_step import NextStep, Queued
 from forebay.policies.overtaking import Flow
 from forebay.policies.paces import Paces
 from forebay.policies.prediction import Prediction
+from forebay.policies.promises import Promises
 from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.room import Room
 from forebay.policies.turns import Turns
@@ -81,6 +82,9 @@ class AdmissionController:
         self.pacing = BatchPacing(config.step_tokens, config.batch_stretch)
         self.waits = Waits(
             config, cost_model, self.ledger, self.paces, self.fair, self.pacing, self.next_step
+        )
+        self.promises = Promises(
+            config.slots, config.step_tokens, self.ledger, self.paces, self.waits, self.next_step
         )
         self.draining = False
         # Called with each held ticket that may now go to the engine.
@@ -199,9 +203,7 @@ class AdmissionController:
                 return "tpot"
         budget_s = self.config.classes[class_name].ttft_s
         takes_turns = self.turns.takes_them(cost, budget_s, prediction.own_s)
-        if not takes_turns and self._shares_steps_of_one_due(cost, tag, now):
-            return "promise_kept"
-        if self._breaks_a_promise(cost, tag, now):
+        if self.promises.broken_by(cost, tag, now, takes_turns=takes_turns):
             return "promise_kept"
         return None
 
@@ -232,60 +234,6 @@ class AdmissionController:
         budget = policy.ttft_s * (1.0 - self.config.margin * caution) * (1.0 - spent * caution)
         servable = _LEAST_WAIT * budget + prediction.own_s + prediction.overhead_s
         return min(max(budget, servable), policy.deadline_s)
-
-    def _breaks_a_promise(self, cost: Cost, tag: int, now: float) -> bool:
-        """Whether an arrival of this tag would push one that it overtakes past its budget.
-
-        One that is late already is not saved by refusing others. How soon slots come free is an
-        estimate: who is late only if it holds is still not made late by prompts.
-        """
-        order = self.ledger.order
-        if not self.paces.prefill_rate.rate:
-            return False
-        if order.before(tag)[1] == len(order):
-            return False
-        free = self.config.slots - len(self.ledger.running)
-        if self._makes_late(cost, tag, now, free, 0.0):
-            return True
-        if len(order) + cost.sequences <= free:
-            return False
-        return self._makes_late(cost, tag, now, free, self.waits.seconds_per_slot(cost))
-
-    def _shares_steps_of_one_due(self, cost: Cost, tag: int, now: float) -> bool:
-        """Whether an arrival would make one late that goes before it and is computed in parts.
-
-        Whoever comes while it takes its steps computes a part of its own in each of them.
-        """
-        order, rate = self.ledger.order, self.paces.prefill_rate.rate
-        if not rate:
-            return False
-        part = self.ledger.part
-        most = self.config.step_tokens // part  # prompts that share a step
-        computed = self.next_step.computed(self.ledger.engine_prefill, now)
-        for through, tokens, due in order.last_before(tag, most):
-            if tokens <= part:
-                continue
-            behind = order.tokens - through
-            beside = min(behind, (most - 1) * tokens)
-            beside_then = min(behind + cost.prefill_tokens, (most - 1) * tokens)
-            left, left_s = max(through - computed, 0.0), due - now
-            if (left + beside) / rate <= left_s < (left + beside_then) / rate:
-                return True
-        return False
-
-    def _makes_late(self, cost: Cost, tag: int, now: float, free: int, slot_s: float) -> bool:
-        """The same, where one of the `free` slots is given back every `slot_s` seconds."""
-        rate = self.paces.prefill_rate.rate
-        computed = self.next_step.computed(self.ledger.engine_prefill, now)
-
-        def late(tokens: int, sequences: int, due: float) -> bool:
-            prompts_s = max(tokens - computed, 0.0) / rate
-            return prompts_s + max(sequences - free, 0) * slot_s > due - now
-
-        def late_then(tokens: int, sequences: int, due: float) -> bool:
-            return late(tokens + cost.prefill_tokens, sequences + cost.sequences, due)
-
-        return self.ledger.order.makes_late(tag, late, late_then)
 
     def _time_until_fit(
         self, reason: ShedReason, cost: Cost, class_name: str, prediction: Prediction
