@@ -103,7 +103,7 @@ async def test_a_client_that_leaves_while_it_is_held_leaves_nothing_behind() -> 
 
 
 async def test_the_time_at_the_gate_counts_towards_the_deadline() -> None:
-    engine = Engine(deadline_s=0.05)
+    engine = Engine(deadline_s=0.2)
     running = await engine.ask(ROOM)
     with ended(*running):
         engine.world.tap.on_step([FakeOutput(f"r{n}", [7]) for n in range(ROOM)], None)
