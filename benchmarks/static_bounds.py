@@ -112,7 +112,8 @@ def main() -> None:
                 rows += retried(server, capacity, options.seconds)
     if rows:
         print_table(list(rows[0]), [tuple(row.values()) for row in rows])
-    bars = judged(rows, swept or {name: stored()[name] for name in names})
+    known = stored()
+    bars = judged(rows, swept or {name: known[name] for name in names if name in known})
     print_bars(bars)
     part = "" if names == list(NAMES) else "_" + "_".join(names).replace(" ", "_")
     write(
@@ -314,7 +315,7 @@ def judged(rows: list[dict[str, Any]], swept: dict[str, dict[str, float]]) -> li
         bars.append(Bar(f"{cell}: TTFT p99", row["TTFT p99 s"], SLO_S, "s"))
         bars.append(Bar(f"{cell}: refusal p99", row["refusal p99 ms"], REFUSAL_MS, "ms"))
     bars += [cpu_per_refusal(mine)] if any(r["workload"] == "short" for r in mine) else []
-    bars += worst_cases(mine, swept)
+    bars += worst_cases(mine, swept) if swept else []
     bars += lost_to_retries(rows)
     return bars
 
