@@ -1,0 +1,55 @@
+"""Prompts that take half of their budget: cut and side by side, cut and in turns, not cut.
+
+In virtual time: real admission in front of the engine model. The engine is as slow as two cores of
+AVX2 computing the demo model in float32 (0.3 ms a prompt token); the workload is 1,400 tokens in,
+48 out, offered for a minute at some multiples of what the engine finishes when it never lacks any.
+
+Run as: PYTHONPATH=tests/support python benchmarks/long_prompts_in_time.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from unittest.mock import patch
+
+from one_replica import DEMO, OneReplica, capacity, p, poisson
+
+from forebay.engine_model.profile import EngineProfile
+from forebay.engine_model.step_time import StepTime
+from forebay.policies import prompt_parts, turns
+from tables import print_table
+
+PROMPT, ANSWER = 1400, 48
+STEP = StepTime(base=8e-3, prefill_token=0.3e-3, decode_sequence=0.33e-3)
+FACTORS, SECONDS, SEED = (0.85, 1.7, 2.55), 60.0, 3
+WAYS = {  # parts of a step, and how much of the budget a prompt takes that has to wait its turn
+    "in parts, side by side": (8, inf),
+    "in parts, in turns": (8, turns._MUCH),
+    "not cut": (1, turns._MUCH),
+}
+
+
+def main() -> None:
+    rows = []
+    for way, (parts, much) in WAYS.items():
+        with patch.object(prompt_parts, "_PARTS", parts), patch.object(turns, "_MUCH", much):
+            part = prompt_parts.part_tokens(DEMO.max_num_batched_tokens)
+            profile = replace(DEMO, step_time=STEP, long_prefill_token_threshold=part)
+            most = capacity(PROMPT, ANSWER, profile)
+            rows += [(way, f"{factor:g}", *played(profile, factor * most)) for factor in FACTORS]
+    print_table(["prompts", "x capacity", "good/s", "refused", "TTFT p50 s", "TTFT p99 s"], rows)
+
+
+def played(profile: EngineProfile, rate: float) -> tuple[float, int, float, float]:
+    """Good requests/s, refused ones, and two percentiles of TTFT in seconds."""
+    replica = OneReplica(profile=profile)
+    asks = poisson(rate, SECONDS, PROMPT, ANSWER, start=replica.now, seed=SEED)
+    fates = replica.run(asks)
+    served = [fate for fate in fates if fate.ttft_s is not None]
+    good = sum(fate.good for fate in fates) / SECONDS
+    return good, len(fates) - len(served), p(served, 50), p(served, 99)
+
+
+if __name__ == "__main__":
+    main()
