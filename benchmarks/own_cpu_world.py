@@ -162,7 +162,7 @@ class FrontDoor:
         """Promise every class a first token within so many seconds."""
         admission = self.replica.admission
         classes = {
-            name: replace(policy, ttft_s=ttft_s)
+            name: replace(policy, ttft_s=ttft_s, deadline_s=ttft_s)
             for name, policy in admission.config.classes.items()
         }
         admission.config = replace(admission.config, classes=classes, max_queued_tokens=10**9)
