@@ -53,7 +53,7 @@ CROWD: tuple[tuple[str, Client, int], ...] = (
 RAMP_S = 20.0  # over which they come: 1,000 small requests take the demo's engine ten seconds
 QUIET_S = 30.0  # at most, until everything has ended
 MEMORY_MB = 500.0
-DESCRIPTORS = 5
+DESCRIPTORS = 16  # left: HAProxy keeps a connection or two to each replica for the next request
 KEY = new_key()
 
 

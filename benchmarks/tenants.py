@@ -4,7 +4,7 @@ One service, the demo file with a tenants file beside it, real vLLM. The workloa
 (60 tokens in, 400 out): an engine that answers few requests, so that ten times its capacity can be
 offered to it from the same two cores. For each case:
 
-- neighbour: a tenant at a fifth of the capacity, alone and beside one that offers ten times it.
+- neighbour: a tenant at a fifth of the capacity, alone and when one comes that offers ten times it.
 - weights: two tenants of weights 3 and 1, each asking for more than everything.
 - quota: a tenant that asks for everything and has a quota of a tenth of the capacity's tokens.
 - flood: interactive requests at 0.4 of the capacity, alone and with batch asking for 3 times it.
@@ -18,12 +18,14 @@ or as:  python benchmarks/tenants.py --parts emulated-flood [--seconds 60]
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 import systems
@@ -107,9 +109,10 @@ def service_file(folder: Path, best: float, platform: str) -> Path:
 
 
 def neighbour(url: str, best: float) -> Part:
-    """A modest tenant, alone and beside a greedy one."""
-    alone = play(url, {"modest": 0.2 * best})
-    beside = play(url, {"modest": 0.2 * best, "greedy": 10 * best})
+    """A modest tenant, alone and from the moment on at which a greedy one comes."""
+    alone = play(url, {"modest": 0.2 * best}, seconds=2 * SECONDS)
+    both = {"modest": 0.2 * best, "greedy": 10 * best}
+    beside = play(url, both, seconds=2 * SECONDS, later=("greedy",))
     rows = [row("neighbour: alone", alone, "modest"), row("neighbour: beside", beside, "modest"),
             row("neighbour: beside", beside, "greedy")]  # fmt: skip
     kept = rows[1]["good share"] / max(rows[0]["good share"], 1e-9)
@@ -159,37 +162,50 @@ def play(
     batch: float = 0.0,
     size: Workload = LONG_OUTPUTS,
     seconds: float = SECONDS,
+    later: Sequence[str] = (),
 ) -> LoadRun:
-    """Poisson arrivals of each tenant at its rate, and of batch by one of them."""
+    """Poisson arrivals of each tenant at its rate, and of batch by the first of them.
+
+    Those named in `later` come once the warm-up is over. A tenant's arrivals are the same whoever
+    else comes.
+    """
     settle_as(url)
-    length = {"prompt": size.prompt_tokens, "output": size.output_tokens}
-    kinds = [
-        {"name": name, "share": rate, "tenants": [{"name": name}], **length}
-        for name, rate in rates.items()
-    ]
+    flows = [(name, "interactive", rate) for name, rate in rates.items()]
     if batch:
-        tenants = [{"name": next(iter(rates))}]
-        kinds.append(
-            {"name": "batch", "share": batch, "class": "batch", "tenants": tenants, **length}
+        flows.append((next(iter(rates)), "batch", batch))
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as trace:
+        for row in arrivals(flows, size, seconds, later):
+            trace.write(json.dumps(row) + "\n")
+        trace.flush()
+        spec = WorkloadSpec.model_validate(
+            {"name": "tenants", "trace": {"file": trace.name, "format": "forebay"}}
         )
-    total = sum(rates.values()) + batch
-    spec = WorkloadSpec.model_validate(
-        {
-            "name": "tenants",
-            "requests": kinds,
-            "stages": [{"hold": f"{total}/s", "for": f"{seconds}s"}],
-            "seed": 7,
-        }
-    )
-    return run_load(
-        LoadPlan(
-            endpoint=Endpoint(url=url, model=systems.MODEL),
-            workload=spec,
-            cores=spare_cores(),
-            timeout_s=120.0,
-            tenant_headers={n: {"Authorization": f"Bearer {k}"} for n, k in KEYS.items()},
+        return run_load(
+            LoadPlan(
+                endpoint=Endpoint(url=url, model=systems.MODEL),
+                workload=spec,
+                cores=spare_cores(),
+                timeout_s=120.0,
+                tenant_headers={n: {"Authorization": f"Bearer {k}"} for n, k in KEYS.items()},
+            )
         )
-    )
+
+
+def arrivals(
+    flows: Sequence[tuple[str, str, float]], size: Workload, seconds: float, later: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A trace of flows: (tenant, class, requests/s) each."""
+    found = []
+    for number, (tenant, of_class, rate) in enumerate(flows):
+        rng = np.random.default_rng((7, number))
+        start = WARM_S if tenant in later else 0.0
+        times = start + np.cumsum(rng.exponential(1.0 / rate, int(2 * rate * seconds) + 20))
+        what = {"prompt_tokens": size.prompt_tokens, "output_tokens": size.output_tokens}
+        found += [
+            {"at_s": float(at), "tenant": tenant, "class": of_class, **what}
+            for at in times[times < seconds]
+        ]
+    return sorted(found, key=lambda row: float(row["at_s"]))
 
 
 def settle_as(url: str) -> None:

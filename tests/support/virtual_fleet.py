@@ -61,14 +61,14 @@ class Member(OneReplica):
     def arrive(self, ask: Ask, cached: int) -> None:
         """A request that the router has sent here, as the gate takes it."""
         caller, tokens = Caller(ask.tenant), self.price(ask, cached).tokens
-        self.tenancy.wants(caller, ask.class_name)
         if _done(self.tenancy.spend(caller, tokens, self.now)) is not None:
             self.fates.append(Fate(ask))
             return
         fate = self._arrive(ask, cached)
         if fate.ticket is None:
-            self.tenancy.give_back(caller, tokens, self.now)
+            self.tenancy.turned_away(caller, ask.class_name, tokens, self.now)
         else:
+            self.tenancy.let_in(fate.ticket)
             fate.ticket.quotas = self.tenancy.charged(caller)
 
     def publish(self) -> ReplicaStats:

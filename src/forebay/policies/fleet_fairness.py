@@ -1,71 +1,149 @@
-"""Weights over the fleet: what a replica charges a tenant for being served elsewhere.
+"""Weights over the fleet: what a replica charges a tenant for what it got elsewhere.
 
-Each replica shares its own tokens by weight. That is not enough when the traffic of one tenant is
-bound to a few replicas, by a prefix that is cached there: on those it gets its share, on the others
-nothing, while the others' tenants are served everywhere. So each replica charges a tenant for what
-it got where the one that is furthest behind here could not compete. The charge is split among the
-replicas where that one does compete: each alone charging all of it would, a moment later, have the
-whole fleet give way to one tenant, and then to the other.
+Each replica shares its own tokens by weight. That is not enough where the traffic of one tenant is
+bound to some replicas by a prefix that is cached there: on those it gets its share and on the
+others nothing, or little, while the others' tenants are served everywhere.
 
-What two tenants get where both compete is not charged: there the replica itself keeps the balance.
-So what was made up for is not charged again, and equal traffic on all replicas charges nobody.
+So the fleet keeps for each tenant a *lead*: what replicas charge it at each exchange beyond what
+they gave it, in tokens over weight. It grows by a part of what the tenant got more than whoever got
+least of those who are *short*, that is refused much of what they ask for; and falls when others got
+more. So it comes to rest where those who are short get tokens by weight, or where one that is
+behind gets all that the replicas have which it asks (an integral controller: what is charged is
+what was found to be needed, whatever a charge does at each of them). Who is not short is behind by
+its own choice, and nobody is charged for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 
 Tokens = Mapping[str, Mapping[str, float]]  # by replica and tenant
 
-
-def elsewhere_charges(
-    served: Tokens, waiting: Mapping[str, Set[str]], weights: Mapping[str, float]
-) -> dict[str, dict[str, float]]:
-    """Tokens that each replica should charge each tenant that waits there, for one exchange.
-
-    Args:
-        served: tokens since the exchange before, of one class.
-        waiting: tenants that had requests waiting at each replica at any time since.
-        weights: by tenant; one that is not named weighs 1.
-
-    Returns:
-        By replica and tenant, charges above 0 only; for `FairQueue.served_elsewhere`.
-    """
-    exchange = _Exchange(served, waiting, weights)
-    return {replica: exchange.charges(here) for replica, here in waiting.items()}
+_GAIN = 0.25  # of a difference, taken up at each exchange: what was charged shows an exchange later
+_KEEP = 0.8  # of what earlier exchanges said of who is short, and where
+_SHORT = 0.05  # of a tenant's tokens refused, from which on it lacks more than what chance takes
 
 
-@dataclass(frozen=True, slots=True)
-class _Exchange:
-    """What `elsewhere_charges` was told."""
+class FleetFairness:
+    """The leads of one class's tenants."""
 
-    served: Tokens
-    waiting: Mapping[str, Set[str]]
-    weights: Mapping[str, float]
+    def __init__(self) -> None:
+        """Nobody has got anything."""
+        self._leads: dict[str, float] = {}
+        self._served: dict[str, dict[str, float]] = {}
+        self._refused: dict[str, dict[str, float]] = {}
 
-    def charges(self, here: Set[str]) -> dict[str, float]:
-        """Charges at a replica where these tenants wait, against the one furthest behind."""
-        if len(here) < 2:
+    def exchange(
+        self, served: Tokens, refused: Tokens, weights: Mapping[str, float]
+    ) -> dict[str, dict[str, float]]:
+        """Tokens that each replica should charge each tenant now.
+
+        Args:
+            served: tokens let in since the exchange before.
+            refused: tokens not let in since then, quotas aside.
+            weights: by tenant; one that is not named weighs 1.
+
+        Returns:
+            By replica and tenant, charges above 0 only; for `FairQueue.served_elsewhere`.
+        """
+        self._served = _faded(self._served, served)
+        self._refused = _faded(self._refused, refused)
+        short = self._short()
+        if len(self._served) < 2 or not short:
+            self._leads.clear()
             return {}
-        behind = max(sorted(here), key=lambda tenant: sum(self.lead(t, tenant) for t in here))
-        places = sum(behind in tenants for tenants in self.waiting.values())
-        leads = {tenant: self.lead(tenant, behind) for tenant in sorted(here - {behind})}
-        return {t: lead * self.weight(t) / places for t, lead in leads.items() if lead > 0}
+        got = {t: tokens / weights.get(t, 1.0) for t, tokens in _totals(served).items()}
+        least = min(got.get(tenant, 0.0) for tenant in short)
+        moved = {
+            tenant: self._leads.get(tenant, 0.0) + _GAIN * (got.get(tenant, 0.0) - least)
+            for tenant in got.keys() | self._leads.keys() | short
+        }
+        behind = min(moved[tenant] for tenant in short)
+        most = self._most(short, weights)
+        leads = {t: lead - behind for t, lead in moved.items() if lead > behind or t in short}
+        self._leads = _closed_up(leads, most)
+        return self._charges(short, most, weights)
 
-    def lead(self, tenant: str, other: str) -> float:
-        """Tokens over weight that a tenant got without the other, beyond the other without it."""
-        mine = self.uncontested(tenant, other) / self.weight(tenant)
-        return mine - self.uncontested(other, tenant) / self.weight(other)
+    def _short(self) -> Set[str]:
+        served, refused = _totals(self._served), _totals(self._refused)
+        return {
+            tenant
+            for tenant, tokens in refused.items()
+            if tokens > _SHORT * (tokens + served.get(tenant, 0.0))
+        }
 
-    def uncontested(self, tenant: str, absent: str) -> float:
-        """Tokens that a tenant got where the absent one did not wait."""
-        return sum(
-            tokens.get(tenant, 0.0)
-            for replica, tokens in self.served.items()
-            if absent not in self.waiting.get(replica, ())
-        )
+    def _places(self, tenant: str) -> list[str]:
+        """Replicas that refuse it."""
+        return [replica for replica, refused in self._refused.items() if tenant in refused]
 
-    def weight(self, tenant: str) -> float:
-        """The tenant's weight."""
-        return self.weights.get(tenant, 1.0)
+    def _most(self, short: Set[str], weights: Mapping[str, float]) -> dict[str, float]:
+        """What each could get of the replicas that it asks, in an exchange, over its weight.
+
+        A lead of the others beyond that is no use: each of those replicas gives it all it has.
+        """
+        each = 1.0 - _KEEP  # of the sum of faded exchanges
+        given = {replica: each * sum(served.values()) for replica, served in self._served.items()}
+        return {
+            tenant: sum(given.get(replica, 0.0) for replica in self._places(tenant))
+            / weights.get(tenant, 1.0)
+            for tenant in short
+        }
+
+    def _charges(
+        self, short: Set[str], most: Mapping[str, float], weights: Mapping[str, float]
+    ) -> dict[str, dict[str, float]]:
+        """Charges by the leads, against the one furthest behind at each replica."""
+        charges: dict[str, dict[str, float]] = {}
+        for replica, served in self._served.items():
+            here = self._refused.get(replica, {}).keys() & short
+            if not here:
+                continue
+            behind = min(sorted(here), key=self._leads.__getitem__)
+            places = len(self._places(behind))
+            over = {t: self._leads.get(t, 0.0) - self._leads[behind] for t in served}
+            owed = {
+                tenant: min(lead, most[behind]) * weights.get(tenant, 1.0) / places
+                for tenant, lead in over.items()
+            }
+            charges[replica] = {tenant: tokens for tenant, tokens in owed.items() if tokens > 0.0}
+        return charges
+
+
+def _closed_up(leads: Mapping[str, float], most: Mapping[str, float]) -> dict[str, float]:
+    """Leads in the same order, with no gap wider than those below it could make use of.
+
+    Where some are behind whatever they are given, the others' leads over them would grow for ever;
+    how these stand among themselves is kept.
+    """
+    found: dict[str, float] = {}
+    last = below = widest = 0.0
+    for tenant in sorted(leads, key=lambda tenant: (leads[tenant], tenant)):
+        below += min(leads[tenant] - last, widest) if found else leads[tenant]
+        last = leads[tenant]
+        widest = max(widest, most.get(tenant, 0.0))
+        found[tenant] = below
+    return found
+
+
+def _totals(tokens: Tokens) -> dict[str, float]:
+    """Tokens of each tenant at all replicas."""
+    found: dict[str, float] = {}
+    for here in tokens.values():
+        for tenant, amount in here.items():
+            found[tenant] = found.get(tenant, 0.0) + amount
+    return found
+
+
+def _faded(before: Tokens, now: Tokens) -> dict[str, dict[str, float]]:
+    """Earlier tokens, faded, and those of now; what has faded to under a token is dropped."""
+    found: dict[str, dict[str, float]] = {}
+    for replica in before.keys() | now.keys():
+        old, new = before.get(replica, {}), now.get(replica, {})
+        kept = {
+            tenant: _KEEP * old.get(tenant, 0.0) + new.get(tenant, 0.0)
+            for tenant in old.keys() | new.keys()
+        }
+        kept = {tenant: tokens for tenant, tokens in kept.items() if tokens >= 1.0}
+        if kept:
+            found[replica] = kept
+    return found

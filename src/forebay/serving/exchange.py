@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from forebay.policies.fleet_fairness import elsewhere_charges
+from forebay.policies.fleet_fairness import FleetFairness
 from forebay.policies.quota_owner import QuotaOwner
 from forebay.policies.quotas import PERIOD_S
 from forebay.serving.fleet_reports import Answer, ByClass, Report
@@ -34,15 +34,14 @@ class _Round:
     """What was told since the last charges were made, by class and replica."""
 
     served: dict[str, dict[str, defaultdict[str, float]]] = field(default_factory=dict)
-    waiting: dict[str, dict[str, set[str]]] = field(default_factory=dict)
+    refused: dict[str, dict[str, defaultdict[str, float]]] = field(default_factory=dict)
 
     def add(self, report: Report) -> None:
-        for name, tokens in report.served.items():
-            mine = self.served.setdefault(name, {}).setdefault(report.replica, defaultdict(float))
-            for tenant, amount in tokens.items():
-                mine[tenant] += amount
-        for name, tenants in report.waiting.items():
-            self.waiting.setdefault(name, {}).setdefault(report.replica, set()).update(tenants)
+        for sums, told in ((self.served, report.served), (self.refused, report.refused)):
+            for name, tokens in told.items():
+                mine = sums.setdefault(name, {}).setdefault(report.replica, defaultdict(float))
+                for tenant, amount in tokens.items():
+                    mine[tenant] += amount
 
 
 class FleetLedger:
@@ -52,6 +51,7 @@ class FleetLedger:
         self._owner = QuotaOwner({}, now)
         self._round = _Round()
         self._round_ends = now + PERIOD_S
+        self._fairness: defaultdict[str, FleetFairness] = defaultdict(FleetFairness)
         self._charges: defaultdict[str, ByClass] = defaultdict(dict)
 
     def exchange(self, report: Report, now: float) -> Answer:
@@ -67,9 +67,11 @@ class FleetLedger:
     def _settle(self, weights: Mapping[str, float]) -> None:
         """Charges of the round that ends; one that a replica has not fetched is replaced."""
         self._charges.clear()
-        for name, waiting in self._round.waiting.items():
-            served = self._round.served.get(name, {})
-            for replica, tokens in elsewhere_charges(served, waiting, weights).items():
+        told = self._round
+        for name in told.served.keys() | told.refused.keys() | self._fairness.keys():
+            served, refused = told.served.get(name, {}), told.refused.get(name, {})
+            charges = self._fairness[name].exchange(served, refused, weights)
+            for replica, tokens in charges.items():
                 if tokens:
                     self._charges[replica][name] = tokens
         self._round = _Round()

@@ -19,8 +19,8 @@ class Report:
         lease: its report on quotas; None while none is due.
         quotas: as it has read them.
         weights: the same of weights.
-        served: tokens since the report before.
-        waiting: tenants that had requests waiting since then, by class.
+        served: tokens let in since the report before, corrected by what earlier ones used.
+        refused: tokens not let in since then, quotas aside.
     """
 
     replica: str
@@ -28,7 +28,7 @@ class Report:
     quotas: Mapping[str, Quota]
     weights: Mapping[str, float]
     served: ByClass
-    waiting: dict[str, set[str]]
+    refused: ByClass
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,6 @@ class Gate:
         )
         class_name = BATCH if caller.batch_only else request.class_name
         self._telemetry.count(catalogue.OFFERED, class_name)
-        self._tenancy.wants(caller, class_name)
         retries = _retries(scope)
         if retries:
             self._telemetry.count(catalogue.RETRIED, class_name)
@@ -208,7 +207,9 @@ class Gate:
             return Shed("quota", 0.0, budget_s, self.admission.jittered(quota_wait_s(refused)))
         decision = self.admission.decide(cost, class_name, now, caller.name, retries=retries)
         if isinstance(decision, Shed):
-            self._tenancy.give_back(caller, cost.tokens, now)
+            self._tenancy.turned_away(caller, class_name, cost.tokens, now)
+        else:
+            self._tenancy.let_in(decision.ticket)
         return decision
 
     async def _refuse(self, send: Send, shed: Shed) -> None:

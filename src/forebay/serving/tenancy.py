@@ -85,7 +85,7 @@ class Tenancy:
         self._fair = fair
         self._weights: dict[str, float] = {}
         self._served: defaultdict[str, defaultdict[str, float]] = _by_class()
-        self._waiting: defaultdict[str, set[str]] = defaultdict(set)
+        self._refused: defaultdict[str, defaultdict[str, float]] = _by_class()
         self._reported_at = clock()
         # A salt matters within one engine's cache only, so each replica has a secret of its own.
         self._secret = os.urandom(32)
@@ -122,11 +122,6 @@ class Tenancy:
             raise _unknown_key("The API key is not known here, or was revoked.")
         return self._callers[holder.name]
 
-    def wants(self, caller: Caller, class_name: str) -> None:
-        """A request has come, whether it is let in or not."""
-        if caller.name:
-            self._waiting[class_name].add(caller.name)
-
     async def spend(self, caller: Caller, tokens: int, now: float) -> Refused | None:
         """Charge a request to its tenant's quotas, or say why not; None: charged.
 
@@ -144,8 +139,15 @@ class Tenancy:
         """What `spend` has charged a request for that comes now."""
         return self.lease.limited(caller.name)
 
-    def give_back(self, caller: Caller, tokens: int, now: float) -> None:
+    def let_in(self, ticket: Ticket) -> None:
+        """A charged request was admitted."""
+        if ticket.tenant:
+            self._served[ticket.class_name][ticket.tenant] += ticket.cost.tokens
+
+    def turned_away(self, caller: Caller, class_name: str, tokens: int, now: float) -> None:
         """A charged request was not admitted."""
+        if caller.name:
+            self._refused[class_name][caller.name] += tokens
         if caller.name in self.quotas:
             self.lease.settle(caller.name, -tokens, now, now)
             self.lease.ended(caller.name)
@@ -155,10 +157,10 @@ class Tenancy:
 
         Quotas come and go with the tenants file while requests run: each undoes its own charges.
         """
+        over = ticket.used_tokens - ticket.cost.tokens
         if ticket.tenant:
-            self._served[ticket.class_name][ticket.tenant] += ticket.used_tokens
+            self._served[ticket.class_name][ticket.tenant] += over
         if "tokens" in ticket.quotas:
-            over = ticket.used_tokens - ticket.cost.tokens
             self.lease.settle(ticket.tenant, over, ticket.admitted_at, now)
         if "slots" in ticket.quotas:
             self.lease.ended(ticket.tenant)
@@ -172,9 +174,9 @@ class Tenancy:
             return None
         self._reported_at = now
         served = {name: dict(tokens) for name, tokens in self._served.items()}
-        waiting = {name: set(tenants) for name, tenants in self._waiting.items()}
-        self._served, self._waiting = _by_class(), defaultdict(set)
-        return Report(self._replica, lease, self.quotas, self._weights, served, waiting)
+        refused = {name: dict(tokens) for name, tokens in self._refused.items()}
+        self._served, self._refused = _by_class(), _by_class()
+        return Report(self._replica, lease, self.quotas, self._weights, served, refused)
 
     def answered(self, answer: Answer, now: float) -> None:
         """The fleet's answer to a report."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from itertools import count
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forebay.policies.fairness import FairQueue
-from forebay.policies.fleet_fairness import elsewhere_charges
+from forebay.policies.fleet_fairness import FleetFairness
+
+Tokens = Mapping[str, Mapping[str, float]]
+Weights = Mapping[str, float]
 
 RATE = 1000  # tokens/s that a replica serves
 ROUNDS = 60  # seconds, an exchange in each
@@ -57,12 +63,14 @@ def play(
     fleet = [Replica(weights, rng) for _ in range(size)]
     busy = [[tenant for tenant in sorted(places) if k in places[tenant]] for k in range(size)]
     totals: Counter[str] = Counter()
+    fairness = FleetFairness()
+    refused = {str(k): dict.fromkeys(busy[k], float(RATE)) for k in range(size)}
     for now in range(ROUNDS):
         served = {str(k): one.second(busy[k], now) for k, one in enumerate(fleet)}
-        waiting = {str(k): set(busy[k]) for k in range(size)}
-        charges = elsewhere_charges(served, waiting, weights) if charge else {}
+        charges = fairness.exchange(served, refused, weights) if charge else {}
         for k, tokens in charges.items():
-            fleet[int(k)].queue.served_elsewhere("batch", tokens, 3 * RATE, now)
+            most = 3.0 * sum(tokens.values())
+            fleet[int(k)].queue.served_elsewhere("batch", tokens, most, now)
         if now >= ROUNDS // 3:
             for counted in served.values():
                 totals.update(counted)
@@ -99,22 +107,65 @@ def test_without_charges_a_tenant_on_one_replica_gets_half_of_what_is_fair() -> 
     assert totals["a"] / CAPACITY == pytest.approx(0.5, rel=0.1)
 
 
-def test_equal_traffic_charges_nobody() -> None:
-    served = {"r1": {"a": 100.0, "b": 140.0}, "r2": {"a": 90.0, "b": 110.0}}
-    waiting = {"r1": {"a", "b"}, "r2": {"a", "b"}}
-    assert elsewhere_charges(served, waiting, {}) == {"r1": {}, "r2": {}}
+def exchanged(times: int, served: Tokens, refused: Tokens, weights: Weights) -> Tokens:
+    """The last charges, after so many exchanges that were all alike."""
+    fairness, charges = FleetFairness(), {}
+    for _ in range(times):
+        charges = fairness.exchange(served, refused, weights)
+    return charges
 
 
-def test_the_charge_is_split_among_the_replicas_where_the_other_competes() -> None:
+def test_equal_service_charges_nobody() -> None:
+    served = {"r1": {"a": 140.0, "b": 100.0}, "r2": {"a": 70.0, "b": 110.0}}
+    refused = {"r1": {"a": 50.0, "b": 90.0}, "r2": {"a": 90.0, "b": 90.0}}
+    assert not any(exchanged(20, served, refused, {}).values())
+
+
+def test_who_got_more_is_charged_where_the_other_was_refused() -> None:
     served = {"r1": {"a": 50.0, "b": 50.0}, "r2": {"a": 50.0, "b": 50.0}, "r3": {"b": 100.0}}
-    waiting = {"r1": {"a", "b"}, "r2": {"a", "b"}, "r3": {"b"}}
-    expected = {"r1": {"b": 50.0}, "r2": {"b": 50.0}, "r3": {}}
-    assert elsewhere_charges(served, waiting, {}) == expected
+    refused = {"r1": {"a": 50.0, "b": 50.0}, "r2": {"a": 90.0}, "r3": {"b": 100.0}}
+    charges = exchanged(1, served, refused, {})
+    assert charges["r1"]["b"] == charges["r2"]["b"] > 0.0
+    assert not charges["r3"]
+    assert "a" not in charges["r1"]
 
 
-def test_who_is_alone_somewhere_is_charged_by_weight() -> None:
-    served: dict[str, dict[str, float]] = defaultdict(dict)
-    served["r1"], served["r2"] = {"a": 10.0, "b": 40.0}, {"b": 400.0}
-    waiting = {"r1": {"a", "b"}, "r2": {"b"}}
-    charges = elsewhere_charges(served, waiting, {"b": 4.0})
-    assert charges["r1"] == {"b": pytest.approx(400.0)}
+def test_a_difference_that_stays_is_charged_more_each_time_up_to_all_that_there_is() -> None:
+    served = {"r1": {"a": 40.0, "b": 60.0}, "r2": {"b": 100.0}}
+    refused = {"r1": {"a": 50.0}, "r2": {"b": 1.0}}
+    charged = [exchanged(times, served, refused, {})["r1"]["b"] for times in (1, 2, 100)]
+    assert charged[0] < charged[1] < charged[2]
+    assert charged[2] == pytest.approx(100.0, rel=0.01)
+
+
+def test_nobody_is_charged_for_who_gets_all_that_it_asks_for() -> None:
+    served = {"r1": {"modest": 10.0, "greedy": 90.0}, "r2": {"greedy": 100.0}}
+    refused = {"r1": {"greedy": 300.0}, "r2": {"greedy": 300.0}}
+    assert not any(exchanged(10, served, refused, {}).values())
+
+
+def test_a_single_replica_keeps_the_balance_by_itself() -> None:
+    assert not exchanged(10, {"r1": {"a": 10.0, "b": 90.0}}, {"r1": {"a": 9.0, "b": 9.0}}, {})
+
+
+@given(st.data())
+def test_charges_are_above_nothing_and_of_those_who_are_served_there(data: st.DataObject) -> None:
+    names, places = st.sampled_from("abc"), st.sampled_from(("r1", "r2", "r3"))
+    tokens = st.dictionaries(places, st.dictionaries(names, st.floats(0.0, 1e6)))
+    weights = data.draw(st.dictionaries(names, st.floats(0.1, 10.0)))
+    fairness, seen = FleetFairness(), set()
+    for _ in range(data.draw(st.integers(1, 8))):
+        served, refused = data.draw(tokens), data.draw(tokens)
+        seen |= {(k, t) for k, here in served.items() for t in here}
+        for k, charges in fairness.exchange(served, refused, weights).items():
+            assert all(math.isfinite(charge) and charge > 0.0 for charge in charges.values())
+            assert all((k, t) in seen for t in charges)
+
+
+def test_what_was_owed_is_forgotten_once_nobody_is_short() -> None:
+    fairness = FleetFairness()
+    served, refused = {"r1": {"a": 40.0, "b": 60.0}, "r2": {"b": 100.0}}, {"r1": {"a": 50.0}}
+    before = [fairness.exchange(served, refused, {})["r1"]["b"] for _ in range(10)][-1]
+    while fairness.exchange(served, {}, {}).get("r1"):  # what was refused fades
+        pass
+    assert fairness.exchange(served, refused, {})["r1"]["b"] < before / 2

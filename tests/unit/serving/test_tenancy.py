@@ -17,6 +17,7 @@ from forebay.serving.asgi import Receive, Scope, Send
 from forebay.serving.exchange import FleetLedger
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
 from forebay.serving.fleet_reports import Report
+from forebay.serving.tenancy import Caller
 from forebay.spec.keys import key_hash, new_key
 
 KEYS = {name: new_key() for name in ("shop", "lab", "partner", "night")}
@@ -267,9 +268,8 @@ async def test_who_was_served_where_others_could_not_compete_waits_longer_here(
     for tenant in ("shop", "lab"):
         await ask(world, tenant)
     ledger = FleetLedger(world.clock.now - 60.0)
-    elsewhere = Report(
-        "r2", None, {}, {}, {"interactive": {"shop": 9_000.0}}, {"interactive": {"shop"}}
-    )
+    world.tenancy.turned_away(Caller("lab"), "interactive", 500, world.clock.now)
+    elsewhere = Report("r2", None, {}, {}, {"interactive": {"shop": 9_000.0}}, {})
     ledger.exchange(elsewhere, world.clock.now)  # ends the round before anybody here had reported
     for report in (world.tenancy.report(world.clock.now + 1), elsewhere):
         assert report is not None
