@@ -10,9 +10,10 @@ replica that may be used, plus what drains the backlog. The forecast takes part 
 certain (`forecasting.py`), over the cold start as measured and one standard deviation more. To
 grow, even the low end of the need must not fit; then the demand is watched for a tenth of the cold
 start, and the fleet grows once, to what was seen since, instead of by one and again by one while
-the mean catches up. A fleet that has shrunk has a twentieth of room before it would grow again.
-Replicas that were asked for and are not ready yet are in the target already, so waiting for a slow
-node never asks for another.
+the mean catches up; where a limit lets through a part of that, the rest follows at the next look. A
+fleet that has shrunk has a twentieth of room before it would grow again. Replicas that were asked
+for and are not ready yet are in the target already, so waiting for a slow node never asks for
+another.
 
 Limits are in `scaling_limits.py`. All of it is pure: the state is a value, handed in and out.
 """
@@ -162,15 +163,27 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """A need that does not fit: since when, and the mean of it since then."""
+    """A need that does not fit: since when, and the mean of it since then.
+
+    Attributes:
+        since: when it began.
+        seconds, total: over which the need was seen, and replicas kept busy times seconds.
+        step: (target, replicas asked for at it) once it was long enough to grow; until then None.
+    """
 
     since: float
     seconds: float = 0.0
     total: float = 0.0
+    step: tuple[int, int] | None = None
 
     def add(self, replicas: float, seconds: float) -> Rise:
         """With one more sample."""
-        return Rise(self.since, self.seconds + seconds, self.total + replicas * seconds)
+        total = self.total + replicas * seconds
+        return replace(self, seconds=self.seconds + seconds, total=total)
+
+    def is_granted_in_part(self, target: int) -> bool:
+        """Whether the fleet grew by less than was asked for."""
+        return self.step is not None and self.step[0] < target < self.step[1]
 
     @property
     def mean(self) -> float:
@@ -238,13 +251,15 @@ def want(
     ahead = forecast.after(seen.cold_start.cautious_s)
     in_full = _whole(ahead / usable + backlog)
     at_least = _at_least(forecast.lasting / usable + backlog, seen, latest)
-    replicas, rise = min(seen.target, at_least), None
-    if _whole((ahead - forecast.error) / (usable + band) + backlog) > seen.target:
-        rise = (state.rise or Rise(now)).add(latest.total, seen.seconds)
-        replicas = seen.target
-        if now - rise.since >= _confirm_s(seen):
+    replicas = min(seen.target, at_least)
+    fits = _whole((ahead - forecast.error) / (usable + band) + backlog) <= seen.target
+    rise = _rising(state.rise, seen.target, now, fits=fits)
+    if rise is not None:
+        rise, replicas = rise.add(latest.total, seen.seconds), seen.target
+        if rise.step is not None or now - rise.since >= _confirm_s(seen):
             ahead = max(rise.mean + ahead - forecast.level, 0.0)
-            replicas, rise = max(_whole(ahead / usable + backlog), seen.target), None
+            replicas = max(_whole(ahead / usable + backlog), seen.target)
+            rise = replace(rise, step=(seen.target, replicas))
     wanted = Wanted(
         replicas,
         in_full,
@@ -257,6 +272,15 @@ def want(
         _binding(latest, forecast.level, ahead, backlog),
     )
     return wanted, ScalingState(history, rise)
+
+
+def _rising(rise: Rise | None, target: int, now: float, *, fits: bool) -> Rise | None:
+    """The rise that goes on, or a new one; None where all fits and nothing is owed."""
+    if rise is not None and rise.is_granted_in_part(target):
+        return rise
+    if fits:
+        return None
+    return rise if rise is not None and rise.step is None else Rise(now)
 
 
 def _at_least(replicas: float, seen: Observation, latest: Need) -> int:

@@ -185,6 +185,14 @@ def test_a_step_is_followed_at_once_and_not_overshot() -> None:
     assert max(fleet.targets) <= 12
 
 
+def test_what_a_step_leaves_of_a_rise_follows_at_the_next_looks() -> None:
+    fleet = at_rest(2.0)
+    fleet.run(60, steady(60.0))  # 6 replicas' work, 7.5 with headroom
+    grown = [look for look, target in enumerate(fleet.targets) if target > 1]
+    assert fleet.targets[grown[0] : grown[0] + 3] == [2, 4, 8]
+    assert max(fleet.targets) == 8
+
+
 def seconds_short_on_a_ramp() -> int:
     """Of ten minutes, those with too few replicas ready; the ramp began five minutes before."""
 
