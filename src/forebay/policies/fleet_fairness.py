@@ -62,7 +62,7 @@ class FleetFairness:
         most = self._most(short, weights)
         leads = {t: lead - behind for t, lead in moved.items() if lead > behind or t in short}
         self._leads = _closed_up(leads, most)
-        return self._charges(short, most, weights)
+        return self._charges(short, weights)
 
     def _short(self) -> Set[str]:
         served, refused = _totals(self._served), _totals(self._refused)
@@ -90,7 +90,7 @@ class FleetFairness:
         }
 
     def _charges(
-        self, short: Set[str], most: Mapping[str, float], weights: Mapping[str, float]
+        self, short: Set[str], weights: Mapping[str, float]
     ) -> dict[str, dict[str, float]]:
         """Charges by the leads, against the one furthest behind at each replica."""
         charges: dict[str, dict[str, float]] = {}
@@ -101,10 +101,7 @@ class FleetFairness:
             behind = min(sorted(here), key=self._leads.__getitem__)
             places = len(self._places(behind))
             over = {t: self._leads.get(t, 0.0) - self._leads[behind] for t in served}
-            owed = {
-                tenant: min(lead, most[behind]) * weights.get(tenant, 1.0) / places
-                for tenant, lead in over.items()
-            }
+            owed = {t: lead * weights.get(t, 1.0) / places for t, lead in over.items()}
             charges[replica] = {tenant: tokens for tenant, tokens in owed.items() if tokens > 0.0}
         return charges
 

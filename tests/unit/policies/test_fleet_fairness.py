@@ -55,9 +55,16 @@ class Replica:
 
 
 def play(
-    places: Mapping[str, set[int]], weights: Mapping[str, float], charge: bool = True
+    places: Mapping[str, set[int]],
+    weights: Mapping[str, float],
+    charge: bool = True,
+    modest: int = 0,
 ) -> Counter[str]:
-    """Tokens of each tenant in the last two thirds, with tenants busy at these replicas."""
+    """Tokens of each tenant in the last two thirds, with tenants busy at these replicas.
+
+    One more, `x`, asks everywhere for a twentieth of what there is, `modest` requests a second, and
+    is refused a tenth of it.
+    """
     rng = random.Random(1)
     size = max(max(where) for where in places.values()) + 1
     fleet = [Replica(weights, rng) for _ in range(size)]
@@ -65,7 +72,13 @@ def play(
     totals: Counter[str] = Counter()
     fairness = FleetFairness()
     refused = {str(k): dict.fromkeys(busy[k], float(RATE)) for k in range(size)}
+    if modest:
+        for here in refused.values():
+            here["x"] = 5.0 * modest
     for now in range(ROUNDS):
+        for one in fleet:
+            for _ in range(modest):
+                one.send("x", now)
         served = {str(k): one.second(busy[k], now) for k, one in enumerate(fleet)}
         charges = fairness.exchange(served, refused, weights) if charge else {}
         for k, tokens in charges.items():
@@ -99,6 +112,20 @@ def test_weights_hold_within_a_tenth_over_the_fleet(
     places: dict[str, set[int]], weights: dict[str, float], fair: dict[str, float]
 ) -> None:
     totals = play(places, weights)
+    assert {t: totals[t] / CAPACITY for t in fair} == pytest.approx(fair, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("places", "weights", "fair"),
+    [
+        ({"a": set(range(6)), "b": ALL}, {}, {"a": 3.8, "b": 3.8}),
+        ({"a": {0, 1, 2}, "b": ALL}, {"b": 4.0}, {"a": 1.52, "b": 6.08}),
+    ],
+)
+def test_one_that_asks_for_little_and_lacks_some_of_it_leaves_the_others_shares_alone(
+    places: dict[str, set[int]], weights: dict[str, float], fair: dict[str, float]
+) -> None:
+    totals = play(places, weights, modest=1)
     assert {t: totals[t] / CAPACITY for t in fair} == pytest.approx(fair, rel=0.1)
 
 
