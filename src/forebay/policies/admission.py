@@ -413,10 +413,16 @@ class AdmissionController:
     def _prompts_bind(self) -> bool:
         """Whether it can be prompt tokens that the engine's queue waits for.
 
-        What is held back leaves the engine short, and tells nothing of how fast it drains.
+        What is held back leaves the engine short, and tells nothing of how fast it drains. Nor do
+        a few short prompts on an engine that runs nothing: it waits for them, while they are on
+        their way.
         """
-        held = self.ledger.totals[BATCH].held
-        return not held or self.ledger.engine_prefill >= self.config.step_tokens
+        ledger = self.ledger
+        if ledger.engine_prefill >= self.config.step_tokens:
+            return True
+        if ledger.totals[BATCH].held:
+            return False
+        return bool(ledger.running) or ledger.in_parts.total() > 0
 
     def _first_token(self, output: StepOutput, now: float) -> int:
         sequence = output.sequence

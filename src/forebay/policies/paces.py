@@ -119,7 +119,8 @@ class Paces:
         self._running_before = running
 
     def _take(self, elapsed: float, decoded: bool, running: int) -> None:
-        if self._contended:
+        if self._contended and self._drained > 0:
+            # A step of no prompt at all found none: those queued were still on their way to it.
             self.prefill_rate.add(self._drained, elapsed)
         if not decoded:
             return

@@ -379,6 +379,24 @@ def test_estimates_are_corrected_by_what_the_engine_received() -> None:
     assert policy.ledger.queued_prefill == 1_700
 
 
+def test_prompts_on_their_way_to_a_running_engine_do_not_pass_for_a_slow_one() -> None:
+    policy = controller()
+    running = policy.bind(admit(policy, SHORT), 100, 50)
+    policy.observe_step([StepOutput(running, 1, cached=0)], 0.0, 0.0)
+    policy.bind(admit(policy, SHORT), 100, 50)  # admitted, and not there yet
+    for step in range(1, 20):
+        policy.observe_step([StepOutput(running, 1)], step * 0.05, step * 0.05)
+    assert policy.paces.prefill_rate.rate == pytest.approx(10_000)
+
+
+def test_a_few_prompts_on_their_way_to_an_idle_engine_do_not_either() -> None:
+    policy = controller()
+    one, other = (policy.bind(admit(policy, SHORT), 100, 1) for _ in range(2))
+    policy.observe_step([StepOutput(one, 1, cached=0, ended=True)], 0.0, 0.0)
+    policy.observe_step([StepOutput(other, 1, cached=0, ended=True)], 0.5, 0.5)  # it came late
+    assert policy.paces.prefill_rate.rate == pytest.approx(10_000)
+
+
 def test_measured_drain_rate_follows_the_engine() -> None:
     policy = controller(replace(CONFIG, slots=1024))
     policy.paces.prefill_rate.seed(10_000.0, 0.1)
