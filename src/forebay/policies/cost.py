@@ -22,7 +22,7 @@ class RequestShape:
         prompt_bytes: UTF-8 bytes of prompt text, over all prompts.
         prompt_ids: tokens given as token ids, over all prompts.
         prompts: prompts in the request (a list of prompts counts each).
-        samples: answers asked for per prompt (`n`, or `best_of` or beam width when larger).
+        samples: answers asked for per prompt (`n`).
         max_tokens: the client's limit on each answer, in tokens; None when it set none.
         generates: False for work that produces no tokens (embeddings, scores).
         cached_tokens: tokens of the prompts that the router expects in the prefix cache.

@@ -18,6 +18,15 @@ from forebay.serving.errors import RequestRefusedError
 _BYTES_PER_MESSAGE = 16  # role and separators that a chat template adds, about four tokens
 _BYTES_PER_IMAGE = 4096  # an image is about a thousand tokens in current models
 _COMPLETIONS_DEFAULT_TOKENS = 16  # OpenAI's (and vLLM's) default for /v1/completions
+# A route's limits on output tokens, the one that counts first. vLLM ignores every other route's: a
+# client could pass for modest by one.
+_LIMITS_OF = {
+    "/v1/completions": ("max_tokens",),
+    "/v1/chat/completions": ("max_completion_tokens", "max_tokens"),
+    "/v1/responses": ("max_output_tokens",),
+    "/v1/messages": ("max_tokens",),
+}
+_SAMPLED = frozenset({"/v1/completions", "/v1/chat/completions"})  # `n` answers to a prompt
 _TEXT_FIELDS = ("content", "text", "output", "arguments")
 _NESTING = frozenset((dict, list))
 CLASS_HEADER = b"x-forebay-class"
@@ -128,17 +137,23 @@ def _shape(path: str, data: dict[str, Any], limits: InputLimits) -> RequestShape
         raise RequestRefusedError(
             400, "background is not supported: wait for the answer.", "unsupported", "background"
         )
+    if data.get("use_beam_search"):
+        raise RequestRefusedError(
+            400,
+            "use_beam_search is not supported: vLLM computes the prompt again for each token of "
+            "each beam.",
+            "unsupported",
+            "use_beam_search",
+        )
+    max_tokens = _first_count(data, _LIMITS_OF[path], limits)
     if path == "/v1/completions":
         text, ids, prompts = _prompts(data.get("prompt"))
-        max_tokens = _count(data, "max_tokens", limits)
         if max_tokens is None:
             max_tokens = _COMPLETIONS_DEFAULT_TOKENS
     else:
         text, ids, prompts = _conversation(data), 0, 1
-        max_tokens = _first_count(
-            data, ("max_completion_tokens", "max_output_tokens", "max_tokens"), limits
-        )
-    return RequestShape(text, ids, prompts, _samples(data, prompts, limits), max_tokens)
+    samples = _samples(data, prompts, limits) if path in _SAMPLED else 1
+    return RequestShape(text, ids, prompts, samples, max_tokens)
 
 
 def _first_count(data: dict[str, Any], fields: tuple[str, ...], limits: InputLimits) -> int | None:
@@ -167,16 +182,12 @@ def _count(data: dict[str, Any], field: str, limits: InputLimits) -> int | None:
 
 
 def _samples(data: dict[str, Any], prompts: int, limits: InputLimits) -> int:
-    samples = 1
-    for field in ("n", "best_of"):
-        value = data.get(field)
-        if isinstance(value, bool) or not isinstance(value, int):
-            continue
-        if value < 1:
-            raise RequestRefusedError(
-                400, f"{field} must be at least 1, and is {value}.", "out_of_range", field
-            )
-        samples = max(samples, value)
+    value = data.get("n")
+    samples = value if isinstance(value, int) and not isinstance(value, bool) else 1
+    if samples < 1:
+        raise RequestRefusedError(
+            400, f"n must be at least 1, and is {samples}.", "out_of_range", "n"
+        )
     if samples * prompts > limits.max_samples:
         of_prompts = f" for each of {prompts} prompts" if prompts > 1 else ""
         raise RequestRefusedError(

@@ -93,6 +93,38 @@ def test_each_route_s_own_limit_on_tokens_is_read(path: str) -> None:
     assert parse(path, {field: 7}).shape.max_tokens == 7
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/chat/completions", "max_output_tokens"),
+        ("/v1/responses", "max_tokens"),
+        ("/v1/messages", "max_completion_tokens"),
+    ],
+)
+def test_a_limit_that_the_route_does_not_know_counts_for_nothing(path: str, field: str) -> None:
+    assert parse(path, {field: 1}).shape.max_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("path", "samples"),
+    [
+        ("/v1/completions", 4),
+        ("/v1/chat/completions", 4),
+        ("/v1/responses", 1),
+        ("/v1/messages", 1),
+    ],
+)
+def test_several_answers_are_counted_where_they_are_made(path: str, samples: int) -> None:
+    body = {"n": 4, "best_of": 8, "prompt": "a"}
+    assert parse(path, body).shape.samples == samples
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_beam_search_would_compute_a_prompt_again_and_again_and_is_refused(path: str) -> None:
+    with pytest.raises(RequestRefusedError, match="use_beam_search"):
+        parse(path, {"prompt": "a", "use_beam_search": True})
+
+
 def test_completions_without_a_limit_get_openais_sixteen() -> None:
     assert parse("/v1/completions", {"prompt": "a"}).shape.max_tokens == 16
 
