@@ -100,17 +100,15 @@ class ForebayScaling:
     """What Serve's controller calls, some times a second, for the replicas to have."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._autoscaler = Autoscaler(
-            ScalingConfig(headroom=settings["headroom"], tolerated_s=settings["tolerated_s"]),
-            LimitConfig(settings["min"], settings["max"], stable_s=settings["stable_s"]),
-            cold_start_s=settings["cold_start_s"],
-        )
+        self._settings = settings
+        self._autoscaler = self._knowing_nothing()
         self._schedule = [read_floor(floor).entry() for floor in settings["schedule"]]
         self._link = ScalingLink(settings["service"])
         self._gauges = ScalingGauges(settings["service"])
         self._clock = SteadyClock()
         self._began = self._clock()
         self._resumed = False
+        self._unproven = False  # what was resumed has led to no decision yet
         self._ticked_at = float("-inf")
         self._quiet = 0
 
@@ -125,10 +123,23 @@ class ForebayScaling:
             self._link.look()
             if not self._is_ready(now):
                 return target, {}
-            return self._decided(context, target).target, {}
+            decided = self._decided(context, target).target
+            self._unproven = False
+            return decided, {}
         except Exception:  # a fault of ours must not become a fleet of another size
             _LOG.exception("no scaling decision; %d replicas are kept", target)
+            if self._unproven:  # another version's memory may read well and still lack something
+                _LOG.warning("what was known of the demand is given up")
+                self._autoscaler, self._unproven = self._knowing_nothing(), False
             return target, {}
+
+    def _knowing_nothing(self) -> Autoscaler:
+        settings = self._settings
+        return Autoscaler(
+            ScalingConfig(headroom=settings["headroom"], tolerated_s=settings["tolerated_s"]),
+            LimitConfig(settings["min"], settings["max"], stable_s=settings["stable_s"]),
+            cold_start_s=settings["cold_start_s"],
+        )
 
     def _is_ready(self, now: float) -> bool:
         """Whether what an earlier policy knew has come; the fleet is held while it may yet."""
@@ -146,6 +157,7 @@ class ForebayScaling:
             at, known = pickle.loads(memory)
             self._clock.not_before(at)
             self._autoscaler.resume(known)
+            self._unproven = True
         except Exception as error:  # written by another version
             _LOG.warning("what was known of the demand cannot be read (%s)", error)
 

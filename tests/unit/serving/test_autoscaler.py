@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import pickle
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from forebay.serving import autoscaler, scaling_link, scaling_log
 from forebay.serving.autoscaler import ForebayScaling, autoscaling_config, readings
 from forebay.serving.replica import PREFIX
 from forebay.serving.scaling_gauges import ScalingGauges
-from forebay.serving.scaling_log import ScalingLog
+from forebay.serving.scaling_log import ScalingLog, Sizes
 from forebay.spec.service import ServiceSpec
 
 SETTINGS: dict[str, Any] = {
@@ -232,6 +233,20 @@ def test_a_restarted_controller_goes_on_where_it_was(clock: Clock, log: Log) -> 
     quick = {**SETTINGS, "stable_s": 60.0}
     assert serve(ForebayScaling(quick), clock, 4, 30, 0.0, at=70) == 4
     assert serve(ForebayScaling(quick), clock, 4, 90, 0.0, at=100) < 4
+
+
+def test_a_memory_that_reads_well_and_decides_nothing_is_given_up(clock: Clock, log: Log) -> None:
+    busy = 30_000.0
+    target = serve(ForebayScaling(SETTINGS), clock, 1, 30, busy)
+    memory = log.actor.orders(with_memory=True).memory
+    assert memory is not None
+    at, known = pickle.loads(memory)
+    other = pickle.dumps((at, replace(known, policy="of another version")))
+    log.actor.tick({}, keep=False, memory=other, sizes=Sizes(4, 4, 20.0))
+    after = ForebayScaling(SETTINGS)
+    kept = len(log.records)
+    assert serve(after, clock, target, 40, busy, at=30) == 4
+    assert len(log.records) > kept
 
 
 def test_until_the_log_has_answered_a_new_controller_holds(
