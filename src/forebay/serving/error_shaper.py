@@ -6,9 +6,9 @@ import json
 from collections.abc import Awaitable
 
 from forebay.serving.asgi import Headers, Message, Send
-from forebay.serving.errors import shaped
+from forebay.serving.errors import error_body, send_error, shaped
 
-_SSE_ERROR = (b'data: {"error"', b'data: {"object":"error"')
+_SSE_ERROR = (b'data: {"error"', b'data: {"object":"error"', b"event: error\n")
 
 
 class ErrorShaper:
@@ -27,6 +27,14 @@ class ErrorShaper:
     def send(self, message: Message) -> Awaitable[None]:
         """Forward one ASGI message; once started, without a coroutine of its own for each token."""
         return self.raw_send(message) if self.started else self._send_start(message)
+
+    async def fail(self, status: int, message: str, code: str, headers: Headers) -> None:
+        """End the response with an error: by itself, or as the last event of a begun stream."""
+        if not self.started:
+            await send_error(self.raw_send, status, message, code, headers=headers)
+            return
+        event = b"event: error\ndata: %b\n\n" % error_body(status, message, code)
+        await self.raw_send({"type": "http.response.body", "body": event, "more_body": False})
 
     async def _send_start(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -61,7 +69,7 @@ class ErrorShaper:
 
     async def _unwrap_sse_error(self, start: Message, chunk: bytes) -> None:
         """An error as the first event of a stream becomes a plain error response."""
-        payload = chunk.removeprefix(b"data: ").split(b"\n", 1)[0]
+        payload = chunk.partition(b"data: ")[2].split(b"\n", 1)[0]
         status = _status_in(payload)
         await self._send_error(start, status, shaped(status, payload))
 

@@ -18,6 +18,7 @@ from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, Admitted, Decision, Shed
 from forebay.policies.ledger import Ticket
+from forebay.policies.tarpit import Tarpit
 from forebay.serving.asgi import (
     App,
     BodyTooLargeError,
@@ -91,6 +92,7 @@ class Gate:
         self._tenancy = tenancy
         self._clock = clock
         self._room = WaitingRoom()
+        self._tarpit = Tarpit()
         admission.on_release = self._room.release
         self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
         routes: list[Any] = list(getattr(app, "routes", []))
@@ -191,6 +193,8 @@ class Gate:
             self._telemetry.offered.add(cost, self.admission.paces.seconds_per_token_when_full)
         if isinstance(decision, Shed):
             self._telemetry.count(catalogue.SHED, class_name, decision.reason)
+            if decision.reason != "draining":
+                await self._keep_back()
             await self._refuse(send, decision)
             return
         decision.ticket.cache_salt = caller.cache_salt
@@ -211,6 +215,14 @@ class Gate:
         else:
             self._tenancy.let_in(decision.ticket)
         return decision
+
+    async def _keep_back(self) -> None:
+        """Let those who were admitted have their turns first, where the loop is behind."""
+        before = self._clock()
+        await asyncio.sleep(0)
+        delay_s = self._tarpit.delay_s(self._clock() - before)
+        if delay_s > 0.0:
+            await asyncio.sleep(delay_s)
 
     async def _refuse(self, send: Send, shed: Shed) -> None:
         text = _SHED_TEXT[shed.reason].format(predicted=shed.predicted_s, budget=shed.budget_s)
@@ -267,7 +279,8 @@ class Gate:
             async with asyncio.timeout(None) as deadline:
 
                 def expire() -> None:
-                    if ticket.first_token_at is None and not shaper.started:
+                    # /v1/responses tells a stream's beginning before there is any token.
+                    if ticket.first_token_at is None:
                         deadline.reschedule(loop.time())
 
                 timer = loop.call_later(deadline_s, expire)
@@ -279,15 +292,10 @@ class Gate:
                 finally:
                     timer.cancel()
         except TimeoutError:
-            if shaper.started or not deadline.expired():
+            if not deadline.expired():
                 raise
-            await send_error(
-                shaper.raw_send,
-                503,
-                f"No first token within {deadline_s:.1f} s; the request was aborted.",
-                "deadline_exceeded",
-                headers=retry_headers(deadline_s / 2),
-            )
+            message = f"No first token within {deadline_s:.1f} s; the request was aborted."
+            await shaper.fail(503, message, "deadline_exceeded", retry_headers(deadline_s / 2))
             return "deadline"
         if not shaper.started or any(s.state != "ended" for s in ticket.sequences):
             # vLLM's handlers return quietly when the client is gone, and abort in the engine.
@@ -309,8 +317,9 @@ class Gate:
         ttft = ticket.first_token_at - ticket.admitted_at
         self._telemetry.sample(catalogue.TTFT, ticket.class_name, ttft)
         self._telemetry.prediction.add(admitted.predicted_s, ttft)
-        tokens = sum(sequence.produced for sequence in ticket.sequences)
-        later = tokens / len(ticket.sequences) - 1
+        if len(ticket.sequences) > 1:
+            return  # of several, some may have waited for the slots of the others
+        later = ticket.sequences[0].produced - 1
         if outcome == "ok" and later > 0 and ticket.last_token_at is not None:
             tpot = (ticket.last_token_at - ticket.first_token_at) / later
             self._telemetry.sample(catalogue.TPOT, ticket.class_name, tpot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -161,8 +162,10 @@ async def test_an_error_in_openais_shape_passes_unchanged() -> None:
     assert (await World(responding(400, body)).post("/tokenize", {})).body == body
 
 
-async def test_an_error_as_first_event_of_a_stream_is_a_plain_error() -> None:
-    event = b'data: {"error": {"message": "too long", "type": "x", "param": null, "code": 400}}\n\n'
+@pytest.mark.parametrize("head", [b"", b"event: error\n"])
+async def test_an_error_as_first_event_of_a_stream_is_a_plain_error(head: bytes) -> None:
+    error = b'{"error": {"message": "too long", "type": "x", "param": null, "code": 400}}'
+    event = head + b"data: " + error + b"\n\n"
     answer = await World(responding(200, event + b"data: [DONE]\n\n")).post(
         "/v1/completions", {"prompt": "x", "stream": True}
     )
@@ -190,10 +193,31 @@ async def test_a_missed_deadline_aborts_and_says_so() -> None:
     assert not world.admission.ledger.tickets
 
 
-async def test_after_the_first_byte_no_deadline_cuts_the_answer() -> None:
-    world = World(_slow_after_first_byte, deadline_s=0.01)
+async def test_after_the_first_token_no_deadline_cuts_the_answer() -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        world.tap.on_add(FakeEngineRequest("r", [1] * 10, FakeParams(4)))
+        world.tap.on_step([FakeOutput("r", [7])], None)
+        await _slow_after_first_byte(scope, receive, send)
+
+    world = World(slow, deadline_s=0.01)
     answer = await world.post("/v1/chat/completions", CHAT)
     assert answer.body == b"first last"
+
+
+async def test_a_stream_that_began_without_a_token_ends_at_the_deadline_and_says_so() -> None:
+    async def promising(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        created = b"event: response.created\ndata: {}\n\n"
+        await send({"type": "http.response.body", "body": created, "more_body": True})
+        await asyncio.Event().wait()
+
+    world = World(promising, deadline_s=0.01)
+    answer = await world.post("/v1/responses", {"input": "x", "stream": True})
+    begun, _, error = answer.body.partition(b"event: error\ndata: ")
+    assert begun == b"event: response.created\ndata: {}\n\n"
+    assert json.loads(error)["error"]["code"] == "deadline_exceeded"
+    assert not world.admission.ledger.tickets
+    assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "deadline")] == 1
 
 
 async def test_a_whole_answer_may_take_longer_than_the_first_token_may() -> None:
@@ -345,6 +369,33 @@ async def test_flex_tier_and_header_mean_batch() -> None:
     await world.post("/v1/chat/completions", {**CHAT, "service_tier": "flex"})
     await world.post("/v1/chat/completions", CHAT, headers={"x-forebay-class": "batch"})
     assert world.telemetry.totals[catalogue.ADMITTED, (BATCH,)] == 2
+
+
+async def refused_while(world: World, turn_s: float, times: int) -> list[float]:
+    """Refuse so many while each turn of the loop takes `turn_s`; how long each was kept back."""
+    kept_back: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        world.clock.now += seconds or turn_s
+        if seconds:
+            kept_back.append(seconds)
+        await real(0)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(gate.asyncio, "sleep", sleep)
+        for _ in range(times):
+            assert (await world.post("/v1/chat/completions", CHAT)).status == 429
+    return kept_back
+
+
+async def test_refusals_are_kept_back_while_the_loop_is_behind_and_else_not() -> None:
+    world, _ = serving()
+    world.admission.ledger.open((await _ticket(world, prefill=50_000)), expected_output=10)
+    assert not await refused_while(world, 0.002, 40)
+    assert len(await refused_while(world, 0.05, 40)) > 30
+    await refused_while(world, 0.002, 200)
+    assert not await refused_while(world, 0.002, 20)
 
 
 async def test_draining_refuses_new_work() -> None:
