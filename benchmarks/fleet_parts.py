@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -66,10 +67,20 @@ def until_quiet(busy: Callable[[], int]) -> None:
     """
     give_up = time.monotonic() + QUIET_S
     time.sleep(1.5)  # what is told is up to a second old
-    while busy():
+    while _asked(busy) != 0:
         if time.monotonic() > give_up:
             raise RuntimeError(f"the fleet was still busy after {QUIET_S:g} s")
         time.sleep(1.0)
+
+
+def _asked(busy: Callable[[], int]) -> int | None:
+    """What is in flight; None while the routers of a fleet that has just started are silent."""
+    try:
+        return busy()
+    except urllib.error.HTTPError as error:
+        if error.code != 503:
+            raise
+        return None
 
 
 def late_percent(replicas: Sequence[Status]) -> float:
