@@ -6,7 +6,8 @@ The example fleet with a tenants file beside it. For each case:
   prompts share one prefix, so that the router sends it where that is cached. Tokens are counted
   once the fleet is full.
 - quota: a tenant that asks for 5 x its tokens a minute, on one shared prefix.
-- neighbour: a tenant at a fifth of the capacity, alone and beside one that asks for many times it.
+- neighbour: a tenant at a fifth of the capacity, alone and when one comes that asks for many times
+  it. Counted from then on.
 
 The capacity is computed from the profile (`fleet_parts.capacity`). Good is a request that finished
 with its first token within the slowed SLO. The minute of a quota is a real one.
@@ -17,6 +18,7 @@ Run as: python benchmarks/fleet_tenants.py [--parts weights,quota,neighbour] [--
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +28,7 @@ import psutil
 import yaml
 
 import systems
-from client import lag_p99_ms
+from client import Workload, lag_p99_ms
 from fleet_parts import (
     FILE,
     TTFT_S,
@@ -45,7 +47,7 @@ from forebay.measure.records import RequestRecord
 from forebay.spec.keys import key_hash, new_key
 from forebay.spec.workload import WorkloadSpec
 from tables import Bar, print_bars, print_table, write
-from tenants import reasons, tokens_of
+from tenants import arrivals, reasons, tokens_of
 
 PORT = 8000
 PROMPT, ANSWER = 1000, 50
@@ -125,6 +127,22 @@ class Fleet:
 
     def play(self, kinds: list[dict[str, Any]]) -> Played:
         """Poisson arrivals of some kinds; `share` is each one's rate in requests/s."""
+        return self.run(workload(kinds, self.seconds))
+
+    def play_flows(self, rates: dict[str, float], later: Sequence[str] = ()) -> Played:
+        """Poisson arrivals of tenants at these rates; some come only once the fleet has filled."""
+        flows = [(name, "interactive", rate) for name, rate in rates.items()]
+        size = Workload("chat", PROMPT, ANSWER)
+        starts = dict.fromkeys(later, FILLED_S)
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as trace:
+            for asked in arrivals(flows, size, self.seconds, starts):
+                trace.write(json.dumps(asked) + "\n")
+            trace.flush()
+            content = {"name": "tenants", "trace": {"file": trace.name, "format": "forebay"}}
+            return self.run(WorkloadSpec.model_validate(content))
+
+    def run(self, asked: WorkloadSpec) -> Played:
+        """A workload, once nothing else is in flight."""
         until_quiet(lambda: in_flight(status(self.url, self.headers)))
         endpoint = look_at(Asked(url=self.url, api="chat", headers=self.headers))
         before = self.replicas()
@@ -132,7 +150,7 @@ class Fleet:
         run = run_load(
             LoadPlan(
                 endpoint=endpoint,
-                workload=workload(kinds, self.seconds),
+                workload=asked,
                 timeout_s=300.0,
                 tenant_headers=HEADERS,
             )
@@ -225,12 +243,15 @@ def busiest_minute(served: Sequence[RequestRecord]) -> int:
 
 
 def neighbour(fleet: Fleet, greedy: float) -> Part:
-    """A modest tenant, alone and beside a greedy one."""
-    modest = kind("modest", 0.2 * fleet.best)
-    alone = fleet.play([modest])
-    beside = fleet.play([modest, kind("greedy", greedy * fleet.best)])
-    rows = [row("neighbour: alone", alone, "modest"), row("neighbour: beside", beside, "modest"),
-            row(f"neighbour: {greedy:g} x", beside, "greedy")]  # fmt: skip
+    """A modest tenant, alone and from the moment on at which a greedy one comes."""
+    rates = {"modest": 0.2 * fleet.best}
+    alone = fleet.play_flows(rates)
+    beside = fleet.play_flows({**rates, "greedy": greedy * fleet.best}, later=("greedy",))
+    rows = [
+        row("neighbour: alone", alone, "modest", FILLED_S),
+        row("neighbour: beside", beside, "modest", FILLED_S),
+        row(f"neighbour: {greedy:g} x", beside, "greedy", FILLED_S),
+    ]
     kept = rows[1]["good share"] / max(rows[0]["good share"], 1e-9)
     return rows, [
         Bar("neighbour: share of its goodput kept", kept, LEAST_KEPT, at_least=True),
@@ -238,13 +259,13 @@ def neighbour(fleet: Fleet, greedy: float) -> Part:
     ]
 
 
-def row(case: str, played: Played, tenant: str) -> dict[str, Any]:
-    """One tenant's part of a run."""
-    mine, run = played.of(tenant), played.run
+def row(case: str, played: Played, tenant: str, since: float = 0.0) -> dict[str, Any]:
+    """One tenant's part of a run: what was meant to be sent from `since` (s) on."""
+    mine, run = played.of(tenant, since), played.run
     return {
         "case": case,
         "of": tenant,
-        "offered/s": len(mine) / run.duration_s,
+        "offered/s": len(mine) / (run.duration_s - since),
         "served": sum(r.outcome == "ok" for r in mine),
         "shed": sum(r.outcome == "shed" for r in mine),
         "mostly for": reasons(mine),

@@ -21,7 +21,7 @@ import argparse
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,7 @@ def play(
     if batch:
         flows.append((next(iter(rates)), "batch", batch))
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as trace:
-        for row in arrivals(flows, size, seconds, later):
+        for row in arrivals(flows, size, seconds, dict.fromkeys(later, WARM_S)):
             trace.write(json.dumps(row) + "\n")
         trace.flush()
         spec = WorkloadSpec.model_validate(
@@ -192,14 +192,18 @@ def play(
 
 
 def arrivals(
-    flows: Sequence[tuple[str, str, float]], size: Workload, seconds: float, later: Sequence[str]
+    flows: Sequence[tuple[str, str, float]],
+    size: Workload,
+    seconds: float,
+    starts: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """A trace of flows: (tenant, class, requests/s) each."""
+    """A trace of Poisson flows, (tenant, class, requests/s) each, some of which come later (s)."""
     found = []
     for number, (tenant, of_class, rate) in enumerate(flows):
         rng = np.random.default_rng((7, number))
-        start = WARM_S if tenant in later else 0.0
-        times = start + np.cumsum(rng.exponential(1.0 / rate, int(2 * rate * seconds) + 20))
+        times = starts.get(tenant, 0.0) + np.cumsum(
+            rng.exponential(1.0 / rate, int(2 * rate * seconds) + 20)
+        )
         what = {"prompt_tokens": size.prompt_tokens, "output_tokens": size.output_tokens}
         found += [
             {"at_s": float(at), "tenant": tenant, "class": of_class, **what}

@@ -17,7 +17,7 @@ from forebay.policies.paces import Paces
 from forebay.policies.rates import DecayedRate
 from forebay.policies.slots import Claim, most_held
 
-_DEMAND_S = 2.0  # half-life of what flows are seen to ask for
+_DEMAND_BUDGETS = 2.0  # of the tightest: half-life of what flows are seen to ask for
 _FOOTPRINTS = 200.0  # sequences, after which half of what was learned of their size has faded
 _KEPT_FROM_BATCH = 8  # one slot in so many, for an interactive request that comes out of the blue
 _CROWDED = 0.5  # of the slots in use, below which nobody needs to be held back
@@ -34,7 +34,8 @@ class Room:
         self._ledger = ledger
         self._paces = paces
         self._fair = fair
-        self._demand = Arrivals(_DEMAND_S)  # offered
+        tightest_s = min(policy.ttft_s for policy in config.classes.values())
+        self._demand = Arrivals(_DEMAND_BUDGETS * tightest_s)  # offered
         self._footprint = DecayedRate(_FOOTPRINTS)  # KV tokens a sequence, of what is offered
 
     def offered(self, flow: Flow, cost: Cost, now: float) -> None:
