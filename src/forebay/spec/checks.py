@@ -106,6 +106,16 @@ def _isolation(spec: ServiceSpec, _: ModelFolder | None) -> Iterator[Fault]:
         yield Fault(("admission", "cache_isolation"), message, "write tenants: tenants.yaml")
 
 
+def _floors(spec: ServiceSpec, _: ModelFolder | None) -> Iterator[Fault]:
+    """A floor that `max` cuts off: the launch would find fewer replicas than its file says."""
+    most = spec.scaling.max
+    for place, floor in enumerate(spec.scaling.schedule):
+        if floor.min > most:
+            message = f"{floor.min} is above scaling.max, {most}"
+            hint = f"write at most {most}, or scaling.max: {floor.min}"
+            yield Fault(("scaling", "schedule", str(place), "min"), message, hint)
+
+
 _Check = Callable[[ServiceSpec, ModelFolder | None], Iterator[Fault]]
 
 # Each check with the fields that it reads.
@@ -117,4 +127,5 @@ _CHECKS: tuple[tuple[_Check, tuple[Loc, ...]], ...] = (
     (_memory, (_SOURCE, _ARGS, _HARDWARE)),
     (_tenants, (("tenants",),)),
     (_isolation, (("tenants",), ("admission", "cache_isolation"))),
+    (_floors, (("scaling", "max"), ("scaling", "schedule"))),
 )
