@@ -50,8 +50,31 @@ def test_a_class_keeps_its_own_defaults_for_what_is_not_written() -> None:
 
 
 def test_the_deadline_of_the_file_holds_for_every_class() -> None:
-    spec = load_service_text(DEMO + "admission: {deadline: 5s}")
-    assert spec.deadline("batch") == 5.0
+    spec = load_service_text(DEMO + "admission: {deadline: 40s}")
+    assert spec.deadline("batch") == spec.deadline("interactive") == 40.0
+
+
+def test_a_deadline_may_be_as_long_as_the_longest_budget() -> None:
+    shorter = "admission: {deadline: 5s, classes: {batch: {ttft: 5s}}}"
+    assert load_service_text(DEMO + shorter).deadline("batch") == 5.0
+
+
+def test_a_deadline_within_a_budget_is_refused_with_a_way_out() -> None:
+    assert said(DEMO + "admission:\n  deadline: 10s\n") == [
+        "f.yaml:4: admission.deadline: 10s is before the end of the TTFT budget of batch, 30s; "
+        "write at least 30s, or a shorter admission.classes.batch.ttft"
+    ]
+    slow = "slo: {ttft_p99: 1m}\nadmission: {deadline: 45s}"
+    assert "of interactive, 1m" in problems(DEMO + slow)[0].message
+
+
+def test_an_interactive_budget_beyond_the_promise_is_refused_with_a_way_out() -> None:
+    text = "slo: {ttft_p99: 2s}\nadmission: {classes: {interactive: {ttft: %s}}}"
+    assert load_service_text(DEMO + text % "2s").ttft_budget("interactive") == 2.0
+    assert said(DEMO + text % "3s") == [
+        "f.yaml:4: admission.classes.interactive.ttft: 3s is above slo.ttft_p99, 2s, which is "
+        "what users are promised; write at most 2s, or slo.ttft_p99: 3s"
+    ]
 
 
 def test_a_spec_survives_writing_and_reading() -> None:
