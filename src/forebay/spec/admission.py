@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from forebay.spec.rates import Share
 from forebay.spec.strict import Strict
 from forebay.spec.units import Seconds
 
@@ -76,12 +77,11 @@ class AdmissionSpec(Strict):
         "of either class: at least the longest TTFT budget. Default: twice the TTFT budget of its "
         "class, past which its user has gone.",
     )
-    margin: float = Field(
+    margin: Share = Field(
         default=0.2,
-        ge=0,
         le=0.9,
         description="Share of the TTFT budget kept for what the gate cannot see: proxy, router, "
-        "network. Default 0.2: with both cores of a small machine busy, a round trip through "
+        "network. Default 20%: with both cores of a small machine busy, a round trip through "
         "proxy, router and replica took 0.14s at p99 of a 1s budget. How far predictions err is "
         "learned, and kept besides.",
     )

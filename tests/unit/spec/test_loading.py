@@ -83,6 +83,13 @@ def test_a_spec_survives_writing_and_reading() -> None:
     assert load_service_text(yaml.safe_dump(spec.model_dump(mode="json"))) == spec
 
 
+@pytest.mark.parametrize("margin", ["20%", "20 %", "0.2", "'0.2'"])
+def test_the_margin_is_a_share_as_the_headroom_is(margin: str) -> None:
+    text = f"admission: {{margin: {margin}}}\nscaling: {{headroom: {margin}}}"
+    spec = load_service_text(DEMO + text)
+    assert spec.admission.margin == spec.scaling.headroom == 0.2
+
+
 def test_a_number_without_unit_is_told_its_units() -> None:
     text = DEMO + "slo:\n  ttft_p99: 1\n"
     assert said(text) == ["f.yaml:4: slo.ttft_p99: 1 has no unit; write 1s or 1000ms"]
@@ -146,7 +153,10 @@ scaling: {min: 3, max: 2}
         (DEMO + "server: {max_json_depth: '64'}", 3, "'64' is not a whole number"),
         (DEMO + "admission: {classes: {gold: {weight: 1}}}", 3, "known: interactive, batch"),
         (DEMO + "admission: {classes: {batch: 3}}", 3, "3 is not a mapping"),
-        (DEMO + "admission: {margin: .nan}", 3, "nan is not a finite number"),
+        (DEMO + "admission: {batch_stretch: .nan}", 3, "nan is not a finite number"),
+        (DEMO + "admission: {margin: .nan}", 3, "'nan' is not a share"),
+        (DEMO + "admission: {margin: 20}", 3, "'20' is not a share between 0 and 100 %"),
+        (DEMO + "admission: {margin: 95%}", 3, "0.95 must be at most 0.9"),
         (DEMO + "hardware: {accelerator: h100}", 3, "did you mean H100?"),
         (DEMO + "hardware: {accelerator: L4, kv_cache: 1GiB}", 3, "for accelerator: cpu only"),
         ("name: chat\n", 1, "model: is missing"),
