@@ -70,3 +70,14 @@ def test_every_default_that_is_shown_can_be_written(page: str) -> None:
         assert default in (getattr(read, name), None), (model, shown)  # None: made when it is read
         found += 1
     assert found
+
+
+def test_metrics_are_named_as_prometheus_finds_them() -> None:
+    page = (ROOT / "docs/reference/metrics.md").read_text()
+    for row in (
+        "| `ray_forebay_requests_shed_total` | counter | `class`, `reason`, `replica` | ",
+        "| `ray_forebay_queued_tokens` | gauge | `replica` | ",
+        "| `ray_forebay_ttft_seconds` | histogram | `class`, `replica` | ",
+        "| `ray_forebay_replicas_missing` | gauge | - | ",
+    ):
+        assert page.count(row) == 1
