@@ -14,12 +14,13 @@ env:
 setup: env ## make or update .venv (a few minutes the first time)
 	@echo ".venv is current"
 
-demo: env ## serve the demo model, overload it, watch it refuse and recover (5 minutes)
+demo: env ## serve the demo model, overload it, watch it refuse and recover (3 minutes)
 	@mkdir -p runs
 	$(BIN)/forebay demo examples/demo.yaml --output runs/demo.html
 
 launch: env ## offer a launch to an emulated fleet and watch it scale (6 minutes)
-	$(BIN)/forebay demo examples/launch/service.yaml --workload examples/launch/workload.yaml
+	$(BIN)/forebay demo examples/launch/service.yaml --workload examples/launch/workload.yaml \
+		--output runs/launch
 
 serve: env ## serve the demo model on port 8000 until Ctrl-C
 	$(BIN)/forebay serve examples/demo.yaml

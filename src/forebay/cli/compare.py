@@ -21,7 +21,7 @@ _STYLES = {"better": "green", "worse": "red", "undecided": "yellow", "same": ""}
 
 
 def compare(
-    a: Annotated[str, typer.Argument(help="Runs before: see below.")],
+    a: Annotated[str, typer.Argument(help="Runs before: see above.")],
     b: Annotated[str, typer.Argument(help="Runs after.")],
     paired: Annotated[
         bool, typer.Option("--paired", help="Run i of A against run i of B: they alternated.")
@@ -30,7 +30,7 @@ def compare(
         list[str] | None,
         typer.Option(help='What counts as the same: "5%", or for one metric "p99 TTFT=10%".'),
     ] = None,
-    gate: Annotated[Path | None, typer.Option(help="File with a rule a line: see below.")] = None,
+    gate: Annotated[Path | None, typer.Option(help="File with a rule a line: see above.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="An undecided rule of the gate fails.")
     ] = False,
@@ -47,7 +47,8 @@ def compare(
     differ by themselves. A gate's rules read "p99 TTFT not worse than 10 %", "goodput not worse
     than 5 %", "failures not above 1 %".
 
-    Exit code 1: a rule of the gate fails; without a gate, a metric is worse; or a run is invalid.
+    Exit code 1: a rule of the gate fails; without a gate, a metric is worse; or a run is invalid;
+    2: an option, the gate or a run's folder is wrong.
 
     Example: forebay compare runs/before runs/after --gate gate.txt
     """

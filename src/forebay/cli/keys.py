@@ -55,6 +55,7 @@ def create(
         "cache_group": cache_group,
     }
     settings = {field: value for field, value in given.items() if value is not None}
+    _settings_or_exit(name, settings)
     key = new_key()
     _update_or_exit(file, lambda text: add_key(text, str(file), name, key_hash(key), settings))
     typer.echo(f"key of {name}, shown only now; {file} keeps its hash:", err=True)
@@ -109,6 +110,20 @@ def list_keys(
             typer.echo(f"  {shown}...")
     if not rows:
         typer.echo("no tenants: nobody is let in")
+
+
+def _settings_or_exit(name: str, settings: dict[str, Any]) -> None:
+    """Refuses what the file may not say by the option that said it: no line holds it yet."""
+    from forebay.spec.tenants_edit import setting_faults
+
+    lines = []
+    for fault in setting_faults(name, settings):
+        field = fault.loc[0]
+        option = "NAME" if field == "name" else f"--{field.replace('_', '-')}"
+        said = f"{fault.message}; {fault.hint}" if fault.hint else fault.message
+        lines.append(f"forebay: {option}: {said}")
+    if lines:
+        _refuse(*lines)
 
 
 def _row(tenant: Tenant) -> dict[str, Any]:

@@ -10,12 +10,23 @@ import typer
 from forebay.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from forebay.load.measured import Measured
     from forebay.load.order import Endpoint, Order
     from forebay.load.runner import LoadPlan, Workers
     from forebay.spec.workload import WorkloadSpec
+
+
+_GOOD = 0.99  # --find-rate: share of the requests
+_OWN_RATES = "the search chooses the rates; --rate names the first"
+_NOT_IN_A_SEARCH = {
+    "--check": "what a rate must reach is --good",
+    "--clients": _OWN_RATES,
+    "--metrics": "it judges the answers alone; load the rate that it finds to see the server",
+    "--ramp": _OWN_RATES,
+    "--ray": "it runs on this machine",
+}
 
 
 def load(
@@ -72,27 +83,43 @@ def load(
     token_times: Annotated[bool, typer.Option(help="Keep each token's time.")] = True,
     salt: Annotated[str | None, typer.Option(help="Same salt, same prompts. Default: new.")] = None,
     find_rate: Annotated[
-        bool, typer.Option("--find-rate", help="Look for the highest rate that meets the SLO.")
+        bool,
+        typer.Option(
+            "--find-rate",
+            help="Instead: look for the highest rate that meets the SLO, in trials of --for (30s), "
+            "the first at --rate. Not with --check, --clients, --metrics, --ramp, --ray.",
+        ),
     ] = False,
     good: Annotated[
-        float, typer.Option(min=0, max=1, help="--find-rate: share that must be good.")
-    ] = 0.99,
-    check: Annotated[
-        float | None, typer.Option(help="Exit 1 when less than this share (0-1) is good.")
+        str | None, typer.Option(help="--find-rate: share that must be good. Default: 99%.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME-TIME.")] = None,
+    check: Annotated[
+        str | None, typer.Option(help="Exit 1 when a smaller share is good: 95% or 0.95.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder. Default: runs/NAME-TIME; with --find-rate: no folder."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Load an endpoint and say what it did: open loop, timed from the intended send.
 
     Writes a folder with every request, a summary and a report (report.html). Requests are sent when
     the workload says, however slow the answers; a client that could not keep up makes the run
-    INVALID. Ctrl-C writes what was measured. `forebay workloads` lists what is built in.
+    INVALID. Ctrl-C writes what was measured. With --find-rate, the trials and the run at the rate
+    found go to --output, if it is given. `forebay workloads` lists what is built in.
 
-    Exit code 1: --check says no; 2: an input is wrong; 3: nobody answers, or the run is INVALID.
+    Exit code 1: --check says no, or no rate meets the SLO; 2: an input is wrong; 3: nobody answers,
+    or the run is INVALID.
 
     Example: forebay load http://localhost:8000 --workload chat --rate 5/s,10/s,20/s --for 60s
     """
+    least_good, wanted = _share_or_exit("--check", check), _share_or_exit("--good", good)
+    if find_rate:
+        options = {"--check": check, "--clients": clients, "--metrics": metrics, "--ramp": ramp}
+        _search_alone_or_exit({**options, "--ray": ray}, rate)
+    elif good is not None:
+        _refuse("--good is for --find-rate; for the share of a run that must be good, --check")
     spec = _workload_or_exit(
         workload, rate, ramp, clients, duration, prompt_tokens, output_tokens,
         slo_ttft, slo_tpot, seed,
@@ -126,12 +153,13 @@ def load(
             )
         rates = _rates_or_exit("--rate", rate, ",")
         seconds = _optional_seconds("--for", duration) or 30.0
-        goal = Goal(good_share=good, seconds=seconds, start=rates[0] if rates else None)
+        start = rates[0] if rates else None
+        goal = Goal(good_share=_GOOD if wanted is None else wanted, seconds=seconds, start=start)
         raise typer.Exit(search(plan, goal, output, as_json))
     measured = _measure_or_exit(plan, metrics or [], as_json, ray)
     folder = _write_or_exit(measured, output)
     _tell(measured, folder, as_json)
-    raise typer.Exit(_exit_code(measured, check))
+    raise typer.Exit(_exit_code(measured, least_good))
 
 
 def workloads(
@@ -150,6 +178,26 @@ def workloads(
     if name not in built_in_names():
         _refuse(f"no workload {name} is built in; known: {', '.join(built_in_names())}")
     typer.echo(built_in_text(name), nl=False)
+
+
+def _share_or_exit(option: str, text: str | None) -> float | None:
+    from pydantic_core import PydanticCustomError
+
+    from forebay.spec.rates import parse_share
+
+    try:
+        return None if text is None else parse_share(text)
+    except PydanticCustomError as error:
+        _refuse(f"{option}: {error.message()}; write a share such as 95% or 0.95")
+
+
+def _search_alone_or_exit(options: Mapping[str, object], rate: str | None) -> None:
+    """Refuses options that mean nothing in a search for the highest rate."""
+    for option, value in options.items():
+        if value is not None:
+            _refuse(f"--find-rate and {option} do not go together: {_NOT_IN_A_SEARCH[option]}")
+    if rate is not None and "," in rate:
+        _refuse("--find-rate and --rate with stages: write the one rate that is tried first")
 
 
 def _workload_or_exit(

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -29,15 +29,33 @@ def serve(
 ) -> None:
     """Start the service that a file describes; Ctrl-C drains and stops it.
 
-    A second Ctrl-C stops at once. Exit code 2: the file is wrong; 3: it cannot run here.
+    A second Ctrl-C stops at once. Exit code 2: file or port are wrong; 3: it cannot run here.
 
     Example: forebay serve forebay.yaml
     """
     spec = load_or_exit(file)
-    if port is not None:
-        server = spec.server.model_copy(update={"port": port})
-        spec = spec.model_copy(update={"server": server})
-    raise typer.Exit(run(spec))
+    raise typer.Exit(run(spec if port is None else _at_port_or_exit(spec, port)))
+
+
+def _at_port_or_exit(spec: ServiceSpec, port: int) -> ServiceSpec:
+    """The service at another port, which is judged as the file's own would be."""
+    from pydantic import ValidationError
+
+    from forebay.spec.service import ServerSpec
+    from forebay.spec.words import as_fault
+
+    if port == spec.server.metrics_port:
+        _refuse(f"--port: {port} is server.metrics_port too; write another port")
+    try:
+        server = ServerSpec.model_validate({**spec.server.model_dump(), "port": port})
+    except ValidationError as error:
+        _refuse(f"--port: {as_fault(error.errors()[0], ServerSpec).message}")
+    return spec.model_copy(update={"server": server})
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"forebay: {message}", err=True)
+    raise typer.Exit(Exit.INPUT_IS_WRONG)
 
 
 def run(spec: ServiceSpec) -> Exit:

@@ -31,11 +31,11 @@ def top(
 ) -> None:
     """Show a running service live: classes, replicas, tenants; Ctrl-C ends it.
 
-    Exit code 3: the service does not answer.
+    Exit code 2: the address is none; 3: the service does not answer, or refuses the key.
 
     Example: forebay top http://127.0.0.1:8000
     """
-    address = url.rstrip("/").removesuffix("/v1") + _PATH
+    address = _address_or_exit(url)
     key = os.environ.get(api_key_env)
     try:
         first = _status(address, key)
@@ -46,10 +46,33 @@ def top(
         else:
             _watch(address, key, first, every)
     except (OSError, ValueError) as error:
-        typer.echo(f"forebay: {address} does not answer as Forebay does: {error}", err=True)
+        typer.echo(f"forebay: {address} {_why(error, api_key_env, key)}", err=True)
         raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
     except KeyboardInterrupt:
         pass
+
+
+def _address_or_exit(url: str) -> str:
+    from forebay.load.plan import base_url
+
+    try:
+        return base_url(url) + _PATH
+    except ValueError as error:
+        typer.echo(f"forebay: {error}", err=True)
+        raise typer.Exit(Exit.INPUT_IS_WRONG) from None
+
+
+def _why(error: Exception, variable: str, key: str | None) -> str:
+    """What is wrong with the service's answer, after its address; and what to do about a key."""
+    status = getattr(error, "code", None)
+    if status not in (401, 403):
+        return f"does not answer as Forebay does: {error}"
+    if key:
+        return f"refuses the key in {variable} (HTTP {status}); --api-key-env names another"
+    return (
+        f"asks for a key (HTTP {status}): put one into the variable {variable}, or name the one "
+        "that holds it with --api-key-env"
+    )
 
 
 def _status(address: str, key: str | None) -> dict[str, Any]:
@@ -59,12 +82,17 @@ def _status(address: str, key: str | None) -> dict[str, Any]:
         OSError: it does not answer.
         ValueError: with something else.
     """
+    import urllib.error
     import urllib.request
 
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     request = urllib.request.Request(address, headers=headers)
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-        found = json.load(response)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            found = json.load(response)
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
+        raise
     if not isinstance(found, dict) or "replicas" not in found:
         raise ValueError("no status of a fleet")
     return found

@@ -71,6 +71,18 @@ class Target:
         )
 
 
+def base_url(url: str) -> str:
+    """The URL without a trailing ``/v1`` or slash, with a scheme.
+
+    Raises:
+        ValueError: it is no http(s) URL.
+    """
+    full = url if "://" in url else f"http://{url}"
+    base = full.rstrip("/").removesuffix("/v1").rstrip("/")
+    Target.from_url(base)
+    return base
+
+
 class WireFormat:
     """Turns messages into HTTP/1.1 bytes, with the constant part of the head cached."""
 

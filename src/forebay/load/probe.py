@@ -12,7 +12,7 @@ from typing import Any
 from forebay.load.bodies import PATHS, Api
 from forebay.load.content import COMMON_WORDS
 from forebay.load.order import Endpoint
-from forebay.load.plan import Target
+from forebay.load.plan import base_url
 
 _TIMEOUT_S = 10.0
 _FEWEST_WORDS = 20  # a smaller vocabulary would repeat itself
@@ -34,18 +34,6 @@ class Asked:
     bytes_per_token: float | None = None
     ids: tuple[int, ...] | None = None
     headers: Mapping[str, str] | None = None
-
-
-def base_url(url: str) -> str:
-    """The URL without a trailing ``/v1`` or slash, with a scheme.
-
-    Raises:
-        ValueError: it is no http(s) URL.
-    """
-    full = url if "://" in url else f"http://{url}"
-    base = full.rstrip("/").removesuffix("/v1").rstrip("/")
-    Target.from_url(base)
-    return base
 
 
 def look_at(asked: Asked) -> Endpoint:

@@ -1,6 +1,7 @@
 """Every metric Forebay exports, named once: code, dashboards, alerts and docs read this.
 
-Ray's metrics agent puts `ray_` in front of each name in the Prometheus exposition.
+Ray's metrics agent puts `ray_` in front of each name in the Prometheus exposition, and `_total`
+behind a counter's; docs/reference/metrics.md is generated from here.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ class Metric:
     description: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+
+    @property
+    def exposed(self) -> str:
+        """Its name in the Prometheus exposition; a histogram's series add to it."""
+        return f"ray_{self.name}_total" if self.kind == "counter" else f"ray_{self.name}"
 
 
 OFFERED = Metric("forebay_requests_offered", "counter", "Requests that asked.", ("class",))

@@ -48,8 +48,9 @@ def class_of(header: str, body: Mapping[str, Any]) -> str:
 
     A header that names no class is dropped, not repeated: a client may put anything there.
     """
-    if header in CLASSES:
-        return header
+    named = header.strip().lower()
+    if named in CLASSES:
+        return named
     return "batch" if body.get("service_tier") in ("flex", "batch") else ""
 
 

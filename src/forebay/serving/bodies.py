@@ -30,6 +30,7 @@ _SAMPLED = frozenset({"/v1/completions", "/v1/chat/completions"})  # `n` answers
 _TEXT_FIELDS = ("content", "text", "output", "arguments")
 _NESTING = frozenset((dict, list))
 CLASS_HEADER = b"x-forebay-class"
+_SHOWN_OF_A_CLASS = 40  # characters of a header that names none
 # From the router: of the namespace that HAProxy strips from clients' requests.
 CACHED_HEADER = b"x-serve-router-cached-tokens"
 
@@ -262,6 +263,13 @@ def _check_fits(shape: RequestShape, limits: InputLimits) -> None:
 
 
 def _class_of(data: dict[str, Any], class_header: bytes | None) -> str:
-    if class_header == b"batch" or data.get("service_tier") == "flex":
-        return BATCH
-    return INTERACTIVE
+    """The class that the header names, in any case; without one, batch by OpenAI's word for it."""
+    if class_header is None:
+        return BATCH if data.get("service_tier") == "flex" else INTERACTIVE
+    named = class_header.decode("latin-1").strip().lower()
+    if named in (INTERACTIVE, BATCH):
+        return named
+    name, shown = CLASS_HEADER.decode(), named[:_SHOWN_OF_A_CLASS]
+    raise RequestRefusedError(
+        400, f"{name} is {shown!r}; write {INTERACTIVE} or {BATCH}.", "unknown_class", name
+    )

@@ -43,7 +43,7 @@ def _check_serving_installed(spec: ServiceSpec) -> None:
 
     wanted = ("ray",) if spec.model.is_emulated else ("ray", "vllm")
     if any(find_spec(name) is None for name in wanted):
-        how = "make setup" if spec.hardware.is_cpu else "pip install 'forebay[gpu]'"
+        how = "make setup" if spec.hardware.is_cpu else "pip install '.[gpu]' in the clone"
         raise EnvironmentFailedError(f"Ray and vLLM are not installed here; run: {how}")
 
 

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from forebay.spec.rates import Share
 from forebay.spec.strict import Strict
 from forebay.spec.units import Seconds
 
@@ -40,9 +41,10 @@ class ClassSpec(Strict):
     ttft: Seconds | None = Field(
         default=None,
         gt=0,
-        examples=["30s"],
+        examples=["800ms"],
         description="TTFT budget: a request is admitted while its first token is predicted within "
-        "it. Default for interactive: `slo.ttft_p99`; for batch: 30s, since nobody watches it.",
+        "it. Default for interactive: `slo.ttft_p99`, and never above; for batch: 30s, since "
+        "nobody watches it.",
     )
 
 
@@ -70,16 +72,16 @@ class AdmissionSpec(Strict):
     deadline: Seconds | None = Field(
         default=None,
         gt=0,
-        examples=["10s"],
-        description="Time after which a request without a first token is aborted in the engine. "
-        "Default: twice the TTFT budget of its class, past which its user has gone.",
+        examples=["60s"],
+        description="Time after which a request without a first token is aborted in the engine, "
+        "of either class: at least the longest TTFT budget. Default: twice the TTFT budget of its "
+        "class, past which its user has gone.",
     )
-    margin: float = Field(
+    margin: Share = Field(
         default=0.2,
-        ge=0,
         le=0.9,
         description="Share of the TTFT budget kept for what the gate cannot see: proxy, router, "
-        "network. Default 0.2: with both cores of a small machine busy, a round trip through "
+        "network. Default 20%: with both cores of a small machine busy, a round trip through "
         "proxy, router and replica took 0.14s at p99 of a 1s budget. How far predictions err is "
         "learned, and kept besides.",
     )
@@ -114,7 +116,7 @@ class AdmissionSpec(Strict):
 
     cache_isolation: Literal["shared", "tenant"] | None = Field(
         default=None,
-        examples=["tenant"],
+        examples=["shared"],
         description="Who shares prefixes in the cache: everybody, or each tenant (or its "
         "`cache_group`) with itself. Default: `tenant` where there are tenants, since a hit is "
         "faster and so tells one what another has sent; `shared` where there are none.",

@@ -7,6 +7,7 @@ from forebay.spec.model_folder import ModelFolder, ModelFolderError, read_model_
 from forebay.spec.problems import Fault, SpecError
 from forebay.spec.service import ServiceSpec
 from forebay.spec.tenants_loading import load_tenants
+from forebay.spec.units import format_seconds
 
 Loc = tuple[str, ...]
 
@@ -106,6 +107,47 @@ def _isolation(spec: ServiceSpec, _: ModelFolder | None) -> Iterator[Fault]:
         yield Fault(("admission", "cache_isolation"), message, "write tenants: tenants.yaml")
 
 
+def _promise(spec: ServiceSpec, _: ModelFolder | None) -> Iterator[Fault]:
+    """An interactive budget beyond the SLO: the gate would admit what breaks the promise."""
+    own, promised = spec.admission.classes["interactive"].ttft, spec.slo.ttft_p99
+    if own is not None and own > promised:
+        said, most = format_seconds(own), format_seconds(promised)
+        message = f"{said} is above slo.ttft_p99, {most}, which is what users are promised"
+        loc = ("admission", "classes", "interactive", "ttft")
+        yield Fault(loc, message, f"write at most {most}, or slo.ttft_p99: {said}")
+
+
+def _deadline(spec: ServiceSpec, _: ModelFolder | None) -> Iterator[Fault]:
+    """A deadline before a class's budget: what was admitted in time for it would be aborted."""
+    deadline = spec.admission.deadline
+    if deadline is None:
+        return
+    name, budget = max(_budgets(spec), key=lambda one: one[1])
+    if deadline < budget:
+        said, least = format_seconds(deadline), format_seconds(budget)
+        message = f"{said} is before the end of the TTFT budget of {name}, {least}"
+        hint = f"write at least {least}, or a shorter admission.classes.{name}.ttft"
+        yield Fault(("admission", "deadline"), message, hint)
+
+
+def _budgets(spec: ServiceSpec) -> list[tuple[str, float]]:
+    """Each class with its TTFT budget in seconds as written: not slowed."""
+    return [
+        (name, spec.slo.ttft_p99 if one.ttft is None else one.ttft)
+        for name, one in spec.admission.classes.items()
+    ]
+
+
+def _floors(spec: ServiceSpec, _: ModelFolder | None) -> Iterator[Fault]:
+    """A floor that `max` cuts off: the launch would find fewer replicas than its file says."""
+    most = spec.scaling.max
+    for place, floor in enumerate(spec.scaling.schedule):
+        if floor.min > most:
+            message = f"{floor.min} is above scaling.max, {most}"
+            hint = f"write at most {most}, or scaling.max: {floor.min}"
+            yield Fault(("scaling", "schedule", str(place), "min"), message, hint)
+
+
 _Check = Callable[[ServiceSpec, ModelFolder | None], Iterator[Fault]]
 
 # Each check with the fields that it reads.
@@ -117,4 +159,7 @@ _CHECKS: tuple[tuple[_Check, tuple[Loc, ...]], ...] = (
     (_memory, (_SOURCE, _ARGS, _HARDWARE)),
     (_tenants, (("tenants",),)),
     (_isolation, (("tenants",), ("admission", "cache_isolation"))),
+    (_promise, (("slo", "ttft_p99"), ("admission", "classes"))),
+    (_deadline, (("slo", "ttft_p99"), ("admission", "classes"), ("admission", "deadline"))),
+    (_floors, (("scaling", "max"), ("scaling", "schedule"))),
 )

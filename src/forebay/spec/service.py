@@ -64,8 +64,9 @@ class ServiceSpec(Strict):
         default=None,
         min_length=1,
         examples=["tenants.yaml"],
-        description="File of the tenants and their keys, relative to this file; `forebay keys` "
-        "writes it. Default: open, anyone who reaches the server may use it.",
+        description="File of the tenants and their keys, relative to this file; `forebay keys "
+        "create NAME` makes it, and has to come first. Default: open, anyone who reaches the "
+        "server may use it.",
     )
 
     @field_validator("name")

@@ -11,7 +11,7 @@ _HEAD = """\
 # A service of Forebay. Check it with:   forebay check {file}
 # and start it with:                     forebay serve {file}
 #
-# Every field stands here with its default; a line such as "# deadline: 10s" is not set, and shows
+# Every field stands here with its default; a line such as "# deadline: 60s" is not set, and shows
 # an example. Durations and sizes carry their unit (1s, 250ms, 1h30m, 8MiB, 4GB).
 """
 _WIDTH = 96

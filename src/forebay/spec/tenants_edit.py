@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from forebay.spec.keys import HASH_PREFIX
+from forebay.spec.keys import HASH_PREFIX, key_hash, without_secrets
+from forebay.spec.problems import Fault
+from forebay.spec.tenants import Tenant
 from forebay.spec.tenants_loading import load_tenants_text
+from forebay.spec.words import as_fault
 
 HEAD = """\
 # Who may use the service. `forebay keys` writes this file; docs/reference/tenants.md describes it.
@@ -43,6 +47,16 @@ class Edited:
     removed: tuple[str, ...]
     left: int
     comments_lost: bool
+
+
+def setting_faults(name: str, settings: dict[str, Any]) -> list[Fault]:
+    """What a tenant may not be called, or not have, before any file is touched."""
+    try:
+        Tenant(name=name, key_hashes=[key_hash("")], **settings)
+    except ValidationError as error:
+        faults = [as_fault(one, Tenant) for one in error.errors(include_url=False)]
+        return [replace(one, message=without_secrets(one.message)) for one in faults]
+    return []
 
 
 def add_key(text: str, file: str, name: str, stored: str, settings: dict[str, Any]) -> Edited:

@@ -91,7 +91,10 @@ class KindSpec(Strict):
         default=None, description="Clients that leave. Default: none."
     )
     class_name: str = Field(
-        default="", alias="class", description="Traffic class. Default: the server's own."
+        default="",
+        alias="class",
+        description="Traffic class, sent as `x-forebay-class`; Forebay knows `interactive` and "
+        "`batch`. Default: the server's own.",
     )
     tenants: list[TenantSpec] = Field(
         default_factory=list, description="Whose requests these are. Default: nobody's."

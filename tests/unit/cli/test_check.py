@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from forebay import __version__
 from forebay.cli.main import app
+from forebay.spec.fields import field_docs
 
 GOOD = "name: chat\nmodel: {id: demo, source: demo}\n"
 BAD = "name: chat\nmodel: {id: demo, source: demo}\nslo:\n  ttft_p99: -1s\n  tpto_p99: 1s\n"
@@ -71,6 +73,36 @@ def test_the_file_that_init_writes_passes_check(tmp_path: Path) -> None:
     file = tmp_path / "forebay.yaml"
     assert run("init", file).exit_code == 0
     assert run("check", file).exit_code == 0
+
+
+def commented_out(file: Path) -> list[int]:
+    """Lines of a starter file that hold an example of a setting that is not set."""
+    unset = {doc.path[-1] for doc in field_docs() if doc.default is None and doc.example}
+    mark = re.compile(rf" *# ({'|'.join(unset)}): \S+")
+    return [at for at, line in enumerate(file.read_text().splitlines()) if mark.fullmatch(line)]
+
+
+def uncommented(file: Path, which: list[int]) -> None:
+    lines = file.read_text().splitlines()
+    for at in which:
+        lines[at] = lines[at].replace("# ", "", 1)
+    file.write_text("\n".join(lines))
+
+
+def test_every_example_that_init_writes_passes_check_uncommented(tmp_path: Path) -> None:
+    """Each alone, and all at once; the tenants file is made first, as its comment says."""
+    file = tmp_path / "forebay.yaml"
+    run("init", file)
+    assert run("keys", "create", "shop", "--file", tmp_path / "tenants.yaml").exit_code == 0
+    examples = commented_out(file)
+    assert len(examples) == sum(doc.default is None and not doc.required for doc in field_docs())
+    plain = file.read_text()
+    for which in (*([at] for at in examples), examples):
+        file.write_text(plain)
+        uncommented(file, which)
+        assert file.read_text() != plain
+        result = run("check", file)
+        assert result.exit_code == 0, result.stderr
 
 
 def test_init_overwrites_only_when_told_to(tmp_path: Path) -> None:

@@ -258,3 +258,11 @@ def test_what_holds_no_run_is_the_users_input(tmp_path: Path, before: Path) -> N
     broken = compare(before, tmp_path)
     assert broken.exit_code == 2
     assert "cannot be read" in broken.stderr
+
+
+def test_help_points_up_to_its_text_and_names_each_exit_code() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["compare", "--help"]).stdout.split())
+    assert "see below" not in shown
+    assert shown.index("folder that `forebay load` wrote") < shown.index("see above")
+    assert "Exit code 1: a rule of the gate fails" in shown
+    assert "2: an option, the gate or a run's folder is wrong" in shown

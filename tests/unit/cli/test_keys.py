@@ -69,9 +69,14 @@ def test_options_change_an_existing_tenant(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["a b"], "cannot be a name"),
-        (["shop", "--weight", "0"], "0 must be above 0"),
-        (["shop", "--highest-class", "urgent"], "is not one of"),
+        (["a b"], "NAME: 'a b' cannot be a name here; write at most 63"),
+        (["fb_" + "s" * 43], "NAME: 'fb_...' cannot be a name here"),
+        (["shop", "--weight", "0"], "--weight: 0 must be above 0"),
+        (["shop", "--weight", "nan"], "--weight: nan is not a finite number"),
+        (["shop", "--tokens-per-minute", "-5"], "--tokens-per-minute: -5 must be above 0"),
+        (["shop", "--max-concurrency", "0"], "--max-concurrency: 0 must be above 0"),
+        (["shop", "--highest-class", "urgent"], "--highest-class: 'urgent' is not one of"),
+        (["shop", "--cache-group", "a b"], "--cache-group: 'a b' cannot be a name here"),
     ],
 )
 def test_what_the_file_may_not_say_is_not_written(
@@ -80,9 +85,16 @@ def test_what_the_file_may_not_say_is_not_written(
     file = tmp_path / "tenants.yaml"
     result = run("create", *options, "--file", file)
     assert result.exit_code == 2
-    assert words in result.stderr
+    assert result.stderr.startswith(f"forebay: {words}")
+    assert str(file) not in result.stderr, "a line was named of a file that was never written"
     assert result.stdout == "", "a key was printed that opens nothing"
     assert not file.exists()
+
+
+def test_each_wrong_option_is_named(tmp_path: Path) -> None:
+    options = ["--weight", "-1", "--highest-class", "urgent"]
+    result = run("create", "shop", *options, "--file", tmp_path / "tenants.yaml")
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == options[::2]
 
 
 def test_a_faulty_file_is_the_users_and_is_left_alone(tmp_path: Path) -> None:

@@ -99,12 +99,45 @@ def test_check_says_no(url: str, tmp_path: Path) -> None:
         (("--header", "nonsense"), "write 'Name: value'"),
         (("--cores", "a"), "--cores"),
         (("--cores", "9999"), "no core 9999"),
+        (("--good", "95%"), "--good is for --find-rate"),
     ],
 )
 def test_a_wrong_option_is_named_with_a_way_out(url: str, args: tuple[str, ...], said: str) -> None:
     result = load(url, *args)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--check", "--good"])
+@pytest.mark.parametrize("share", ["95", "1.5", "101%", "-0.1", "nan", "most", ""])
+def test_a_share_that_is_none_is_refused_before_anything_is_asked(option: str, share: str) -> None:
+    result = load("http://127.0.0.1:1", "--find-rate", option, share)
+    assert result.exit_code == 2
+    assert f"{option}: {share!r} is not a share" in result.stderr
+    assert "95% or 0.95" in result.stderr
+
+
+@pytest.mark.parametrize("share", ["0.9", "90%", "90 %"])
+def test_a_share_is_written_as_a_number_or_in_percent(share: str) -> None:
+    result = load("http://127.0.0.1:1", "--check", share)
+    assert "does not answer" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (("--check", "0.9"), "--check"),
+        (("--clients", "3"), "--clients"),
+        (("--metrics", "none"), "--metrics"),
+        (("--ramp", "5/s..80/s"), "--ramp"),
+        (("--ray", "auto"), "--ray"),
+        (("--rate", "5/s,10/s"), "--rate"),
+    ],
+)
+def test_what_a_search_would_ignore_is_refused(args: tuple[str, ...], named: str) -> None:
+    result = load("http://127.0.0.1:1", "--find-rate", *args)
+    assert result.exit_code == 2
+    assert f"--find-rate and {named} " in result.stderr
 
 
 @pytest.fixture

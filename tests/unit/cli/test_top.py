@@ -45,19 +45,26 @@ def status(offered: float, tokens: float) -> dict[str, Any]:
     return fleet_status("chat", [replica("a", offered, tokens), replica("b", offered, tokens)])
 
 
+class Handler(BaseHTTPRequestHandler):
+    """What a service answers; with `key` set, only to who has it."""
+
+    key: str | None = None
+
+    def do_GET(self) -> None:
+        asked = self.headers["Authorization"]
+        allowed = self.key is None or asked == f"Bearer {self.key}"
+        found = allowed and self.path == "/forebay/status"
+        self.send_response(200 if found else 404 if allowed else 401)
+        self.end_headers()
+        if found:
+            self.wfile.write(json.dumps(status(10, 40)).encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
 @pytest.fixture
 def url() -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = self.path == "/forebay/status"
-            self.send_response(200 if found else 404)
-            self.end_headers()
-            if found:
-                self.wfile.write(json.dumps(status(10, 40)).encode())
-
-        def log_message(self, *args: object) -> None:
-            pass
-
     server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -67,8 +74,9 @@ def url() -> Iterator[str]:
     server.server_close()
 
 
-def run(*args: str) -> Any:
-    return CliRunner().invoke(app, ["top", *args], env={"COLUMNS": "200"})
+def run(*args: str, **env: str | None) -> Any:
+    plain = {"COLUMNS": "200", "OPENAI_API_KEY": None}
+    return CliRunner().invoke(app, ["top", *args], env={**plain, **env})
 
 
 def test_one_look_names_replicas_classes_and_tenants(url: str) -> None:
@@ -86,6 +94,36 @@ def test_nobody_there_is_the_environments_fault() -> None:
     shown = run("http://127.0.0.1:1", "--once")
     assert shown.exit_code == 3
     assert "does not answer" in shown.stderr
+
+
+@pytest.mark.parametrize("written", ["{}", "{}/", "{}/v1"])
+def test_an_address_needs_no_scheme(url: str, written: str) -> None:
+    address = written.format(url.removeprefix("http://"))
+    shown = run(address, "--once")
+    assert shown.exit_code == 0, shown.stderr
+
+
+def test_what_is_no_address_is_the_users_input() -> None:
+    shown = run("ftp://127.0.0.1", "--once")
+    assert (shown.exit_code, shown.stderr) == (
+        2,
+        "forebay: not an http(s) URL: 'ftp://127.0.0.1'\n",
+    )
+
+
+def test_a_key_that_is_missing_or_wrong_is_named_by_its_variable(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "key", "fb_right")
+    without = run(url, "--once")
+    assert without.exit_code == 3
+    assert "asks for a key (HTTP 401): put one into the variable OPENAI_API_KEY" in without.stderr
+    assert "--api-key-env" in without.stderr
+    wrong = run(url, "--once", "--api-key-env", "MY_KEY", MY_KEY="fb_wrong")
+    assert wrong.exit_code == 3
+    assert "refuses the key in MY_KEY (HTTP 401); --api-key-env names another" in wrong.stderr
+    assert "fb_wrong" not in wrong.stderr
+    assert run(url, "--once", OPENAI_API_KEY="fb_right").exit_code == 0
 
 
 def rates(now: list[ReplicaStatus], before: list[ReplicaStatus]) -> tuple[str, list[str]]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from forebay.load.probe import Asked, EndpointError, base_url, look_at
+from forebay.load.plan import base_url
+from forebay.load.probe import Asked, EndpointError, look_at
 
 
 class Stub:

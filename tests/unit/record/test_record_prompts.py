@@ -135,6 +135,7 @@ def test_blocks_of_text_and_of_ids() -> None:
     ("header", "body", "expected"),
     [
         ("batch", {}, "batch"),
+        ("Batch", {}, "batch"),
         ("interactive", {"service_tier": "flex"}, "interactive"),
         ("", {"service_tier": "flex"}, "batch"),
         ("", {"service_tier": "auto"}, ""),

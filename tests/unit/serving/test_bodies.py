@@ -139,3 +139,33 @@ def test_tools_are_part_of_the_prompt() -> None:
 def test_background_work_would_escape_the_gate_and_is_refused(path: str) -> None:
     with pytest.raises(RequestRefusedError, match="background"):
         parse(path, {"background": True})
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "expected"),
+    [
+        (None, {}, "interactive"),
+        (b"interactive", {}, "interactive"),
+        (b"batch", {}, "batch"),
+        (b"Batch", {}, "batch"),
+        (b" INTERACTIVE ", {}, "interactive"),
+        (None, {"service_tier": "flex"}, "batch"),
+        (b"interactive", {"service_tier": "flex"}, "interactive"),
+        (None, {"service_tier": "auto"}, "interactive"),
+    ],
+)
+def test_the_class_is_read_in_any_case(
+    header: bytes | None, body: dict[str, Any], expected: str
+) -> None:
+    read = parse_request("/v1/chat/completions", json.dumps(body).encode(), LIMITS, header)
+    assert read.class_name == expected
+
+
+@pytest.mark.parametrize("header", [b"batsch", b"", b"batch, interactive", b"\xe9" * 500])
+def test_an_unknown_class_is_not_taken_for_interactive(header: bytes) -> None:
+    with pytest.raises(RequestRefusedError) as refused:
+        parse_request("/v1/chat/completions", b"{}", LIMITS, header)
+    assert refused.value.status == 400
+    assert (refused.value.code, refused.value.param) == ("unknown_class", "x-forebay-class")
+    assert "write interactive or batch" in refused.value.message
+    assert len(refused.value.message) < 120

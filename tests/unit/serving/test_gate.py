@@ -52,6 +52,14 @@ async def test_nothing_reaches_the_engine_without_a_ticket() -> None:
         world.tap.on_add(FakeEngineRequest("x", [1], FakeParams(1)))
 
 
+async def test_a_class_that_nobody_knows_is_refused_and_counts_as_none() -> None:
+    world, seen = serving()
+    answer = await world.post("/v1/chat/completions", CHAT, headers={"x-forebay-class": "batsch"})
+    assert (answer.status, answer.error["param"]) == (400, "x-forebay-class")
+    assert not seen
+    assert world.telemetry.total(catalogue.OFFERED) == 0
+
+
 async def test_a_refusal_is_a_plain_429_with_reason_and_retry_after() -> None:
     world, seen = serving()
     world.admission.ledger.open((await _ticket(world, prefill=5_000)), expected_output=10)

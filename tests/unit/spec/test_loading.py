@@ -50,14 +50,44 @@ def test_a_class_keeps_its_own_defaults_for_what_is_not_written() -> None:
 
 
 def test_the_deadline_of_the_file_holds_for_every_class() -> None:
-    spec = load_service_text(DEMO + "admission: {deadline: 5s}")
-    assert spec.deadline("batch") == 5.0
+    spec = load_service_text(DEMO + "admission: {deadline: 40s}")
+    assert spec.deadline("batch") == spec.deadline("interactive") == 40.0
+
+
+def test_a_deadline_may_be_as_long_as_the_longest_budget() -> None:
+    shorter = "admission: {deadline: 5s, classes: {batch: {ttft: 5s}}}"
+    assert load_service_text(DEMO + shorter).deadline("batch") == 5.0
+
+
+def test_a_deadline_within_a_budget_is_refused_with_a_way_out() -> None:
+    assert said(DEMO + "admission:\n  deadline: 10s\n") == [
+        "f.yaml:4: admission.deadline: 10s is before the end of the TTFT budget of batch, 30s; "
+        "write at least 30s, or a shorter admission.classes.batch.ttft"
+    ]
+    slow = "slo: {ttft_p99: 1m}\nadmission: {deadline: 45s}"
+    assert "of interactive, 1m" in problems(DEMO + slow)[0].message
+
+
+def test_an_interactive_budget_beyond_the_promise_is_refused_with_a_way_out() -> None:
+    text = "slo: {ttft_p99: 2s}\nadmission: {classes: {interactive: {ttft: %s}}}"
+    assert load_service_text(DEMO + text % "2s").ttft_budget("interactive") == 2.0
+    assert said(DEMO + text % "3s") == [
+        "f.yaml:4: admission.classes.interactive.ttft: 3s is above slo.ttft_p99, 2s, which is "
+        "what users are promised; write at most 2s, or slo.ttft_p99: 3s"
+    ]
 
 
 def test_a_spec_survives_writing_and_reading() -> None:
     spec = load_service_text(DEMO + "slo: {ttft_p99: 1m30s}\nserver: {max_body: 3MB}")
     assert ServiceSpec.model_validate(spec.model_dump()) == spec
     assert load_service_text(yaml.safe_dump(spec.model_dump(mode="json"))) == spec
+
+
+@pytest.mark.parametrize("margin", ["20%", "20 %", "0.2", "'0.2'"])
+def test_the_margin_is_a_share_as_the_headroom_is(margin: str) -> None:
+    text = f"admission: {{margin: {margin}}}\nscaling: {{headroom: {margin}}}"
+    spec = load_service_text(DEMO + text)
+    assert spec.admission.margin == spec.scaling.headroom == 0.2
 
 
 def test_a_number_without_unit_is_told_its_units() -> None:
@@ -123,7 +153,10 @@ scaling: {min: 3, max: 2}
         (DEMO + "server: {max_json_depth: '64'}", 3, "'64' is not a whole number"),
         (DEMO + "admission: {classes: {gold: {weight: 1}}}", 3, "known: interactive, batch"),
         (DEMO + "admission: {classes: {batch: 3}}", 3, "3 is not a mapping"),
-        (DEMO + "admission: {margin: .nan}", 3, "nan is not a finite number"),
+        (DEMO + "admission: {batch_stretch: .nan}", 3, "nan is not a finite number"),
+        (DEMO + "admission: {margin: .nan}", 3, "'nan' is not a share"),
+        (DEMO + "admission: {margin: 20}", 3, "'20' is not a share between 0 and 100 %"),
+        (DEMO + "admission: {margin: 95%}", 3, "0.95 must be at most 0.9"),
         (DEMO + "hardware: {accelerator: h100}", 3, "did you mean H100?"),
         (DEMO + "hardware: {accelerator: L4, kv_cache: 1GiB}", 3, "for accelerator: cpu only"),
         ("name: chat\n", 1, "model: is missing"),

@@ -95,6 +95,28 @@ def test_a_mistake_is_said_at_its_line(tmp_path: Path, text: str, said: str) -> 
     assert "service.yaml:3" in str(caught.value)
 
 
+def test_a_floor_that_max_would_cut_off_is_refused_where_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "service.yaml"
+    floors = "".join(
+        f"    - {{min: {least}, cron: 30 8 * * 1-5, for: 2h}}\n" for least in (8, 9, 12)
+    )
+    file.write_text(f"{SERVICE}scaling:\n  max: 8\n  schedule:\n{floors}")
+    with pytest.raises(SpecError) as caught:
+        load_service(file)
+    assert str(caught.value).splitlines() == [
+        f"{file}:{line}: scaling.schedule.{place}.min: {least} is above scaling.max, 8; "
+        f"write at most 8, or scaling.max: {least}"
+        for line, place, least in ((7, 1, 9), (8, 2, 12))
+    ]
+
+
+def test_a_floor_is_held_against_the_default_of_max_too(tmp_path: Path) -> None:
+    file = tmp_path / "service.yaml"
+    file.write_text(f"{SERVICE}scaling: {{schedule: [{{min: 4, cron: 30 8 * * *, for: 1h}}]}}\n")
+    with pytest.raises(SpecError, match=r"schedule\.0\.min: 4 is above scaling\.max, 1"):
+        load_service(file)
+
+
 def test_the_plain_form_reads_back(tmp_path: Path) -> None:
     text = "{min: 6, cron: 30 8 * * 1-5, for: 2h}"
     spec = load_service(service(tmp_path, text))

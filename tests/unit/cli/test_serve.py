@@ -1,0 +1,59 @@
+"""`forebay serve`, up to where it would start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from forebay.cli import serve
+from forebay.cli.exits import Exit
+from forebay.cli.main import app
+from forebay.spec.service import ServiceSpec
+
+SERVICE = "name: chat\nmodel: {id: demo, source: demo}\nserver: {metrics_port: 9100, drain: 5s}\n"
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[ServiceSpec]:
+    """What would have been started."""
+    specs: list[ServiceSpec] = []
+
+    def run(spec: ServiceSpec) -> Exit:
+        specs.append(spec)
+        return Exit.FINE
+
+    monkeypatch.setattr(serve, "run", run)
+    return specs
+
+
+def serve_at(folder: Path, port: int) -> Result:
+    file = folder / "forebay.yaml"
+    file.write_text(SERVICE)
+    return CliRunner().invoke(app, ["serve", str(file), "--port", str(port)])
+
+
+def test_a_port_replaces_the_files_and_nothing_else(
+    tmp_path: Path, started: list[ServiceSpec]
+) -> None:
+    assert serve_at(tmp_path, 9000).exit_code == 0
+    (spec,) = started
+    assert (spec.server.port, spec.server.metrics_port, spec.server.drain) == (9000, 9100, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("port", "said"),
+    [
+        (9100, "--port: 9100 is server.metrics_port too; write another port"),
+        (0, "--port: 0 must be at least 1"),
+        (-1, "--port: -1 must be at least 1"),
+        (70_000, "--port: 70000 must be at most 65535"),
+    ],
+)
+def test_a_port_that_the_file_could_not_say_is_refused_by_its_option(
+    tmp_path: Path, started: list[ServiceSpec], port: int, said: str
+) -> None:
+    result = serve_at(tmp_path, port)
+    assert (result.exit_code, result.stderr) == (2, f"forebay: {said}\n")
+    assert not started

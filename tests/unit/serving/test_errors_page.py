@@ -1,0 +1,98 @@
+"""docs/reference/errors.md names every error code that a client can get, with its status."""
+
+from __future__ import annotations
+
+import ast
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from forebay.policies.decisions import ShedReason
+from forebay.serving.errors import error_body, retry_headers
+from forebay.serving.routes import COSTED, FREE
+
+ROOT = Path(__file__).parents[3]
+SERVING = ROOT / "src/forebay/serving"
+PAGE = (ROOT / "docs/reference/errors.md").read_text()
+# Of a call, where the status and the code stand.
+PLACES = {"RequestRefusedError": (0, 2), "send_error": (1, 3)}
+
+
+def codes_in(file: Path) -> Iterator[tuple[int, str]]:
+    """Each status with its code that a file of the serving layer writes out."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            continue
+        if node.func.id in PLACES:
+            status, code = (node.args[place] for place in PLACES[node.func.id])
+            if isinstance(status, ast.Constant) and isinstance(code, ast.Constant):
+                yield status.value, code.value  # type: ignore[misc]
+
+
+def test_the_page_has_every_code_and_no_other() -> None:
+    of_forebay = {one for file in SERVING.glob("*.py") for one in codes_in(file)}
+    shed = {(429, reason) for reason in get_args(ShedReason)}
+    rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| .+ \| .+ \|$", PAGE, re.M)
+    assert len(of_forebay) > 10, "the calls are not found any more"
+    assert {(int(status), code) for status, code in rows} == of_forebay | shed
+    assert len(rows) == len(set(rows))
+
+
+def test_the_page_names_the_codes_of_emulated_engines() -> None:
+    emulated = {code for file in SERVING.glob("emulated/*.py") for _, code in codes_in(file)}
+    assert emulated - {code for code in emulated if f"`{code}`" in PAGE} == set()
+
+
+def test_the_page_names_every_path_that_is_open() -> None:
+    table = PAGE[PAGE.index("## Paths") :]
+    assert {path for path in COSTED | FREE if f"`{path}`" in table} == COSTED | FREE
+
+
+class Starting(BaseHTTPRequestHandler):
+    """Says twice that a start takes 90 s more, and answers then."""
+
+    asked = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).asked += 1
+        early = self.asked <= 2
+        body = error_body(503, "starting", "starting") if early else b'{"id": "x", "choices": []}'
+        self.send_response(503 if early else 200)
+        for name, value in retry_headers(90.0) if early else ():
+            self.send_header(name.decode(), value.decode())
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_the_page_s_client_waits_as_it_is_told_beyond_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    server = HTTPServer(("127.0.0.1", 0), Starting)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict[str, Any] = {}
+    waits: list[float] = []
+    try:
+        exec(program.replace("localhost:8000", f"127.0.0.1:{server.server_port}"), names)
+        monkeypatch.setattr(names["time"], "sleep", waits.append)
+        answer = names["ask"](model="m", messages=[{"role": "user", "content": "Hello"}])
+    finally:
+        names["client"].close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert answer.id == "x"
+    assert (waits, Starting.asked) == ([90.0, 90.0], 3)
