@@ -10,10 +10,10 @@ replica that may be used, plus what drains the backlog. The forecast takes part 
 certain (`forecasting.py`), over the cold start as measured and one standard deviation more. To
 grow, even the low end of the need must not fit; then the demand is watched for a tenth of the cold
 start, and the fleet grows once, to what was seen since, instead of by one and again by one while
-the mean catches up; where a limit lets through a part of that, the rest follows at the next look. A
-fleet that has shrunk has a twentieth of room before it would grow again. Replicas that were asked
-for and are not ready yet are in the target already, so waiting for a slow node never asks for
-another.
+the mean catches up; where a limit lets through a part of that, what is certain of the rest follows
+at the next looks. A fleet that has shrunk has a twentieth of room before it would grow again.
+Replicas that were asked for and are not ready yet are in the target already, so waiting for a slow
+node never asks for another.
 
 Limits are in `scaling_limits.py`. All of it is pure: the state is a value, handed in and out.
 """
@@ -166,12 +166,12 @@ class Rise:
     """A need that does not fit: since when, and the mean of it since then.
 
     Attributes:
-        since: when it began.
+        watched_since: when it began, or when the fleet last grew by it.
         seconds, total: over which the need was seen, and replicas kept busy times seconds.
         step: (target, replicas asked for at it) once it was long enough to grow; until then None.
     """
 
-    since: float
+    watched_since: float
     seconds: float = 0.0
     total: float = 0.0
     step: tuple[int, int] | None = None
@@ -256,10 +256,14 @@ def want(
     rise = _rising(state.rise, seen.target, now, fits=fits)
     if rise is not None:
         rise, replicas = rise.add(latest.total, seen.seconds), seen.target
-        if rise.step is not None or now - rise.since >= _confirm_s(seen):
-            ahead = max(rise.mean + ahead - forecast.level, 0.0)
+        confirmed = now - rise.watched_since >= _confirm_s(seen)
+        if confirmed or rise.step is not None:
+            # What is left of a rise was seen for no longer: as much as is certain, until it is.
+            unsure = 0.0 if confirmed else 2.0 * forecast.error
+            ahead = max(rise.mean - unsure + ahead - forecast.level, 0.0)
             replicas = max(_whole(ahead / usable + backlog), seen.target)
-            rise = replace(rise, step=(seen.target, replicas))
+        if confirmed:
+            rise = replace(rise, step=(seen.target, replicas), watched_since=now)
     wanted = Wanted(
         replicas,
         in_full,

@@ -20,16 +20,17 @@ ROOT = Path(__file__).parents[3]
 SERVING = ROOT / "src/forebay/serving"
 PAGE = (ROOT / "docs/reference/errors.md").read_text()
 # Of a call, where the status and the code stand.
-PLACES = {"RequestRefusedError": (0, 2), "send_error": (1, 3)}
+PLACES = {"RequestRefusedError": (0, 2), "send_error": (1, 3), "fail": (0, 2)}
 
 
 def codes_in(file: Path) -> Iterator[tuple[int, str]]:
     """Each status with its code that a file of the serving layer writes out."""
     for node in ast.walk(ast.parse(file.read_text())):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+        if not isinstance(node, ast.Call):
             continue
-        if node.func.id in PLACES:
-            status, code = (node.args[place] for place in PLACES[node.func.id])
+        called = getattr(node.func, "id", getattr(node.func, "attr", ""))
+        if called in PLACES and len(node.args) > PLACES[called][1]:
+            status, code = (node.args[place] for place in PLACES[called])
             if isinstance(status, ast.Constant) and isinstance(code, ast.Constant):
                 yield status.value, code.value  # type: ignore[misc]
 
