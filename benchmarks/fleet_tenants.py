@@ -31,6 +31,7 @@ import systems
 from client import Workload, lag_p99_ms
 from fleet_parts import (
     FILE,
+    REPLICAS,
     TTFT_S,
     capacity,
     in_flight,
@@ -141,9 +142,14 @@ class Fleet:
             content = {"name": "tenants", "trace": {"file": trace.name, "format": "forebay"}}
             return self.run(WorkloadSpec.model_validate(content))
 
+    def _busy(self) -> int:
+        """Sequences in flight, and replicas that are not there yet."""
+        found = status(self.url, self.headers)
+        return in_flight(found) + max(REPLICAS - len(found["replicas"]), 0)
+
     def run(self, asked: WorkloadSpec) -> Played:
         """A workload, once nothing else is in flight."""
-        until_quiet(lambda: in_flight(status(self.url, self.headers)))
+        until_quiet(self._busy)
         endpoint = look_at(Asked(url=self.url, api="chat", headers=self.headers))
         before = self.replicas()
         psutil.cpu_percent()
