@@ -4,7 +4,10 @@ Refusing costs little, and not nothing. Clients that come back the moment they a
 much of the event loop as there is, and those who were admitted wait for their turn in it: at each
 of the steps that a request takes to the engine, for everybody whose turn comes before. First tokens
 come late, so fewer are admitted, so more come back. A refusal that is kept back makes such a client
-come back less often, and costs a timer; who comes by itself (an open loop) is told a little later.
+come back less often, and costs a timer.
+
+It is done only where nearly all are refused: at three or four times the capacity, by clients who
+come by themselves, one in four is let in, and a refusal comes at once however slow the machine.
 """
 
 from __future__ import annotations
@@ -15,19 +18,28 @@ _BEHIND_S = 0.008
 _TIMES = 50.0  # of what it is behind by: refusals/s then fall to what the loop has time for
 _MOST_S = 1.0
 _KEEP = 1.0 - 1.0 / 32  # weight that earlier turns keep at each refusal
+_NEARLY_ALL = 0.82  # refused, of those who came
+_KEEP_SHARE = 1.0 - 1.0 / 256  # weight that earlier decisions keep at each
 
 
 class Tarpit:
-    """The mean turn of the event loop, as refusals see it."""
+    """The mean turn of the event loop, as refusals see it, and the share of those refused."""
 
     def __init__(self) -> None:
-        """Not behind."""
+        """Not behind, and nobody refused."""
         self.turn_s = 0.0
+        self.refused = 0.0
+
+    def came(self, *, refused: bool) -> None:
+        """A request came, and was let in or refused."""
+        self.refused = _KEEP_SHARE * self.refused + (1.0 - _KEEP_SHARE) * refused
 
     def delay_s(self, turn_s: float) -> float:
         """Seconds for which to keep back a refusal that saw the loop take `turn_s` for a turn."""
         self.turn_s = _KEEP * self.turn_s + (1.0 - _KEEP) * turn_s
+        if self.refused < _NEARLY_ALL:
+            return 0.0
         return min(max(_TIMES * (self.turn_s - _BEHIND_S), 0.0), _MOST_S)
 
     def __repr__(self) -> str:
-        return f"<Tarpit turns of {1e3 * self.turn_s:.1f} ms>"
+        return f"<Tarpit turns of {1e3 * self.turn_s:.1f} ms, {self.refused:.2f} refused>"

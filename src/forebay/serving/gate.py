@@ -191,6 +191,7 @@ class Gate:
         if not retries and not (isinstance(decision, Shed) and decision.reason == "quota"):
             # What is beyond a quota is no reason to grow, nor is what was counted before.
             self._telemetry.offered.add(cost, self.admission.paces.seconds_per_token_when_full)
+        self._tarpit.came(refused=isinstance(decision, Shed))
         if isinstance(decision, Shed):
             self._telemetry.count(catalogue.SHED, class_name, decision.reason)
             if decision.reason != "draining":
