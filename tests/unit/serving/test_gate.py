@@ -391,7 +391,7 @@ async def refused_while(world: World, turn_s: float, times: int) -> list[float]:
         await real(0)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(gate.asyncio, "sleep", sleep)
+        patched.setattr(asyncio, "sleep", sleep)
         for _ in range(times):
             assert (await world.post("/v1/chat/completions", CHAT)).status == 429
     return kept_back
