@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan, LoadRun, run_load
 from forebay.serving.environment import model_threads
 from forebay.spec.loading import load_service
+from forebay.spec.workload import WorkloadSpec
 from forebay.spec.workload_changes import fixed_workload
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,6 +90,16 @@ def load(
     endpoint = Endpoint(url=url, model="demo")
     cores = None if anywhere else spare_cores()
     return run_load(LoadPlan(endpoint=endpoint, workload=spec, cores=cores, timeout_s=timeout_s))
+
+
+@contextmanager
+def traced(name: str, rows: Iterable[Mapping[str, object]]) -> Iterator[WorkloadSpec]:
+    """A workload of given requests, rows of Forebay's own trace format, while it is played."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as trace:
+        trace.writelines(json.dumps(row) + "\n" for row in rows)
+        trace.flush()
+        content = {"name": name, "trace": {"file": trace.name, "format": "forebay"}}
+        yield WorkloadSpec.model_validate(content)
 
 
 def spare_cores() -> list[int] | None:

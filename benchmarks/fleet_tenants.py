@@ -18,7 +18,6 @@ Run as: python benchmarks/fleet_tenants.py [--parts weights,quota,neighbour] [--
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ import psutil
 import yaml
 
 import systems
-from client import Workload, lag_p99_ms
+from client import Workload, lag_p99_ms, traced
 from fleet_parts import (
     FILE,
     REPLICAS,
@@ -135,12 +134,8 @@ class Fleet:
         flows = [(name, "interactive", rate) for name, rate in rates.items()]
         size = Workload("chat", PROMPT, ANSWER)
         starts = dict.fromkeys(later, FILLED_S)
-        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as trace:
-            for asked in arrivals(flows, size, self.seconds, starts):
-                trace.write(json.dumps(asked) + "\n")
-            trace.flush()
-            content = {"name": "tenants", "trace": {"file": trace.name, "format": "forebay"}}
-            return self.run(WorkloadSpec.model_validate(content))
+        with traced("tenants", arrivals(flows, size, self.seconds, starts)) as spec:
+            return self.run(spec)
 
     def _busy(self) -> int:
         """Sequences in flight, and replicas that are not there yet."""

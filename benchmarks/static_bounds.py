@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,12 +26,11 @@ from typing import Any
 import numpy as np
 
 import systems
-from client import ROOT, WORKLOADS, Workload, lag_p99_ms, settle, spare_cores
+from client import ROOT, WORKLOADS, Workload, lag_p99_ms, settle, spare_cores, traced
 from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan, LoadRun, run_load
 from forebay.measure.percentiles import percentile
 from forebay.measure.records import RequestRecord
-from forebay.spec.workload import WorkloadSpec
 from tables import Bar, print_bars, print_table, write
 
 PORT = 8000
@@ -177,14 +175,11 @@ def play(
 ) -> LoadRun:
     """Offer a workload at a multiple of its capacity."""
     settle(url)
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as trace:
-        for at, prompt, output in arrivals(name, factor, capacity, seconds, seed):
-            row = {"at_s": at, "prompt_tokens": prompt, "output_tokens": output}
-            trace.write(json.dumps(row) + "\n")
-        trace.flush()
-        spec = WorkloadSpec.model_validate(
-            {"name": name, "trace": {"file": trace.name, "format": "forebay"}}
-        )
+    rows = [
+        {"at_s": at, "prompt_tokens": prompt, "output_tokens": output}
+        for at, prompt, output in arrivals(name, factor, capacity, seconds, seed)
+    ]
+    with traced(name, rows) as spec:
         return run_load(
             LoadPlan(
                 endpoint=Endpoint(url=url, model=systems.MODEL),

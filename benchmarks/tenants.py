@@ -18,7 +18,6 @@ or as:  python benchmarks/tenants.py --parts emulated-flood [--seconds 60]
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -29,13 +28,12 @@ import numpy as np
 import yaml
 
 import systems
-from client import LONG_OUTPUTS, Workload, lag_p99_ms, settle, spare_cores
+from client import LONG_OUTPUTS, Workload, lag_p99_ms, settle, spare_cores, traced
 from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan, LoadRun, run_load
 from forebay.measure.percentiles import percentiles
 from forebay.measure.records import RequestRecord
 from forebay.spec.keys import key_hash, new_key
-from forebay.spec.workload import WorkloadSpec
 from tables import Bar, print_bars, print_table, write
 
 PORT = 8000
@@ -173,13 +171,8 @@ def play(
     flows = [(name, "interactive", rate) for name, rate in rates.items()]
     if batch:
         flows.append((next(iter(rates)), "batch", batch))
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as trace:
-        for row in arrivals(flows, size, seconds, dict.fromkeys(later, WARM_S)):
-            trace.write(json.dumps(row) + "\n")
-        trace.flush()
-        spec = WorkloadSpec.model_validate(
-            {"name": "tenants", "trace": {"file": trace.name, "format": "forebay"}}
-        )
+    asked = arrivals(flows, size, seconds, dict.fromkeys(later, WARM_S))
+    with traced("tenants", asked) as spec:
         return run_load(
             LoadPlan(
                 endpoint=Endpoint(url=url, model=systems.MODEL),
