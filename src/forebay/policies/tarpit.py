@@ -12,8 +12,8 @@ come by themselves, one in four is let in, and a refusal comes at once however s
 
 from __future__ import annotations
 
-# One turn of the loop takes 1 ms where three times the capacity is asked for by clients that do not
-# come back at once (p99 6 ms, on two slow cores), and 30 ms and more where 64 of them do.
+# A turn of the loop took 1 ms at three times the capacity by clients that do not come back at once
+# (two slow cores; seen once, in a log of turns), and tens of ms where 64 of them did.
 _BEHIND_S = 0.008
 _TIMES = 50.0  # of what it is behind by: refusals/s then fall to what the loop has time for
 _MOST_S = 1.0

@@ -33,7 +33,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What it is told: caps, and what tenants were served elsewhere, in tokens."""
+    """What it is told: caps, and what to charge tenants for service elsewhere, in tokens."""
 
     grant: LeaseGrant | None
     elsewhere: ByClass
