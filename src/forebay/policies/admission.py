@@ -197,9 +197,11 @@ class AdmissionController:
         if prediction.total_s > self._allowance(class_name, prediction, retries):
             return "ttft_budget"
         if class_name != BATCH:  # which waits for these at the gate
-            if self.ledger.held[flow] + cost.sequences > self.room.of_flow(flow, now):
+            held = self.ledger.held[flow] + cost.sequences
+            if held > self.room.of_flow(flow, now):
                 return "fair_share"
-            if self.room.too_many(cost) > 0:
+            # Who has not its part yet does not pay for those who came before it with theirs.
+            if self.room.too_many(cost) > 0 and held > self.room.part_of(flow, now):
                 return "tpot"
         budget_s = self.config.classes[class_name].ttft_s
         takes_turns = self.turns.takes_them(cost, budget_s, prediction.own_s)
@@ -322,6 +324,7 @@ class AdmissionController:
     def entered(self, ticket: Ticket, now: float) -> None:
         """The first sequence of a ticket reached the engine at `now` (s)."""
         ledger = self.ledger
+        self.room.entered(ticket.cost)
         if ledger.in_engine == len(ticket.sequences):
             self.paces.woke(now, ledger.engine_prefill)
             self.next_step.woke(now, self._queued)
@@ -329,16 +332,13 @@ class AdmissionController:
 
     def observe_step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
         """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
-        drained = computed = of_batch = 0
+        drained = of_batch = 0
         decoded = False
-        part = part_tokens(self.config.step_tokens)
         self.waits.last_seen_at = now
         for output in outputs:
             sequence = output.sequence
             if sequence.state == "queued":
-                tokens = self._first_token(output, now)
-                drained += tokens
-                computed += min(tokens, part)
+                drained += self._first_token(output, now)
                 of_batch += sequence.prefill if sequence.ticket.paced else 0
             elif sequence.state == "running":
                 decoded = True
@@ -356,7 +356,6 @@ class AdmissionController:
         )
         self.paces.learn(
             drained=prompt_tokens,
-            computed=computed,
             decoded=decoded,
             engine_at=engine_at,
             running=len(ledger.running),
@@ -377,7 +376,6 @@ class AdmissionController:
             self.waits.last_seen_at = ended
             self.paces.learn(
                 drained=0,
-                computed=0,
                 decoded=True,
                 engine_at=ended,
                 running=running,

@@ -12,7 +12,6 @@ from math import inf
 from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.rates import DecayedRate
 from forebay.policies.step_law import StepLaw
-from forebay.policies.tpot import TpotModel
 
 _FULL_SHARE = 0.9  # of the slots, from which on the engine counts as full
 _MOST_TIMES = 4.0  # of the fullest step that is usual: longer ones do not count for more
@@ -27,7 +26,6 @@ class Paces:
         prefill_rate: prompt tokens/s that it drains while they bind.
         step_rate: steps/s with answers in them.
         full_step_rate: steps/s of a full engine, without what its prompts take.
-        tpot: how the time per token grows with the sequences at once.
         law: how long a step takes, by its answers and its prompt tokens.
     """
 
@@ -42,11 +40,10 @@ class Paces:
         self.prefill_rate = DecayedRate(half_life_s=2.0)
         self.step_rate = DecayedRate(half_life_s=1.0)
         self.full_step_rate = DecayedRate(half_life_s=5.0)
-        self.tpot = TpotModel()
         self.law = StepLaw()
         self._last_step_at: float | None = None
         self._contended = False
-        self._drained, self._computed = 0.0, 0
+        self._drained = 0.0
         self._running_before = 0
 
     @property
@@ -80,13 +77,12 @@ class Paces:
         """
         if prompt_tokens >= part_tokens(self._step_tokens):
             self._last_step_at, self._contended = now, True
-            self._drained, self._computed = 0.0, 0
+            self._drained = 0.0
 
     def learn(
         self,
         *,
         drained: float,
-        computed: int,
         decoded: bool,
         engine_at: float,
         running: int,
@@ -96,8 +92,7 @@ class Paces:
         """Learn from the interval since the step before, by what bound the engine in it.
 
         Args:
-            drained: prompt tokens computed since the step before it.
-            computed: those of the prompts that it finished: of a long prompt only its last part.
+            drained: prompt tokens computed since the step before it, of prompts that go on too.
             decoded: whether it made tokens of answers begun before.
             engine_at: when it ended, seconds on the engine's clock.
             running: sequences that run after it.
@@ -105,14 +100,13 @@ class Paces:
             binding: whether it could be prompt tokens that they wait for.
         """
         self._drained += drained
-        self._computed += computed
         if self._last_step_at is not None:
             elapsed = engine_at - self._last_step_at
             if elapsed <= 0.0:
                 return  # a further slice of the same step: vLLM hands on 128 outputs at a time
             if elapsed < _LONGEST_STEP_S:
                 self._take(min(elapsed, self._longest_credible_s), decoded, running)
-        self._drained, self._computed = 0.0, 0
+        self._drained = 0.0
         self._last_step_at = engine_at
         # Prompts wait in the engine for the token budget, and not for slots.
         self._contended = binding and queued > 0 and running + queued <= self._slots
@@ -125,11 +119,7 @@ class Paces:
         if not decoded:
             return
         self.step_rate.add(1.0, elapsed)
-        self.tpot.add(running, elapsed)
-        if self._computed or not self._contended:
-            # Of a prompt in parts only the last is seen: steps of the others would pass for slow
-            # steps of answers.
-            self.law.add(self._running_before, self._computed, elapsed)
+        self.law.add(self._running_before, self._drained, elapsed)
         if running >= _FULL_SHARE * self._slots:
             answers_s = elapsed - self.prompts_s(self._drained)
             self.full_step_rate.add(1.0, max(answers_s, _LEAST_ANSWERS * elapsed))

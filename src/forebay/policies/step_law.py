@@ -17,6 +17,9 @@ _KEEP = 0.5 ** (1 / 4000)  # a step loses half its weight in so many: half a min
 _FEW = 20.0  # steps' weight, below which nothing is said
 _REFIT = 32  # steps between two fits
 _MOST_TIMES = 4.0  # of what the law says: a longer step was a standstill, and counts as that
+_STRANGE = 1.5  # times longer or shorter than the law says: the engine is not what it was
+_STRANGE_KEEP = 0.5  # of what was learned, at each fit of such steps
+_ENOUGH = 256.0  # steps' weight that is always kept
 _PULL = 1e-6  # of the steps' weight, with which the two slopes are held at 0
 
 
@@ -27,9 +30,10 @@ class StepLaw:
         """Know nothing."""
         # Fading sums of 1, x, y, xx, xy, yy and of s, xs, ys, with x answers, y prompt tokens, s
         # seconds. Plain floats: every step adds to them, and an array of nine costs 20 us.
-        self._moments = (0.0,) * 6
-        self._products = (0.0,) * 3
+        self._moments: tuple[float, ...] = (0.0,) * 6
+        self._products: tuple[float, ...] = (0.0,) * 3
         self._since_fit = 0
+        self._seen_s = self._said_s = 0.0  # since the last fit: what steps took, and should have
         self.base_s = 0.0
         self.per_sequence_s = 0.0
         self.per_token_s = 0.0
@@ -43,10 +47,13 @@ class StepLaw:
         """Duration of a step with so many answers and prompt tokens; 0 while unknown."""
         return self.base_s + self.per_sequence_s * sequences + self.per_token_s * prompt_tokens
 
-    def add(self, sequences: int, prompt_tokens: int, seconds: float) -> None:
+    def add(self, sequences: int, prompt_tokens: float, seconds: float) -> None:
         """A step with so many answers and prompt tokens took so long."""
         if self.known:
-            seconds = min(seconds, _MOST_TIMES * self.seconds(sequences, prompt_tokens))
+            said_s = self.seconds(sequences, prompt_tokens)
+            seconds = min(seconds, _MOST_TIMES * said_s)
+            self._seen_s += seconds
+            self._said_s += said_s
         x, y = sequences, prompt_tokens
         n, at_x, at_y, xx, xy, yy = self._moments
         self._moments = (
@@ -70,6 +77,7 @@ class StepLaw:
     def _fit(self) -> None:
         """Solve for the three parts; one that comes out below 0 is taken to be 0."""
         self._since_fit = 0
+        self._doubt()
         n, x, y, xx, xy, yy = self._moments
         every: Floats = np.array([[n, x, y], [x, xx, xy], [y, xy, yy]])
         products: Floats = np.array(self._products)
@@ -86,6 +94,19 @@ class StepLaw:
             free.remove(worst)
         if found[0] > 0.0:
             self.base_s, self.per_sequence_s, self.per_token_s = map(float, found)
+
+    def _doubt(self) -> None:
+        """Forget sooner where steps are no longer what the law says.
+
+        Otherwise an engine that has become fast again would be kept from showing it: few answers
+        are let in, and few tell little of the time that each takes.
+        """
+        if self._said_s and self._moments[0] > _ENOUGH:
+            times = self._seen_s / self._said_s
+            if not 1.0 / _STRANGE < times < _STRANGE:
+                self._moments = tuple(_STRANGE_KEEP * one for one in self._moments)
+                self._products = tuple(_STRANGE_KEEP * one for one in self._products)
+        self._seen_s = self._said_s = 0.0
 
     def __repr__(self) -> str:
         return (

@@ -298,16 +298,31 @@ def test_sequences_at_once_are_bounded_where_more_would_slow_every_token() -> No
     policy = controller(replace(CONFIG, tpot_s=0.05))
     for step in range(200):
         running = step % 40
-        policy.paces.tpot.add(running, 0.01 + 0.002 * running)  # 50 ms with 20 running
+        policy.paces.law.add(running, 0, 0.01 + 0.002 * running)  # 50 ms with 20 running
     count, shed = fill(policy, SHORT)
     assert (count, shed.reason) == (20, "tpot")
+
+
+def test_who_has_not_its_part_of_the_pace_does_not_pay_for_who_came_before() -> None:
+    policy = controller(replace(CONFIG, tpot_s=0.05))
+    for step in range(200):
+        policy.paces.law.add(step % 40, 0, 0.01 + 0.002 * (step % 40))  # 50 ms with 20 running
+    for _ in range(20):
+        start(policy, admit(policy, SHORT, tenant="early"))
+    late = 0
+    while isinstance(decision := policy.decide(SHORT, INTERACTIVE, 0.0, "late"), Admitted):
+        start(policy, decision.ticket)
+        late += 1
+    early = policy.decide(SHORT, INTERACTIVE, 0.0, "early")
+    assert 8 <= late <= 10  # half of 20, and no more
+    assert isinstance(early, Shed)
 
 
 def test_a_replica_that_lets_nobody_in_tells_routers_until_when() -> None:
     policy = controller(replace(CONFIG, tpot_s=0.05))
     for step in range(200):
         running = step % 40
-        policy.paces.tpot.add(running, 0.01 + 0.002 * running)
+        policy.paces.law.add(running, 0, 0.01 + 0.002 * running)
     for _ in range(200):
         policy.paces.step_rate.add(1.0, 0.05)
     assert policy.held_s == 0.0
@@ -324,7 +339,7 @@ def test_who_only_queues_does_not_slow_anybody_down() -> None:
     policy = controller(replace(CONFIG, slots=16, tpot_s=0.05))
     for step in range(200):
         running = step % 40
-        policy.paces.tpot.add(running, 0.01 + 0.002 * running)
+        policy.paces.law.add(running, 0, 0.01 + 0.002 * running)
     for _ in range(16):
         start(policy, admit(policy, replace(SHORT, output_tokens=5, output_cap=5)))
     for _ in range(8):  # 24 in flight, of which the engine runs 16
@@ -335,7 +350,7 @@ def test_who_slows_others_down_is_told_when_enough_of_them_end() -> None:
     policy = controller(replace(CONFIG, tpot_s=0.05))
     for step in range(200):
         running = step % 40
-        policy.paces.tpot.add(running, 0.01 + 0.002 * running)
+        policy.paces.law.add(running, 0, 0.01 + 0.002 * running)
     for _ in range(20):
         start(policy, admit(policy, replace(SHORT, output_tokens=400, output_cap=400)))
     shed = policy.decide(SHORT, INTERACTIVE, 0.0)
