@@ -83,7 +83,7 @@ class ModelSpec(Strict):
         examples=[{"max_num_seqs": 64}],
         description="Arguments of the engine under vLLM's own names, such as `max_model_len` "
         "(tokens) or `tensor_parallel_size` (accelerators). Default: vLLM's own defaults, and "
-        "`dtype` float32 on a CPU that has no instructions for bfloat16.",
+        "`dtype` float32 on a CPU that computes bfloat16 more slowly.",
     )
 
     @field_validator("source")

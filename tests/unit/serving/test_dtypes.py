@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from forebay.serving import dtypes
 from forebay.serving.dtypes import engine_dtype
@@ -19,7 +20,7 @@ def service(accelerator: str, **engine_args: str) -> ServiceSpec:
 
 @pytest.mark.parametrize("asked", [{}, {"dtype": "auto"}])
 @pytest.mark.parametrize(("fast", "expected"), [(True, "auto"), (False, "float32")])
-def test_a_cpu_without_bfloat16_computes_in_float32(
+def test_a_cpu_that_is_slow_at_bfloat16_computes_in_float32(
     monkeypatch: pytest.MonkeyPatch, asked: dict[str, str], fast: bool, expected: str
 ) -> None:
     monkeypatch.setattr(dtypes, "bfloat16_is_fast", lambda: fast)
@@ -36,5 +37,14 @@ def test_gpus_follow_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine_dtype(service("H100")) == "auto"
 
 
-def test_this_machine_says_whether_it_is_fast() -> None:
+@pytest.mark.parametrize(("seconds", "fast"), [(0.5, True), (1.0, True), (1.7, False)])
+def test_what_is_timed_decides(monkeypatch: pytest.MonkeyPatch, seconds: float, fast: bool) -> None:
+    times = {"bfloat16": seconds, "float32": 1.0}
+    monkeypatch.setattr(dtypes, "_product_s", times.__getitem__)
+    assert dtypes.bfloat16_is_fast() == fast
+
+
+def test_this_machine_is_timed_and_its_threads_are_left_as_they_were() -> None:
+    threads = torch.get_num_threads()
     assert isinstance(dtypes.bfloat16_is_fast(), bool)
+    assert torch.get_num_threads() == threads
