@@ -41,8 +41,12 @@ from scaling_fleet import (
 from tables import Bar, print_bars, print_table, write
 
 PROMPT, ANSWER = 1000, 100
-BURST_RATE, BURST_S = 4.0, 90.0
-TOKENS_RATE, TOKENS_S, SETTLED_S = 4.0, 75.0, 40.0
+# Requests of the burst and of the two workloads: many and small, since chance is that of the slowed
+# fleet, of which one request stands for twenty.
+MANY_PROMPT, MANY_ANSWER = 500, 50
+BURST_RATE, BURST_S = 8.0, 90.0
+LEAST_SHED = 90.0  # percent; an idle engine takes one request whatever the bound
+TOKENS_RATE, TOKENS_S, SETTLED_S = 8.0, 75.0, 40.0
 WINDOWS, WINDOW_S, BETWEEN_S = 3, 20, 105.0
 FIRST_S = 100.0  # from serving to the first window
 SLOW_START_S, SLOW_RATE, SLOW_S = 90.0, 2.5, 220.0
@@ -56,10 +60,14 @@ def shed_burst() -> Rows:
         admission={"max_queued_tokens": 1},
         scaling={"min": 1, "max": 8, "cold_start": "25s"},
     )
-    needed = with_headroom(replicas_of(BURST_RATE, PROMPT, ANSWER), 0.0)
+    needed = with_headroom(replicas_of(BURST_RATE, MANY_PROMPT, MANY_ANSWER), 0.0)
     with running(spec) as fleet:
         began = time.time()
-        run = fleet.load(_fixed("burst", [(BURST_RATE, BURST_S)]))
+        run = fleet.load(
+            fixed_workload(
+                "burst", MANY_PROMPT, MANY_ANSWER, stages=[(BURST_RATE, BURST_S)], seed=1
+            )
+        )
         enough = [look.at - began for look in fleet.watch.since(began) if look.ready >= needed]
         cold_s = status(fleet.server.url)["scaling"][-1]["cold_start"]["mean_s"]
         print_table(STORY, story(fleet.watch, began))
@@ -70,7 +78,7 @@ def shed_burst() -> Rows:
         )
         late = enough[0] - cold_s if enough else None
         return [
-            Bar("shed", 100 * shed, 99.0, "%", at_least=True),
+            Bar("shed", 100 * shed, LEAST_SHED, "%", at_least=True),
             Bar("enough replicas, after burst + cold start", late, 10.0, "s"),
             fleet.watch.validity(),
         ]
@@ -79,7 +87,7 @@ def shed_burst() -> Rows:
 def tokens() -> Rows:
     """Bar 3: replicas by tokens, not by requests."""
     spec = service(scaling={"min": 1, "max": 8, "cold_start": "25s", "stable": "20s"})
-    small, large = (PROMPT // 10, ANSWER // 10), (PROMPT, ANSWER)
+    small, large = (MANY_PROMPT // 10, MANY_ANSWER // 10), (MANY_PROMPT, MANY_ANSWER)
     work, rows = {}, []
     with running(spec) as fleet:
         for name, kinds in (("small", [small]), ("large", [large]), ("both", [small, large])):
