@@ -173,10 +173,14 @@ def _fixed(name: str, stages: Sequence[tuple[float, float]]) -> WorkloadSpec:
 
 
 def _mixed(name: str, kinds: Sequence[tuple[int, int]]) -> WorkloadSpec:
-    """Each kind at the same rate, `TOKENS_RATE`."""
+    """Each kind at the same rate, `TOKENS_RATE`, evenly spaced: equal means equal."""
     requests = [{"name": f"p{p}", "prompt": p, "output": answer} for p, answer in kinds]
     plain = fixed_workload(
-        name, *kinds[0], stages=[(TOKENS_RATE * len(kinds), TOKENS_S)], seed=len(kinds)
+        name,
+        *kinds[0],
+        stages=[(TOKENS_RATE * len(kinds), TOKENS_S)],
+        seed=len(kinds),
+        arrivals="constant",
     ).plain()
     return WorkloadSpec.model_validate({**plain, "requests": requests})
 
