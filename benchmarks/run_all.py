@@ -1,35 +1,97 @@
-"""Every benchmark, one after the other; needs a quiet machine and about three hours.
+"""Every benchmark, one after the other; needs a quiet machine and most of a day.
 
-Run as: make bench
+One that fails does not keep the others from running; which did is said at the end. What takes
+rates relative to a capacity gets those that `overload.py` finds on this machine.
+
+Run as: make bench, or for some groups: python benchmarks/run_all.py load,gate,fleet,scaling
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+SUPPORT = HERE.parent / "tests" / "support"  # where `nodes.py` finds its nodes
+OVERLOAD = HERE.parent / "runs" / "overload.json"
+
+failed: list[str] = []
 
 
 def run(name: str, *arguments: str) -> None:
+    """One benchmark, with its output as it comes."""
     print(f"\n# {name} {' '.join(arguments)}\n", flush=True)
-    subprocess.run([sys.executable, str(HERE / name), *arguments], check=True, cwd=HERE)
+    done = subprocess.run(
+        [sys.executable, str(HERE / name), *arguments],
+        check=False,
+        cwd=HERE,
+        env={**os.environ, "PYTHONPATH": str(SUPPORT)},
+    )
+    if done.returncode:
+        failed.append(f"{name}: exit code {done.returncode}")
 
 
-def main() -> None:
-    run("startup.py")
+def load() -> None:
+    """The load generator."""
     for name in ("load_speed", "load_truth", "load_arrivals", "load_report", "load_find_rate"):
         run(f"{name}.py")
     run("load_replay.py", "--vllm")
+
+
+def gate() -> None:
+    """One replica with real vLLM: what the front door costs, and what it keeps."""
+    run("startup.py")
     run("overhead.py", "--stock")
     run("own_cpu.py")
     run("connections.py")
     run("overload.py")
-    found = json.loads((HERE.parent / "runs" / "overload.json").read_text())
-    run("soak.py", "--capacity", str(found["capacity"]["short"]))
+    found = json.loads(OVERLOAD.read_text())["capacity"]
+    run("static_bounds.py", "--capacity", json.dumps(found))
+    for name in ("promises", "soak"):
+        run(f"{name}.py", "--capacity", str(found["short"]))
+    run("tenants.py", "--capacity", str(found["long outputs"]))
+
+
+def fleet() -> None:
+    """Eight emulated replicas."""
+    for name in ("emulation", "fleet_overload", "fleet_tenants", "routers_in_time", "routers"):
+        run(f"{name}.py")
+
+
+def scaling() -> None:
+    """Fleets that grow and shrink, on real Ray and in virtual time."""
+    parts = ("shed-burst", "tokens", "floor", "slow-nodes", "drain", "restart", "zero")
+    run("scaling.py", *parts)
+    for name in ("nodes", "scaling_ramp", "scaling_noise", "scaling_traces"):
+        run(f"{name}.py")
+
+
+GROUPS: dict[str, Callable[[], None]] = {
+    "load": load,
+    "gate": gate,
+    "fleet": fleet,
+    "scaling": scaling,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("groups", nargs="?", default=",".join(GROUPS), help="of them, by comma")
+    names = parser.parse_args(arguments).groups.split(",")
+    if unknown := [name for name in names if name not in GROUPS]:
+        parser.error(f"no group {unknown[0]!r}; there are {', '.join(GROUPS)}")
+    for name in names:
+        GROUPS[name]()
+    print("\n".join(failed) if failed else "\nall of them ran", flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
