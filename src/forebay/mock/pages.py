@@ -9,6 +9,8 @@ from forebay.mock.spec import MockSpec
 from forebay.mock.wire import error_response, json_response, response
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# What a mock lacks are slots: its KV cache stays below what would count as full.
+_KV_WITH_ALL_SLOTS = 0.5
 _PAGES = {
     "/health": "GET",
     "/metrics": "GET",
@@ -62,12 +64,12 @@ def _models(spec: MockSpec) -> dict[str, object]:
 
 
 def _metrics(spec: MockSpec, pulse: Pulse) -> str:
-    """Prometheus text under vLLM's names. The share of slots in use stands for the KV cache's."""
-    share = pulse.running / spec.slots if spec.slots else 0.0
+    """Prometheus text under vLLM's names; the KV cache fills with the slots, and never runs out."""
+    share = _KV_WITH_ALL_SLOTS * pulse.running / spec.slots if spec.slots else 0.0
     rows = (
         ("num_requests_running", "gauge", "Requests that are being answered.", pulse.running),
         ("num_requests_waiting", "gauge", "Requests that wait for a slot.", pulse.queued),
-        ("kv_cache_usage_perc", "gauge", "Share of slots in use, 0 to 1.", share),
+        ("kv_cache_usage_perc", "gauge", "Share of the KV cache in use, 0 to 1.", share),
         ("prompt_tokens_total", "counter", "Prompt tokens taken up.", pulse.prompt_tokens),
         ("generation_tokens_total", "counter", "Tokens written.", pulse.tokens),
     )

@@ -309,7 +309,7 @@ async def test_the_pages_around_the_answers() -> None:
     assert said["count"] == 5
 
 
-async def test_metrics_show_what_runs_and_waits() -> None:
+async def test_metrics_show_what_runs_and_waits_and_no_want_of_kv_blocks() -> None:
     async with mock_server(MockSpec(ttft=Fixed(HOUR), slots=1)) as mock:
         clients = [await RawClient.connect(mock.url) for _ in range(3)]
         for client in clients:
@@ -318,7 +318,7 @@ async def test_metrics_show_what_runs_and_waits() -> None:
         metrics = (await ask(mock.url, path="/metrics", method="GET")).body.decode()
         for client in clients:
             await client.close()
-    for line in ("num_requests_running{L} 1", "num_requests_waiting{L} 2", "usage_perc{L} 1.0"):
+    for line in ("num_requests_running{L} 1", "num_requests_waiting{L} 2", "usage_perc{L} 0.5"):
         assert line.replace("{L}", '{engine="0",model_name="mock"}') in metrics
 
 
