@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 import urllib.request
-from collections.abc import Callable
 from typing import Any
 
 import openai
 import pytest
+from eventually import eventually
 from serving_process import ServingProcess
 
 from forebay.observability.catalogue import (
@@ -28,7 +27,6 @@ from forebay.observability.catalogue import (
     Metric,
 )
 
-SETTLE_S = 20.0
 FLOOD = 120
 
 
@@ -44,16 +42,6 @@ def reading(service: ServingProcess, metric: Metric) -> float:
     suffix = "(?:_total)?" if metric.kind == "counter" else ""
     rows = re.findall(rf"^ray_{metric.name}{suffix}{{.*}} (\S+)$", exposition(service), re.M)
     return sum(float(row) for row in rows)
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether a condition comes to hold; metrics arrive with a delay of seconds."""
-    give_up = time.monotonic() + SETTLE_S
-    while not condition():
-        if time.monotonic() > give_up:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 async def flood(service: ServingProcess, count: int) -> list[Any]:

@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,16 +65,6 @@ def status(service: ServingProcess) -> dict[str, Any]:
 def replicas(service: ServingProcess) -> int:
     """Those that publish and take requests."""
     return sum(not one["draining"] for one in status(service)["replicas"])
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 150.0) -> bool:
-    """Whether it comes to hold."""
-    give_up = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > give_up:
-            return False
-        time.sleep(0.5)
-    return True
 
 
 def ask(service: ServingProcess, seed: int, timeout_s: float = 60.0) -> tuple[int, Any]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.request
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
 import psutil
+from eventually import eventually
 from serving_process import ServingProcess
 
-SETTLE_S = 20.0
 MOST_BYTES = 300 * 10**6
 
 
@@ -21,16 +19,6 @@ def status(service: ServingProcess) -> dict[str, Any]:
     with urllib.request.urlopen(f"{service.url}/forebay/status", timeout=10) as answer:
         found: dict[str, Any] = json.load(answer)
     return found
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether it comes to hold: what replicas publish arrives half a second later."""
-    give_up = time.monotonic() + SETTLE_S
-    while not condition():
-        if time.monotonic() > give_up:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 def ask(client: openai.OpenAI, text: str, tokens: int) -> Any:

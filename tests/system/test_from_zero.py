@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from scaling_service import ask, eventually, replicas, scaling_service, status
+from eventually import eventually
+from scaling_service import ask, replicas, scaling_service, status
 from serving_process import ServingProcess
 
 MOST_TRIES = 5

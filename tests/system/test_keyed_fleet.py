@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
+from eventually import eventually
 from serving_process import ServingProcess
 
 from forebay.spec.keys import key_hash, new_key
 
 KEYS = {"metered": new_key(), "free": new_key()}
 QUOTA = 3_000  # tokens a minute
-SETTLE_S = 30.0
 ANSWER = 20
 SERVICE = Path(__file__).parent / "service.yaml"
 
@@ -58,15 +57,6 @@ def ask(service: ServingProcess, key: str | None, number: int = 0) -> tuple[int,
             return 200, json.load(answer)["usage"]["total_tokens"]
     except urllib.error.HTTPError as error:
         return error.code, 0
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    give_up = time.monotonic() + SETTLE_S
-    while not condition():
-        if time.monotonic() > give_up:
-            return False
-        time.sleep(0.3)
-    return True
 
 
 def test_no_key_no_answer(keyed: ServingProcess) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
+from eventually import eventually
 from ray_nodes import RayNodes
-from scaling_service import SERVICE, ask, eventually, load, replicas, status
+from scaling_service import SERVICE, ask, load, replicas, status
 from serving_process import ServingProcess
 
 MOST = 3

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from eventually import eventually
 from scaling_service import (
     COLD_START_S,
     SERVICE,
-    eventually,
     load,
     replicas,
     scaling_service,
