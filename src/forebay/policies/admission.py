@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Listed
 from math import inf
+from typing import NamedTuple
 
 from forebay.policies.batch_pacing import BatchPacing, Place
 from forebay.policies.caution import Caution
@@ -61,6 +62,13 @@ _MOST_SPENT = 0.75
 _LEAST_WAIT = 0.1  # of the budget, for which a prompt may wait that would be late by itself
 
 
+class _Spent(NamedTuple):
+    """What a request's user has had to bear of it: earlier refusals, seconds since it arrived."""
+
+    retries: int
+    waited_s: float
+
+
 class AdmissionController:
     """Admission state of one replica."""
 
@@ -94,7 +102,14 @@ class AdmissionController:
     # --- deciding -------------------------------------------------------------------------
 
     def decide(
-        self, cost: Cost, class_name: str, now: float, tenant: str = "", *, retries: int = 0
+        self,
+        cost: Cost,
+        class_name: str,
+        now: float,
+        tenant: str = "",
+        *,
+        retries: int = 0,
+        waited_s: float = 0.0,
     ) -> Decision:
         """Admit (and enter in the ledger) or shed a request that arrived at `now`.
 
@@ -104,6 +119,7 @@ class AdmissionController:
             now: seconds.
             tenant: whose it is; empty in open mode.
             retries: how often it has been refused before, as its client says.
+            waited_s: seconds since it arrived, which its user has waited already.
         """
         flow, budget_s = (tenant, class_name), self.config.classes[class_name].ttft_s
         self.room.offered(flow, cost, now)
@@ -113,7 +129,8 @@ class AdmissionController:
             self.pacing.interactive_came(cost, now)
         place = self.fair.preview(tenant, class_name, now)
         prediction = self._predict(cost, flow, place, now)
-        reason = self._reason_to_shed(cost, flow, place, prediction, now, retries)
+        spent = _Spent(retries, waited_s)
+        reason = self._reason_to_shed(cost, flow, place, prediction, now, spent)
         if reason is not None:
             wait = self._time_until_fit(reason, cost, class_name, prediction)
             return Shed(reason, prediction.total_s, budget_s, wait)
@@ -185,7 +202,7 @@ class AdmissionController:
         tag: int,
         prediction: Prediction,
         now: float,
-        retries: int,
+        spent: _Spent,
     ) -> ShedReason | None:
         class_name = flow[1]
         if self.draining:
@@ -194,14 +211,14 @@ class AdmissionController:
             return None  # refusing on an idle engine would refuse for ever
         if self._over_the_bound(cost, class_name) > 0:
             return "queue_full"
-        if prediction.total_s > self._allowance(class_name, prediction, retries):
+        allowed_s = self._allowance(class_name, prediction, spent.retries) - spent.waited_s
+        if prediction.total_s > allowed_s:
             return "ttft_budget"
         if class_name != BATCH:  # which waits for these at the gate
-            held = self.ledger.held[flow] + cost.sequences
-            if held > self.room.of_flow(flow, now):
+            if self.ledger.held[flow] + cost.sequences > self.room.of_flow(flow, now):
                 return "fair_share"
             # Who has not its part yet does not pay for those who came before it with theirs.
-            if self.room.too_many(cost) > 0 and held > self.room.part_of(flow, now):
+            if self.room.too_many(cost) > 0 and not self.room.is_owed(cost, flow, now):
                 return "tpot"
         budget_s = self.config.classes[class_name].ttft_s
         takes_turns = self.turns.takes_them(cost, budget_s, prediction.own_s)
@@ -311,6 +328,7 @@ class AdmissionController:
         self.caution = Caution()
         self.foresight.forget()
         self.pacing.forget()
+        self.room.forget()
 
     def bind(self, ticket: Ticket, prompt_tokens: int, output_cap: int) -> Sequence:
         """The engine received one sequence of a ticket: `prompt_tokens` are exact."""
@@ -324,7 +342,6 @@ class AdmissionController:
     def entered(self, ticket: Ticket, now: float) -> None:
         """The first sequence of a ticket reached the engine at `now` (s)."""
         ledger = self.ledger
-        self.room.entered(ticket.cost)
         if ledger.in_engine == len(ticket.sequences):
             self.paces.woke(now, ledger.engine_prefill)
             self.next_step.woke(now, self._queued)
@@ -361,6 +378,7 @@ class AdmissionController:
             running=len(ledger.running),
             queued=ledger.in_engine - len(ledger.running),
             binding=self._prompts_bind,
+            crowded=self._kv_is_short,
         )
         self.pacing.stepped(of_batch, ledger.totals[INTERACTIVE].running, self.paces.law, now)
         self._release(now)
@@ -381,6 +399,7 @@ class AdmissionController:
                 running=running,
                 queued=queued,
                 binding=self._prompts_bind,
+                crowded=self._kv_is_short,
             )
             interactive = self.ledger.totals[INTERACTIVE].running
             self.pacing.stepped(0, interactive, self.paces.law, ended)
@@ -422,10 +441,16 @@ class AdmissionController:
             return False
         return bool(ledger.running) or ledger.in_parts.total() > 0
 
+    @property
+    def _kv_is_short(self) -> bool:
+        """Whether prompts may wait in the engine for KV blocks."""
+        return self.ledger.kv_tokens > self.config.kv_tokens
+
     def _first_token(self, output: StepOutput, now: float) -> int:
         sequence = output.sequence
         uncached = max(sequence.prompt - (output.cached or 0), 1)
         self.ledger.start(sequence)
+        self.room.pace.began(uncached, sequence.expected)
         ticket = sequence.ticket
         self.fair.started(ticket.tag)
         if ticket.first_token_at is None:

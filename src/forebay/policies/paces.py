@@ -88,6 +88,7 @@ class Paces:
         running: int,
         queued: int,
         binding: bool = True,
+        crowded: bool = False,
     ) -> None:
         """Learn from the interval since the step before, by what bound the engine in it.
 
@@ -98,6 +99,7 @@ class Paces:
             running: sequences that run after it.
             queued: sequences that wait in the engine after it.
             binding: whether it could be prompt tokens that they wait for.
+            crowded: whether it could be KV blocks: then nobody knows which step computed what.
         """
         self._drained += drained
         if self._last_step_at is not None:
@@ -105,21 +107,23 @@ class Paces:
             if elapsed <= 0.0:
                 return  # a further slice of the same step: vLLM hands on 128 outputs at a time
             if elapsed < _LONGEST_STEP_S:
-                self._take(min(elapsed, self._longest_credible_s), decoded, running)
+                known = not (crowded and (queued or self._drained))
+                self._take(min(elapsed, self._longest_credible_s), decoded, running, known=known)
         self._drained = 0.0
         self._last_step_at = engine_at
         # Prompts wait in the engine for the token budget, and not for slots.
         self._contended = binding and queued > 0 and running + queued <= self._slots
         self._running_before = running
 
-    def _take(self, elapsed: float, decoded: bool, running: int) -> None:
+    def _take(self, elapsed: float, decoded: bool, running: int, *, known: bool) -> None:
         if self._contended and self._drained > 0:
             # A step of no prompt at all found none: those queued were still on their way to it.
             self.prefill_rate.add(self._drained, elapsed)
         if not decoded:
             return
         self.step_rate.add(1.0, elapsed)
-        self.law.add(self._running_before, self._drained, elapsed)
+        if known:
+            self.law.add(self._running_before, self._drained, elapsed)
         if running >= _FULL_SHARE * self._slots:
             answers_s = elapsed - self.prompts_s(self._drained)
             self.full_step_rate.add(1.0, max(answers_s, _LEAST_ANSWERS * elapsed))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 
 from cronsim import CronSim
 
@@ -39,7 +39,8 @@ class Recurrence:
     def holds(self, now: float, lead_s: float) -> bool:
         """Whether the fleet must have, or be getting, its replicas."""
         # Only the first time after the earliest that could still hold needs to be known.
-        since = datetime.fromtimestamp(now, self.zone) - timedelta(seconds=self.seconds)
+        # In seconds, not by the clock on the wall, which may have jumped in between.
+        since = datetime.fromtimestamp(now - self.seconds, self.zone)
         first = next(CronSim(self.cron, since), None)
         return first is not None and first.timestamp() - lead_s <= now
 

@@ -10,6 +10,7 @@ is answered with a proper status and not inside a 200.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +96,8 @@ class Gate:
         self._tarpit = Tarpit()
         admission.on_release = self._room.release
         self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
+        # Until then retries are new demand: while no replica was there, nobody counted.
+        self.retries_new_until = -math.inf
         routes: list[Any] = list(getattr(app, "routes", []))
         self._routes = sorted(routes, key=lambda route: getattr(route, "path", "") not in COSTED)
 
@@ -188,8 +191,7 @@ class Gate:
             self._telemetry.count(catalogue.RETRIED, class_name)
         cost = self.admission.costs.price(request.shape)
         decision = await self._decide(cost, class_name, caller, arrived, retries)
-        if not retries and not (isinstance(decision, Shed) and decision.reason == "quota"):
-            # What is beyond a quota is no reason to grow, nor is what was counted before.
+        if self._is_new_demand(decision, caller, arrived, retries):
             self._telemetry.offered.add(cost, self.admission.paces.seconds_per_token_when_full)
         self._tarpit.came(refused=isinstance(decision, Shed))
         if isinstance(decision, Shed):
@@ -202,15 +204,27 @@ class Gate:
         decision.ticket.quotas = self._tenancy.charged(caller)
         await self._admitted(scope, body, receive, send, request, decision)
 
+    def _is_new_demand(self, decision: Decision, caller: Caller, now: float, retries: int) -> bool:
+        """Whether the fleet should grow for it: not beyond a quota, nor for what was counted.
+
+        A retry was, unless its first attempt found no quota left, or no replica at all.
+        """
+        if isinstance(decision, Shed) and decision.reason == "quota":
+            return False
+        return not retries or caller.name in self._tenancy.quotas or now < self.retries_new_until
+
     async def _decide(
-        self, cost: Cost, class_name: str, caller: Caller, now: float, retries: int
+        self, cost: Cost, class_name: str, caller: Caller, arrived: float, retries: int
     ) -> Decision:
         """Within the tenant's quota, and then within what the engine can do in time."""
-        refused = await self._tenancy.spend(caller, cost.tokens, now)
+        refused = await self._tenancy.spend(caller, cost.tokens, arrived)
         if refused is not None:
             budget_s = self.admission.config.classes[class_name].ttft_s
             return Shed("quota", 0.0, budget_s, self.admission.jittered(quota_wait_s(refused)))
-        decision = self.admission.decide(cost, class_name, now, caller.name, retries=retries)
+        now = self._clock()  # the fleet may have been asked
+        decision = self.admission.decide(
+            cost, class_name, now, caller.name, retries=retries, waited_s=now - arrived
+        )
         if isinstance(decision, Shed):
             self._tenancy.turned_away(caller, class_name, cost.tokens, now)
         else:

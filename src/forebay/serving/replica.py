@@ -27,6 +27,7 @@ from forebay.serving.tenancy import Tenancy
 from forebay.spec.service import ServiceSpec
 
 _FLUSH_S = 1.0
+_FIRST_HEARD_S = 60.0  # who was refused while no replica was there comes back within that
 PREFIX = "forebay_"  # of what Serve carries to the autoscaler beside its own counts
 
 
@@ -113,6 +114,8 @@ class Replica:
         )
         gate = Gate(app, self.admission, self.tap, limits, self.telemetry, self.tenancy, self.clock)
         ask_scaling = ask_scaling_log(self.spec.name) if self._scales else None
+        if not self.spec.scaling.min:
+            gate.retries_new_until = self.clock() + _FIRST_HEARD_S
         gate.fleet = FleetStatus(self.spec.name, ask_routers, self.clock, ask_scaling)
         return gate
 

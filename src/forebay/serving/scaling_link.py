@@ -6,6 +6,7 @@ The controller never waits: what was asked for is used when it has come.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from forebay.serving.scaling_log import Orders, Sizes, scaling_log
@@ -36,10 +37,19 @@ class ScalingLink:
             if not ray.wait([self._asked], timeout=0)[0]:
                 return
             asked, self._asked = self._asked, None
-            self.orders = ray.get(asked)
+            self._take(ray.get(asked))
             self.answered = True
         except Exception as error:
             self._lost(error)
+
+    def _take(self, orders: Orders) -> None:
+        """What the log says; one that has taken the place of another is told the floor by hand."""
+        before = self.orders
+        is_new = bool(before.since) and orders.since != before.since
+        if is_new and orders.floor is None and before.floor is not None:
+            self._actor().set_floor.remote(*before.floor)
+            orders = replace(orders, floor=before.floor)
+        self.orders = orders
 
     def tell(self, record: dict[str, Any], keep: bool, memory: bytes, sizes: Sizes) -> None:
         """See `ScalingLog.tick`. Whatever goes wrong, only this record is lost."""

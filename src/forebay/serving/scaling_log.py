@@ -28,11 +28,13 @@ class Orders:
         floor: set by hand: replicas, and until when (seconds since 1970); it may have expired.
         knocked_at: when somebody last asked while no replica was there; None: never.
         memory: what the policy knew last, where that was asked for.
+        since: when the log that says so began, seconds since 1970; 0: nobody has said anything.
     """
 
     floor: tuple[int, float] | None = None
     knocked_at: float | None = None
     memory: bytes | None = None
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class ScalingLog:
     """The last decisions, what led to them, and what was ordered."""
 
     def __init__(self) -> None:
+        self._since = time.time()
         self._records: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._latest: dict[str, Any] | None = None
         self._floor: tuple[int, float] | None = None
@@ -82,7 +85,8 @@ class ScalingLog:
 
     def orders(self, *, with_memory: bool = False) -> Orders:
         """What the policy is to know."""
-        return Orders(self._floor, self._knocked_at, self._memory if with_memory else None)
+        memory = self._memory if with_memory else None
+        return Orders(self._floor, self._knocked_at, memory, self._since)
 
     def knock(self, assumed_s: float) -> float:
         """Somebody asks and no replica is there: seconds after which there should be one.
@@ -179,5 +183,7 @@ def set_floor(service: str, replicas: int, until: float, address: str | None) ->
         ray.get(log.set_floor.remote(replicas, until), timeout=10)
     except ValueError:
         raise NoServiceError(f"no service {service!r} that scales runs on this cluster") from None
+    except ray.exceptions.RayError as error:
+        raise NoServiceError(f"the log of service {service!r} does not answer: {error}") from error
     finally:
         ray.shutdown()

@@ -28,6 +28,7 @@ from forebay.spec.service import ServiceSpec
 
 _LOG = logging.getLogger("ray.serve")
 _KNOCK_S = 2.0  # for the log to answer; without it, what the file says of a start is told
+_HEALTH = "/health"
 _SERVES_OWN = "/-/"  # health and routes of the proxy itself
 
 Knock = Callable[[float], Awaitable[float]]
@@ -79,6 +80,9 @@ class ZeroDoor:
         if path == STATUS_PATH and scope["method"] == "GET":
             status = fleet_status(self._spec.name, [], await self._decisions())
             await send_response(send, 200, json.dumps(status).encode())
+        elif path == _HEALTH and self._spec.scaling.min == 0:
+            # Asleep, and well: a load balancer that took this service out could not wake it.
+            await send_response(send, 200, b"")
         elif access(path) is Access.CLOSED:
             raise RequestRefusedError(
                 404, f"No such path: {scope['method']} {path}.", "unknown_path"

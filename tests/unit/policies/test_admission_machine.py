@@ -215,7 +215,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         if hasattr(self, "controller"):
             self.controller.check_integrity()
             assert set(self.controller.ledger.tickets) == set(self.open)
-            assert self.controller.room.at_promised_pace >= 1.0
+            assert self.controller.room.pace.sequences >= 1.0
 
     def teardown(self) -> None:
         if not hasattr(self, "controller"):

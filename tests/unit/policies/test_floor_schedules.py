@@ -49,3 +49,17 @@ def test_recurrences_that_overlap_hold_without_a_gap() -> None:
     hourly = Recurrence("0 * * * *", BERLIN, 7_200.0, 3)
     start = at("2026-12-01T00:00+01:00")
     assert all(hourly.holds(start + 97 * step, lead_s=0.0) for step in range(900))
+
+
+@pytest.mark.parametrize(
+    ("moment", "holds"),
+    [
+        ("2026-03-29T05:29:59+02:00", True),  # the night in which an hour is left out
+        ("2026-03-29T05:30:00+02:00", False),
+        ("2026-10-25T03:29:59+01:00", True),  # and the one that has one twice
+        ("2026-10-25T03:30:00+01:00", False),
+    ],
+)
+def test_a_recurrence_lasts_as_long_in_the_night_of_a_change(moment: str, holds: bool) -> None:
+    nightly = Recurrence("30 0 * * *", BERLIN, seconds=4 * 3600.0, replicas=3)
+    assert bool(floors([nightly], at(moment), lead_s=0.0)) == holds

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay.policies.admission import AdmissionController
-from forebay.policies.cost import Cost, CostModel
+from forebay.policies.cost import CostModel
 from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
 
 TPOT_S = 0.05
@@ -54,30 +54,47 @@ def closed_loop(
 
 
 def test_the_bound_is_where_the_pace_meets_the_promise() -> None:
-    assert taught().room.at_promised_pace == pytest.approx(20, abs=0.1)
+    assert taught().room.pace.sequences == pytest.approx(20, abs=0.1)
 
 
-@pytest.mark.parametrize(("prompt", "answer", "bound"), [(100, 50, 18.2), (1000, 50, 10.0)])
+@pytest.mark.parametrize(("prompt", "answer", "bound"), [(100, 50, 18.5), (1000, 50, 10.7)])
 def test_the_prompts_of_those_who_come_next_take_their_part_of_a_step(
     prompt: int, answer: int, bound: float
 ) -> None:
     # At 10 answers of 50 tokens a step begins a fifth of a prompt: 200 of 1,000 tokens, 20 ms.
     made = taught()
     for _ in range(20):
-        made.room.entered(Cost(1, prompt, answer, answer))
-    assert made.room.at_promised_pace == pytest.approx(bound, rel=0.02)
+        made.room.pace.began(prompt, answer)
+    assert made.room.pace.sequences == pytest.approx(bound, rel=0.02)
+
+
+def test_prompts_in_parts_are_there_for_as_many_steps() -> None:
+    # 40 ms are left of a step. 8,000 tokens take 800 ms, in 32 parts, and then 4 steps.
+    made = taught()
+    for _ in range(20):
+        made.room.pace.began(8000, 5)
+    assert made.room.pace.sequences == pytest.approx(0.04 * 36 / (0.8 + 4 * ANSWER_S), rel=0.02)
 
 
 def test_answers_of_one_token_have_no_pace_to_keep() -> None:
     made = taught()
     for _ in range(20):
-        made.room.entered(Cost(1, 2000, 1, 1))
-    assert made.room.at_promised_pace == pytest.approx(20, abs=0.1)
+        made.room.pace.began(2000, 1)
+    assert made.room.pace.sequences == inf
+
+
+def test_prompts_without_answers_lengthen_the_steps_of_others() -> None:
+    alone, beside = taught(), taught()
+    for _ in range(40):
+        alone.room.pace.began(100, 100)
+        beside.room.pace.began(100, 100)
+        beside.room.pace.began(2000, 1)
+    assert beside.room.pace.sequences < 0.7 * alone.room.pace.sequences
 
 
 def test_nothing_is_bounded_before_enough_was_seen_or_where_nothing_is_promised() -> None:
-    assert gate().room.at_promised_pace == inf
-    assert gate(replace(CONFIG, tpot_s=None)).room.at_promised_pace == inf
+    assert gate().room.pace.sequences == inf
+    assert gate(replace(CONFIG, tpot_s=None)).room.pace.sequences == inf
 
 
 def test_a_saturated_engine_settles_near_the_bound_and_stays() -> None:
@@ -106,11 +123,11 @@ def test_a_machine_that_recovers_is_used_again() -> None:
 def test_one_standstill_changes_little() -> None:
     made, rng = taught(), random.Random(6)
     closed_loop(made, 3_000, rng)
-    before = made.room.at_promised_pace
+    before = made.room.pace.sequences
     made.paces.law.add(20, 0, 9.0)
     for _ in range(40):
         made.paces.law.add(20, 0, BASE_S + 20 * ANSWER_S)
-    assert made.room.at_promised_pace > 0.8 * before
+    assert made.room.pace.sequences > 0.8 * before
 
 
 @given(seed=st.integers(0, 10_000), level=st.integers(1, 6))
@@ -120,4 +137,4 @@ def test_a_slope_seen_in_noise_at_low_load_never_shuts_the_replica(seed: int, le
     made, rng = gate(replace(CONFIG, tpot_s=0.012)), random.Random(seed)
     for _ in range(3_000):
         made.paces.law.add(rng.randrange(1, level + 2), 0, rng.choice([0.004, 0.016]))
-    assert made.room.at_promised_pace >= 4
+    assert made.room.pace.sequences >= 4

@@ -54,9 +54,14 @@ class Log:
     """The actor, called in place."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """A new process: nothing is remembered."""
         self.actor = ScalingLog()
         self.tick = SimpleNamespace(remote=self.actor.tick)
         self.orders = SimpleNamespace(remote=self.actor.orders)
+        self.set_floor = SimpleNamespace(remote=self.actor.set_floor)
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -318,3 +323,18 @@ def test_the_gauges_say_what_is_wanted_and_what_is_missing(clock: Clock, log: Lo
     assert shown[catalogue.REPLICAS_MISSING, ""] == 3
     assert shown[catalogue.REPLICA_DEMAND, "prefill"] == pytest.approx(4.0)
     assert "3 MISSING" in record.reason
+
+
+def test_a_floor_by_hand_outlives_the_log_that_was_told_it(log: Log, clock: Clock) -> None:
+    link = scaling_link.ScalingLink("chat")
+    link.look()
+    floor = (3, clock.now + 600.0)
+    log.actor.set_floor(*floor)
+    link.look()
+    clock.now += 5.0
+    log.begin()
+    link.look()
+    assert link.orders.floor == log.actor.orders().floor == floor
+    log.actor.set_floor(0, 0.0)  # taken back by hand: that stays
+    link.look()
+    assert link.orders.floor is None

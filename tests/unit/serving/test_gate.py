@@ -372,6 +372,18 @@ async def test_retries_are_counted_as_retries() -> None:
     assert world.telemetry.total(catalogue.RETRIED) == 1
 
 
+async def test_a_retry_is_no_new_demand_unless_nobody_was_there_to_count_it() -> None:
+    world, _ = serving()
+    again = {"x-stainless-retry-count": "1"}
+    await world.post("/v1/chat/completions", CHAT, headers=again)
+    assert world.telemetry.offered.sequences == 0
+    world.gate.retries_new_until = world.clock.now + 60.0
+    await world.post("/v1/chat/completions", CHAT, headers=again)
+    world.clock.now += 61.0
+    await world.post("/v1/chat/completions", CHAT, headers=again)
+    assert world.telemetry.offered.sequences == 1
+
+
 async def test_flex_tier_and_header_mean_batch() -> None:
     world, _ = serving()
     await world.post("/v1/chat/completions", {**CHAT, "service_tier": "flex"})

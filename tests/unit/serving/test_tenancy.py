@@ -11,7 +11,8 @@ import pytest
 from gate_world import CHAT, Answer, FakeEngineRequest, World, responding, serving
 
 from forebay.observability import catalogue
-from forebay.policies.decisions import BATCH
+from forebay.policies.cost import Cost
+from forebay.policies.decisions import BATCH, INTERACTIVE, Admitted
 from forebay.policies.quotas import Demand
 from forebay.serving.asgi import Receive, Scope, Send
 from forebay.serving.exchange import FleetLedger
@@ -144,6 +145,36 @@ async def test_a_quota_that_is_used_up_is_said_with_the_time_to_come_back(
     assert refused.error["code"] == "quota"
     assert int(refused.headers["retry-after"]) >= 1
     assert (await ask(world, "shop")).status == 200  # others are not touched
+
+
+async def test_demand_is_what_a_quota_allows_at_whichever_attempt(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    again = {"x-stainless-retry-count": "1"}
+    assert (await ask(world, "lab")).status == 429
+    assert world.telemetry.offered.sequences == 0
+    share_quotas(world)
+    assert (await ask(world, "lab", **again)).status == 200
+    assert world.telemetry.offered.sequences == 1
+    assert (await ask(world, "shop", **again)).status == 200
+    assert world.telemetry.offered.sequences == 1  # its first attempt was counted
+
+
+async def test_what_was_waited_for_the_fleets_word_is_no_time_left(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, seen = made
+    share_quotas(world)
+    held = world.admission.decide(Cost(1, 600, 10, 10), INTERACTIVE, world.clock.now, "shop")
+    assert isinstance(held, Admitted)
+
+    async def slowly(caller: Caller, tokens: int, now: float) -> None:
+        world.clock.now += 0.5
+
+    world.tenancy.spend = slowly  # type: ignore[method-assign]
+    assert (await ask(world, "partner")).error["code"] == "ttft_budget"
+    assert not seen
 
 
 async def test_quotas_that_come_and_go_undo_only_their_own_charges(tmp_path: Path) -> None:

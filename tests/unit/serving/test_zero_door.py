@@ -21,11 +21,11 @@ CHAT = "/v1/chat/completions"
 class Fleet:
     """What is behind the door."""
 
-    def __init__(self, folder: Path, tenants: bool = False) -> None:
+    def __init__(self, folder: Path, tenants: bool = False, least: int = 0) -> None:
         spec: dict[str, Any] = {
             "name": "s",
             "model": {"id": "m", "source": "demo-cpu", "engine": "emulated"},
-            "scaling": {"min": 0, "max": 2, "cold_start": "40s"},
+            "scaling": {"min": least, "max": 2, "cold_start": "40s"},
         }
         if tenants:
             spec["tenants"] = "tenants.yaml"
@@ -72,7 +72,7 @@ class Fleet:
         scope = {"type": "http", "method": method, "path": path, "headers": headers}
         await self.door(scope, receive, send)
         told = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
-        return sent[0]["status"], told, json.loads(sent[1]["body"])
+        return sent[0]["status"], told, json.loads(sent[1]["body"] or b"null")
 
 
 @pytest.fixture
@@ -99,13 +99,17 @@ async def test_when_nobody_hears_the_knock_the_files_start_is_told(fleet: Fleet)
 
 @pytest.mark.parametrize(
     ("path", "method", "status"),
-    [("/health", "GET", 503), ("/v1/models", "GET", 503), ("/metrics", "GET", 404)],
+    [("/health", "GET", 200), ("/v1/models", "GET", 503), ("/metrics", "GET", 404)],
 )
 async def test_only_work_has_a_replica_started(
     fleet: Fleet, path: str, method: str, status: int
 ) -> None:
     assert (await fleet.ask(path, method))[0] == status
     assert fleet.knocks == 0
+
+
+async def test_a_fleet_that_should_have_replicas_and_has_none_is_not_well(tmp_path: Path) -> None:
+    assert (await Fleet(tmp_path, least=1).ask("/health", "GET"))[0] == 503
 
 
 async def test_the_proxys_own_health_stays_its_own(fleet: Fleet) -> None:
@@ -124,6 +128,6 @@ async def test_who_has_no_key_starts_nothing(tmp_path: Path) -> None:
     assert (await fleet.ask(key=new_key()))[0] == 401
     assert (await fleet.ask("/forebay/status", "GET"))[0] == 401
     assert fleet.knocks == 0
-    assert (await fleet.ask("/health", "GET"))[0] == 503
+    assert (await fleet.ask("/health", "GET"))[0] == 200
     assert (await fleet.ask(key=KEY))[0] == 503
     assert fleet.knocks == 1

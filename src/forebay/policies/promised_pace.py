@@ -1,0 +1,103 @@
+"""What keeps the promised time per token: how many sequences at once, and how much work a second.
+
+In a step of T seconds each running answer gets a token, and prompts are computed. By the law of the
+steps (`step_law.py`), at x requests/s of P prompt tokens and A answer tokens after the first,
+
+    T = base + T x (A per_sequence + P per_token)
+
+so the longest step that keeps the promise has room for T - base seconds of such work. A request
+stays for the steps of its prompt's parts and for A steps: each of those in the engine brings so
+much of its work to every step. That says how many there may be (record 0021).
+"""
+
+from __future__ import annotations
+
+from math import ceil, inf
+
+from forebay.policies.decisions import AdmissionConfig
+from forebay.policies.paces import Paces
+from forebay.policies.prompt_parts import part_tokens
+from forebay.policies.rates import DecayedRate
+
+_SEQUENCES = 200.0  # after which half of what was learned of their sizes has faded
+# The promise is taken to be at least so many times the pace of a lone sequence. To keep a tighter
+# one, a bound would have to give away most of the engine for little.
+_LEAST_STRETCH = 1.25
+_LEAST_ANSWER = 1.0  # tokens after the first: where they are fewer, pace is not what is asked for
+
+
+class PromisedPace:
+    """Learns how large requests are; reads the law of steps, and changes nothing of it."""
+
+    def __init__(self, config: AdmissionConfig, paces: Paces) -> None:
+        """Nothing has been asked for."""
+        self._config = config
+        self._paces = paces
+        self._part = part_tokens(config.step_tokens)
+        self.forget()
+
+    def forget(self) -> None:
+        """What came so far was no traffic."""
+        self._prompt = DecayedRate(_SEQUENCES)  # tokens computed of a prompt
+        self._parts = DecayedRate(_SEQUENCES)  # steps in which they were
+        self._answer = DecayedRate(_SEQUENCES)  # tokens after the first
+
+    def began(self, computed: int, expected: float) -> None:
+        """A sequence has its first token: prompt tokens computed, answer tokens expected."""
+        self._prompt.add(computed, 1.0)
+        self._parts.add(ceil(computed / self._part), 1.0)
+        self._answer.add(max(expected - 1.0, 0.0), 1.0)
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of the longest step that keeps the promise; infinity where none is made."""
+        law = self._paces.law
+        if self._config.tpot_s is None or not law.known:
+            return inf
+        return max(self._config.tpot_s, _LEAST_STRETCH * law.seconds(1, 0))
+
+    @property
+    def sequences(self) -> float:
+        """Sequences in the engine, prompts and answers, within the promise; at least 1."""
+        law, answer = self._paces.law, self._answer.rate
+        if self._prompt.known and answer < _LEAST_ANSWER:
+            return inf
+        work_s, steps = law.per_sequence_s, 1.0
+        if answer:
+            work_s = answer * law.per_sequence_s + self._prompt.rate * law.per_token_s
+            steps = answer + self._parts.rate
+        return max((self.step_s - law.base_s) * steps / work_s, 1.0) if work_s else inf
+
+    def sustained(self, at_once: float) -> tuple[float, float]:
+        """Prompt and output tokens/s, each of an engine that does nothing else; 0: unknown.
+
+        So that the two add up to a replica's work: what prompts are seen to drain at, and answers
+        to be made at, is slower where they share steps. Counted as capacities, each would be
+        charged for the other.
+
+        Args:
+            at_once: answers that there are slots and KV cache for.
+        """
+        law = self._paces.law
+        if not law.known or not law.per_token_s:
+            tpot_s = self._paces.seconds_per_token_when_full
+            return self._paces.prefill_rate.rate, at_once / tpot_s if tpot_s else 0.0
+        step_s = min(self.step_s, law.seconds(0, self._config.step_tokens))
+        left = 1.0 - law.base_s / step_s  # of a step, beside its base
+        in_pace = (left / law.per_token_s, _over(left, law.per_sequence_s))
+        in_slots = (1.0 / law.per_token_s, at_once / law.seconds(at_once, 0))
+        return max(in_pace, in_slots, key=self._work)
+
+    def _work(self, rates: tuple[float, float]) -> float:
+        """Replicas that a request of the usual size keeps busy for a second, by such rates."""
+        prompt, answer = self._prompt.rate, self._answer.rate
+        if not prompt and not answer:
+            answer = 1.0
+        return prompt / rates[0] + answer / rates[1]
+
+    def __repr__(self) -> str:
+        return f"<PromisedPace {self.sequences:.0f} sequences in steps of {self.step_s:.3f} s>"
+
+
+def _over(amount: float, by: float) -> float:
+    return amount / by if by else inf
