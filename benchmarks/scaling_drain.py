@@ -65,11 +65,11 @@ class KeptConnection:
             self.reopened += 1
 
     def _ask(self) -> str:
-        prompt, answer = _SMALL
+        prompt, tokens = _SMALL
         body = {
             "model": MODEL,
             "prompt": [self._number] * prompt,
-            "max_tokens": answer,
+            "max_tokens": tokens,
             "ignore_eos": True,
         }
         headers = {"content-type": "application/json"}

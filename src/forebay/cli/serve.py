@@ -130,10 +130,11 @@ def _watch(platform: Platform) -> None:
 def _show(live: LiveLine, platform: Platform) -> None:
     try:
         fleet: list[dict[str, Any]] = platform.fleet()
+        decision = platform.last_decision()
     except Exception as error:  # Ray raises many kinds here, and the service may still be fine
         line = f"no word from the routers ({type(error).__name__})"
     else:
-        line = live.line(fleet, time.monotonic())
+        line = live.line(fleet, time.monotonic(), decision)
     if sys.stdout.isatty():
         width = 110
         sys.stdout.write("\r" + line[:width].ljust(width))

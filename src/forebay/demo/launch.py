@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from forebay.load.measured import Measured, measure
 from forebay.load.probe import Asked, look_at
-from forebay.load.runner import LoadPlan, OnTick, Progress
+from forebay.load.runner import LoadPlan, OnTick
+from forebay.load.scaling_watch import status_reader
 from forebay.measure.fleet_size import FleetSize
 from forebay.spec.workload import WorkloadSpec
 
 if TYPE_CHECKING:
     from forebay.serving.platform import Platform
 
-_ANSWER_S = 2.0
 _TIMEOUT_S = 600.0  # a slowed engine's long answer is no failure
 
 Say = Callable[[str], None]
 
 
 class FleetWatch:
-    """Notes the fleet's size at every tick of a run, and says when it changes."""
+    """Says when the fleet's size changes."""
 
-    def __init__(self, url: str, say: Say) -> None:
-        """`url` is the service's root; `say` takes a line for the user."""
-        self._url = url
+    def __init__(self, say: Say) -> None:
+        """`say` takes a line for the user."""
         self._say = say
-        self.sizes: list[FleetSize] = []
+        self._last: FleetSize | None = None
 
-    def look(self, t: float) -> None:
-        """At second `t`; a service that does not answer just now leaves a gap."""
-        try:
-            with urllib.request.urlopen(f"{self._url}/forebay/status", timeout=_ANSWER_S) as answer:
-                size = FleetSize.told(t, json.load(answer))
-        except (OSError, ValueError):
-            return
-        for line in changes(self.sizes[-1] if self.sizes else None, size):
+    def note(self, size: FleetSize) -> None:
+        """The next size, in order of time."""
+        for line in changes(self._last, size):
             self._say(line)
-        self.sizes.append(size)
+        self._last = size
 
 
 def changes(before: FleetSize | None, now: FleetSize) -> list[str]:
@@ -73,17 +64,16 @@ def run_launch(platform: Platform, workload: WorkloadSpec, say: Say, tick: OnTic
         EndpointError: the service does not answer.
         WorkerFailedError: a worker of the load client failed.
     """
-    root = platform.url.removesuffix("/v1")
-    watch = FleetWatch(root, say)
-
-    def each(progress: Progress) -> None:
-        watch.look(progress.t)
-        tick(progress)
-
     plan = LoadPlan(
-        endpoint=look_at(Asked(url=root)),
+        endpoint=look_at(Asked(url=platform.url.removesuffix("/v1"))),
         workload=workload,
         timeout_s=_TIMEOUT_S,
         cores=sorted(platform.spare_cores) or None,  # not those that the model computes on
     )
-    return replace(measure(plan, platform.metrics_pages, each), fleet=watch.sizes)
+    return measure(
+        plan,
+        platform.metrics_pages,
+        tick,
+        status=status_reader(plan),
+        on_size=FleetWatch(say).note,
+    )

@@ -17,7 +17,13 @@ from forebay import __version__
 from forebay.load.folder import summary_of, without_credentials, write_run
 from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan, LoadRun, OnTick, Workers, run_load
-from forebay.load.scaling_watch import SCALING, Decision, ScalingWatch, write_decisions
+from forebay.load.scaling_watch import (
+    SCALING,
+    Decision,
+    OnSize,
+    ScalingWatch,
+    write_decisions,
+)
 from forebay.load.scrape import Scraper
 from forebay.measure.binding import Binding, binding, gather_evidence
 from forebay.measure.evidence import ServerSample
@@ -118,15 +124,18 @@ def measure(
     on_tick: OnTick | None = None,
     workers: Callable[[Any], Workers] | None = None,
     status: Callable[[], Any] | None = None,
+    on_size: OnSize | None = None,
 ) -> Measured:
     """Runs the plan, reading the server's metrics from some addresses meanwhile.
 
-    `status` reads what a Forebay service tells of itself, with its scaling decisions.
+    `status` reads what a Forebay service tells of itself, with its scaling decisions; `on_size` is
+    told its size about once a second, in a thread of its own.
 
     Raises:
         WorkerFailedError: a worker failed.
     """
-    scraper, watch = Scraper(metrics), None if status is None else ScalingWatch(status)
+    scraper = Scraper(metrics)
+    watch = None if status is None else ScalingWatch(status, on_size=on_size)
 
     def start(start_at: float) -> None:
         if metrics:
@@ -140,7 +149,9 @@ def measure(
         samples = scraper.stop()
         decisions = [] if watch is None else watch.stop()
     measured = judged(run, plan.endpoint, [sample for sample in samples if sample.t >= 0])
-    return replace(measured, scaling=decisions)
+    # A fleet that decides nothing is of a fixed size, and is not looked at to the end.
+    sizes = watch.sizes if watch is not None and decisions else ()
+    return replace(measured, scaling=decisions, fleet=sizes)
 
 
 def judged(run: LoadRun, endpoint: Endpoint, server: Sequence[ServerSample]) -> Measured:

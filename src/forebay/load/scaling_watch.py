@@ -1,4 +1,4 @@
-"""A Forebay service's scaling decisions during a run, read from its status once a second."""
+"""A Forebay service's size and scaling decisions during a run, read from its status."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from forebay.load.runner import LoadPlan
+from forebay.measure.fleet_size import FleetSize
 
 SCALING = "scaling.jsonl"
 _PATH = "/forebay/status"
@@ -20,6 +21,7 @@ _MOST_BYTES = 16 << 20
 _LOOKS_BEFORE = 3  # without decisions, after which none are expected: the size is fixed
 
 Decision = dict[str, Any]
+OnSize = Callable[[FleetSize], None]
 
 
 class ScalingFileError(ValueError):
@@ -44,17 +46,27 @@ def status_reader(plan: LoadPlan) -> Callable[[], Any]:
 
 
 class ScalingWatch:
-    """Reads decisions in a thread of its own, from second 0 to `stop`.
+    """Reads decisions and sizes in a thread of its own, from second 0 to `stop`.
 
     A status holds the last decisions too, so that one which is not answered loses little. Where
     the first looks show no decision, as of another server or of a fleet of fixed size, no more is
     asked.
+
+    Attributes:
+        sizes: of the fleet, at each look that was answered.
     """
 
-    def __init__(self, read: Callable[[], Any], period_s: float = _PERIOD_S) -> None:
-        """`read` makes one status."""
+    def __init__(
+        self,
+        read: Callable[[], Any],
+        period_s: float = _PERIOD_S,
+        on_size: OnSize | None = None,
+    ) -> None:
+        """`read` makes one status; `on_size` is told each size, in the watching thread."""
         self._read = read
         self._period_s = period_s
+        self._on_size = on_size
+        self.sizes: list[FleetSize] = []
         self._found: dict[float, Decision] = {}
         self._looks = 0
         self._stop = threading.Event()
@@ -81,8 +93,14 @@ class ScalingWatch:
             status = self._read()
             for one in status.get("scaling", []):
                 self._found[float(one["at"])] = one
+            self._note(FleetSize.told(time.time() - self._since, status))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
+
+    def _note(self, size: FleetSize) -> None:
+        self.sizes.append(size)
+        if self._on_size is not None:
+            self._on_size(size)
 
     def _run(self, start_at: float) -> None:
         due = start_at
@@ -116,8 +134,8 @@ def read_decisions(run: Path) -> list[Decision]:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:
         raise ScalingFileError(
-            f"{run} holds no {SCALING}: `forebay load` writes it of a Forebay service whose "
-            "scaling.min is below its scaling.max"
+            f"{run} holds no {SCALING}: `forebay load` and `forebay demo --workload` write it of a "
+            "Forebay service whose scaling.min is below its scaling.max"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ScalingFileError(f"{path} cannot be read: {error}") from None

@@ -13,8 +13,10 @@ class LiveLine:
     def __init__(self) -> None:
         self._before: tuple[float, float, float] | None = None
 
-    def line(self, fleet: list[dict[str, Any]], now: float) -> str:
-        """The state of `fleet` at `now` (seconds)."""
+    def line(
+        self, fleet: list[dict[str, Any]], now: float, decision: dict[str, Any] | None = None
+    ) -> str:
+        """The state of `fleet` at `now` (seconds), with the last decision on its size."""
         tokens, shed = total(fleet, catalogue.OUTPUT_TOKENS), total(fleet, catalogue.SHED)
         tokens_rate = shed_rate = 0.0
         if self._before is not None and now > self._before[0]:
@@ -24,11 +26,20 @@ class LiveLine:
             shed_rate = max(shed - self._before[2], 0.0) / elapsed
         self._before = (now, tokens, shed)
         return (
-            f"replicas {len(fleet)}  running {total(fleet, catalogue.RUNNING):.0f}  "
-            f"queued {total(fleet, catalogue.QUEUED):.0f}  tokens/s {tokens_rate:.0f}  "
+            f"replicas {_size(len(fleet), decision)}  "
+            f"running {total(fleet, catalogue.RUNNING):.0f}  queued {total(fleet, catalogue.QUEUED):.0f}  tokens/s {tokens_rate:.0f}  "
             f"TTFT p50 {_milliseconds(fleet, 'ttft_p50')} p99 {_milliseconds(fleet, 'ttft_p99')}  "
             f"shed/s {shed_rate:.1f}"
         )
+
+
+def _size(ready: int, decision: dict[str, Any] | None) -> str:
+    """Replicas that are there, those asked for, and those that `scaling.max` withholds."""
+    if decision is None:
+        return str(ready)
+    missing = int(decision["allowed"]["missing"])
+    short = f", {missing} MISSING" if missing else ""
+    return f"{ready} of {decision['target']}{short}"
 
 
 def total(fleet: list[dict[str, Any]], metric: catalogue.Metric) -> float:

@@ -197,6 +197,20 @@ class Platform:
         """What each replica published last (see `ForebayServer.record_routing_stats`)."""
         return list(self._ingress().fleet.remote().result(timeout_s=_CALL_S))
 
+    def last_decision(self) -> dict[str, Any] | None:
+        """The last decision on the fleet's size; None where that is fixed, or none was made yet."""
+        import ray
+
+        from forebay.serving.scaling_log import scaling_log
+
+        scaling = self.spec.scaling
+        if scaling.min == scaling.max:
+            return None
+        told: list[dict[str, Any]] = ray.get(
+            scaling_log(self.spec.name).last.remote(1), timeout=_CALL_S
+        )
+        return told[-1] if told else None
+
     def _ingress(self) -> Any:
         from ray import serve
 

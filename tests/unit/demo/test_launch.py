@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +10,7 @@ from forebay.demo.launch import FleetWatch, changes
 from forebay.load.measured import measure
 from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan
+from forebay.load.scaling_watch import read_decisions
 from forebay.measure.fleet_size import FleetSize
 from forebay.mock.process import mock_process
 from forebay.spec.workload_changes import fixed_workload
@@ -22,10 +18,11 @@ from forebay.spec.workload_changes import fixed_workload
 
 def status(ready: int, draining: int = 0, target: int | None = None) -> dict[str, Any]:
     """What `/forebay/status` answers, as far as the size goes."""
-    decision = {"target": target, "reason": "tokens: asks for more"}
+    older = {"at": 3e9, "target": 1, "reason": "older"}
+    decision = {"at": 4e9, "target": target, "reason": "tokens: asks for more"}
     return {
         "replicas": [{"draining": False}] * ready + [{"draining": True}] * draining,
-        "scaling": [] if target is None else [{"target": 1, "reason": "older"}, decision],
+        "scaling": [] if target is None else [older, decision],
         "missing": 0 if target is None else 2,
     }
 
@@ -46,41 +43,26 @@ def test_only_changes_are_told_with_their_reason() -> None:
     assert "2 replicas ready" in grown
 
 
-@contextmanager
-def answering(*statuses: dict[str, Any] | None) -> Iterator[str]:
-    """A service that tells these in turn; None: it fails."""
-    left = list(statuses)
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            told = left.pop(0) if self.path == "/forebay/status" else None
-            self.send_response(503 if told is None else 200)
-            self.end_headers()
-            self.wfile.write(json.dumps(told).encode())
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = HTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def test_a_service_that_does_not_answer_leaves_a_gap() -> None:
+def test_sizes_are_told_as_they_change_and_decisions_can_be_replayed(tmp_path: Path) -> None:
+    told = iter([status(ready=1, target=1), None, *[status(ready=1, target=3)] * 100])
     said: list[str] = []
-    with answering(status(ready=1, target=1), None, status(ready=1, target=3)) as url:
-        watch = FleetWatch(url, said.append)
-        for t in (1.0, 2.0, 3.0):
-            watch.look(t)
-    assert [(size.t, size.target) for size in watch.sizes] == [(1.0, 1), (3.0, 3)]
+
+    def read() -> Any:
+        answer = next(told)
+        if answer is None:
+            raise OSError("does not answer just now")
+        return answer
+
+    with mock_process({"ttft": "1ms", "itl": "1ms"}) as mock:
+        endpoint = Endpoint(url=mock.url, model="mock")
+        workload = fixed_workload("short", 5, 2, stages=[(20.0, 4.0)])
+        plan = LoadPlan(endpoint=endpoint, workload=workload)
+        measured = measure(plan, status=read, on_size=FleetWatch(said.append).note)
+    assert [size.target for size in measured.fleet[:2]] == [1, 3]
     assert len(said) == 2
     assert "1 -> 3" in said[1]
+    measured.write(tmp_path / "run")
+    assert read_decisions(tmp_path / "run")[-1]["target"] == 3
 
 
 def test_the_runs_folder_keeps_the_sizes(tmp_path: Path) -> None:
