@@ -148,15 +148,26 @@ def measure(
     finally:
         samples = scraper.stop()
         decisions = [] if watch is None else watch.stop()
-    measured = judged(run, plan.endpoint, [sample for sample in samples if sample.t >= 0])
+    late = None if watch is None else watch.late
+    measured = judged(run, plan.endpoint, [one for one in samples if one.t >= 0], late)
     # A fleet that decides nothing is of a fixed size, and is not looked at to the end.
     sizes = watch.sizes if watch is not None and decisions else ()
     return replace(measured, scaling=decisions, fleet=sizes)
 
 
-def judged(run: LoadRun, endpoint: Endpoint, server: Sequence[ServerSample]) -> Measured:
-    """The run with its intervals and what bound."""
-    late = max((s.emulation_late for s in server if s.emulation_late is not None), default=None)
+def judged(
+    run: LoadRun, endpoint: Endpoint, server: Sequence[ServerSample], late: float | None = None
+) -> Measured:
+    """The run with its intervals and what bound.
+
+    Args:
+        run: what the client saw.
+        endpoint: of what.
+        server: its metrics meanwhile.
+        late: most steps by which an emulated engine said that it was late at p99.
+    """
+    told = (late, *(sample.emulation_late for sample in server))
+    late = max((steps for steps in told if steps is not None), default=None)
     run = replace(run, validity=with_emulation(run.validity, late))
     slo, records = run.workload.slo, run.counted
     evidence = gather_evidence(

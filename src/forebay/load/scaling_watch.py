@@ -18,7 +18,7 @@ _PATH = "/forebay/status"
 _PERIOD_S = 1.0
 _TIMEOUT_S = 5.0
 _MOST_BYTES = 16 << 20
-_LOOKS_BEFORE = 3  # without decisions, after which none are expected: the size is fixed
+_LOOKS_BEFORE = 3  # that tell nothing of a run, after which none are expected to
 
 Decision = dict[str, Any]
 OnSize = Callable[[FleetSize], None]
@@ -49,11 +49,12 @@ class ScalingWatch:
     """Reads decisions and sizes in a thread of its own, from second 0 to `stop`.
 
     A status holds the last decisions too, so that one which is not answered loses little. Where
-    the first looks show no decision, as of another server or of a fleet of fixed size, no more is
-    asked.
+    the first looks show neither a decision nor an emulated engine, as of another server or of a
+    fleet of real engines and fixed size, no more is asked.
 
     Attributes:
         sizes: of the fleet, at each look that was answered.
+        late: most steps by which an emulated engine was late at p99; None: none is emulated.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class ScalingWatch:
         self._period_s = period_s
         self._on_size = on_size
         self.sizes: list[FleetSize] = []
+        self.late: float | None = None
         self._found: dict[float, Decision] = {}
         self._looks = 0
         self._stop = threading.Event()
@@ -93,6 +95,8 @@ class ScalingWatch:
             status = self._read()
             for one in status.get("scaling", []):
                 self._found[float(one["at"])] = one
+            late = [one["late_p99"] for one in status["replicas"] if "late_p99" in one]
+            self.late = max((at for at in (*late, self.late) if at is not None), default=None)
             self._note(FleetSize.told(time.time() - self._since, status))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
@@ -106,7 +110,8 @@ class ScalingWatch:
         due = start_at
         while not self._stop.wait(max(0.0, due - time.time())):
             self.look()
-            if not self._found and self._looks >= _LOOKS_BEFORE:
+            tells_nothing = not self._found and self.late is None
+            if tells_nothing and self._looks >= _LOOKS_BEFORE:
                 return
             due = max(due + self._period_s, time.time())
 

@@ -6,17 +6,18 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import parse_qs
 
 from forebay.observability.status import fleet_status
 from forebay.serving.errors import RequestRefusedError
 
 STATUS_PATH = "/forebay/status"
 _ANSWER_S = 8.0  # the first question starts Serve's router in this process: seconds on a busy core
-_DECISIONS = 20  # shown of scaling
+_DECISIONS = 20  # shown of scaling, unless more are asked for
 _FRESH_S = 0.25  # replicas publish twice a second; asking the routers more often tells nothing new
 
 AskRouters = Callable[[], Awaitable[list[dict[str, Any]]]]
-AskScaling = Callable[[], Awaitable[list[dict[str, Any]]]]
+AskScaling = Callable[[int], Awaitable[list[dict[str, Any]]]]
 
 
 class FleetStatus:
@@ -31,7 +32,7 @@ class FleetStatus:
     ) -> None:
         """`ask` gets what every replica published last; `clock` counts seconds.
 
-        `ask_scaling` gets the last scaling decisions, of a service whose size may change.
+        `ask_scaling` gets so many of the last scaling decisions, where the size may change.
         """
         self._service = service
         self._ask = ask
@@ -41,13 +42,18 @@ class FleetStatus:
         self._status: dict[str, Any] | None = None
         self._asked_at = float("-inf")
 
-    async def body(self, tenant: str) -> bytes:
+    async def body(self, tenant: str, query: bytes = b"") -> bytes:
         """The answer's body. A tenant, where there are any, is shown no other one's share.
 
+        `decisions=N` in the query asks for more of the last decisions on the fleet's size.
+
         Raises:
-            RequestRefusedError: 503: no router has answered.
+            RequestRefusedError: 503: no router has answered; 400: `decisions` is no number.
         """
+        decisions = _decisions_asked(query)
         status = await self._current()
+        if decisions > _DECISIONS and self._ask_scaling is not None:
+            status = {**status, "scaling": await self._ask_scaling(decisions)}
         if tenant:
             own = {name: one for name, one in status["tenants"].items() if name == tenant}
             replicas = [{**replica, "tenants": {}} for replica in status["replicas"]]
@@ -67,12 +73,23 @@ class FleetStatus:
         try:
             published = await asyncio.wait_for(self._ask(), _ANSWER_S)
             scaling = (
-                await asyncio.wait_for(self._ask_scaling(), _ANSWER_S) if self._ask_scaling else []
+                await asyncio.wait_for(self._ask_scaling(_DECISIONS), _ANSWER_S)
+                if self._ask_scaling
+                else []
             )
         except Exception:  # away, starting or slow: whoever asked can only ask again
             return None
         states = [replica["status"] for replica in published if "status" in replica]
         return fleet_status(self._service, states, scaling)
+
+
+def _decisions_asked(query: bytes) -> int:
+    """How many decisions a query asks for."""
+    asked = parse_qs(query.decode("latin-1")).get("decisions", [str(_DECISIONS)])[-1]
+    if not asked.isdecimal() or not asked.isascii():
+        message = f"decisions={asked[:20]} is not a number of decisions."
+        raise RequestRefusedError(400, message, "out_of_range", "decisions")
+    return int(asked[:9])
 
 
 def ask_routers(service: str) -> AskRouters:
@@ -96,14 +113,14 @@ def ask_scaling_log(service: str) -> AskScaling:
     """Asks the service's log of scaling decisions; only within a replica."""
     log: Any = None
 
-    async def ask() -> list[dict[str, Any]]:
+    async def ask(decisions: int) -> list[dict[str, Any]]:
         nonlocal log
         if log is None:
             from forebay.serving.scaling_log import scaling_log
 
             log = scaling_log(service)
         try:
-            return list(await log.last.remote(_DECISIONS))
+            return list(await log.last.remote(decisions))
         except Exception:  # dead: the next decision makes a new one
             log = None
             return []

@@ -67,7 +67,7 @@ _SHED_TEXT = {
     "fair_share": "what is left of the replica is owed to other tenants",
     "promise_kept": "serving this now would break a promise made to an earlier request",
     "tpot": "more requests at once would slow every answer beyond what is promised",
-    "quota": "the tenant's quota is used up",
+    "quota": "what this replica has of the tenant's quota is used up",
     "draining": "this replica is about to stop",
 }
 
@@ -125,7 +125,9 @@ class Gate:
             caller = None if path in ANYBODYS else self._tenancy.caller(key_of(scope))
             if path == STATUS_PATH and self.fleet is not None and scope["method"] == "GET":
                 name = "" if caller is None else caller.name
-                await send_response(send, 200, await self.fleet.body(name))
+                await send_response(
+                    send, 200, await self.fleet.body(name, scope.get("query_string", b""))
+                )
                 return
             if kind is Access.CLOSED:
                 raise RequestRefusedError(

@@ -27,7 +27,8 @@ class LiveLine:
         self._before = (now, tokens, shed)
         return (
             f"replicas {_size(len(fleet), decision)}  "
-            f"running {total(fleet, catalogue.RUNNING):.0f}  queued {total(fleet, catalogue.QUEUED):.0f}  tokens/s {tokens_rate:.0f}  "
+            f"running {total(fleet, catalogue.RUNNING):.0f}  "
+            f"queued {total(fleet, catalogue.QUEUED):.0f}  tokens/s {tokens_rate:.0f}  "
             f"TTFT p50 {_milliseconds(fleet, 'ttft_p50')} p99 {_milliseconds(fleet, 'ttft_p99')}  "
             f"shed/s {shed_rate:.1f}"
         )

@@ -32,7 +32,8 @@ _HEALTH = "/health"
 _SERVES_OWN = "/-/"  # health and routes of the proxy itself
 
 Knock = Callable[[float], Awaitable[float]]
-Decisions = Callable[[], Awaitable[list[dict[str, Any]]]]
+Decisions = Callable[[int], Awaitable[list[dict[str, Any]]]]
+_DECISIONS = 20  # shown
 
 
 class ZeroDoor:
@@ -54,7 +55,7 @@ class ZeroDoor:
             is_served: whether there is a replica to ask.
             knock: says that somebody asks for one; given the seconds that a start is assumed to
                 take, returns those until it is worth asking again.
-            decisions: the last ones on the fleet's size.
+            decisions: so many of the last ones on the fleet's size.
         """
         self._app = app
         self._spec = spec
@@ -78,7 +79,7 @@ class ZeroDoor:
         if path not in ANYBODYS:
             self._tenancy.caller(key_of(scope))
         if path == STATUS_PATH and scope["method"] == "GET":
-            status = fleet_status(self._spec.name, [], await self._decisions())
+            status = fleet_status(self._spec.name, [], await self._decisions(_DECISIONS))
             await send_response(send, 200, json.dumps(status).encode())
         elif path == _HEALTH and self._spec.scaling.min == 0:
             # Asleep, and well: a load balancer that took this service out could not wake it.

@@ -61,6 +61,18 @@ def test_a_server_without_decisions_is_asked_no_more(answer: Any) -> None:
     assert watch.stop() == []
 
 
+def test_an_emulated_engine_is_watched_to_the_end_and_its_lateness_told() -> None:
+    late = iter([0.01, 0.2, 0.03, 0.02, 0.01, 0.0])
+    watch = ScalingWatch(
+        lambda: {"scaling": [], "missing": 0, "replicas": [
+            {"late_p99": next(late), "draining": False}, {"late_p99": None, "draining": False}]}
+    )  # fmt: skip
+    for _ in range(6):
+        watch.look()
+    assert watch.late == 0.2
+    assert [size.ready for size in watch.sizes] == [2] * 6
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     found = [{"at": 1.5, "target": 2}, {"at": 2.5, "target": 3}]
     write_decisions(tmp_path / "scaling.jsonl", found)

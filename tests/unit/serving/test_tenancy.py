@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gate_world import CHAT, Answer, FakeEngineRequest, World, responding, serving
+from gate_world import CHAT, Answer, Clock, FakeEngineRequest, World, responding, serving
 
 from forebay.observability import catalogue
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, INTERACTIVE, Admitted
 from forebay.policies.quotas import Demand
 from forebay.serving.asgi import Receive, Scope, Send
+from forebay.serving.errors import RequestRefusedError
 from forebay.serving.exchange import FleetLedger
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
 from forebay.serving.fleet_reports import Report
@@ -276,6 +277,20 @@ async def test_a_tenant_sees_its_own_share_of_the_fleet_and_no_other(
     assert answer.json["tenants"] == {"shop": {"tokens": 9.0, "share": 0.9}}
     assert "lab" not in answer.body.decode()
     assert (await world.post(STATUS_PATH, b"", method="GET")).status == 401
+
+
+async def test_more_of_the_decisions_are_told_to_who_asks() -> None:
+    async def routers() -> list[dict[str, Any]]:
+        return []
+
+    async def decisions(count: int) -> list[dict[str, Any]]:
+        return [{"at": float(at), "allowed": {"missing": 0}} for at in range(count)]
+
+    status = FleetStatus("s", routers, Clock(), decisions)
+    assert len(json.loads(await status.body(""))["scaling"]) == 20
+    assert len(json.loads(await status.body("", b"x=1&decisions=500"))["scaling"]) == 500
+    with pytest.raises(RequestRefusedError, match="decisions=many is not a number"):
+        await status.body("", b"decisions=many")
 
 
 async def test_routers_that_do_not_answer_are_a_503(

@@ -53,7 +53,7 @@ class Fleet:
             raise RuntimeError("no such actor")
         return self.start_s
 
-    async def _decisions(self) -> list[dict[str, Any]]:
+    async def _decisions(self, count: int) -> list[dict[str, Any]]:
         return [{"reason": "no replica, no demand", "allowed": {"missing": 0}}]
 
     async def ask(
