@@ -84,8 +84,9 @@ class PromisedPace:
             return self._paces.prefill_rate.rate, at_once / tpot_s if tpot_s else 0.0
         step_s = min(self.step_s, law.seconds(0, self._config.step_tokens))
         left = 1.0 - law.base_s / step_s  # of a step, beside its base
-        in_pace = (left / law.per_token_s, _over(left, law.per_sequence_s))
         in_slots = (1.0 / law.per_token_s, at_once / law.seconds(at_once, 0))
+        answers = left / law.per_sequence_s if law.per_sequence_s else in_slots[1]
+        in_pace = (left / law.per_token_s, answers)
         return max(in_pace, in_slots, key=self._work)
 
     def _work(self, rates: tuple[float, float]) -> float:
@@ -97,7 +98,3 @@ class PromisedPace:
 
     def __repr__(self) -> str:
         return f"<PromisedPace {self.sequences:.0f} sequences in steps of {self.step_s:.3f} s>"
-
-
-def _over(amount: float, by: float) -> float:
-    return amount / by if by else inf

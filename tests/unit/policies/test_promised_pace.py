@@ -138,3 +138,34 @@ def test_a_slope_seen_in_noise_at_low_load_never_shuts_the_replica(seed: int, le
     for _ in range(3_000):
         made.paces.law.add(rng.randrange(1, level + 2), 0, rng.choice([0.004, 0.016]))
     assert made.room.pace.sequences >= 4
+
+
+seconds = st.floats(0.0, 1.0)
+
+
+@given(
+    base_s=st.floats(1e-4, 1.0),
+    answer_s=seconds,
+    token_s=st.floats(1e-7, 0.01),
+    tpot_s=st.one_of(st.none(), st.floats(1e-3, 2.0)),
+    begun=st.lists(st.tuples(st.integers(1, 20_000), st.floats(0.0, 5_000.0)), max_size=20),
+    at_once=st.floats(1.0, 2_000.0),
+)
+def test_any_engine_and_any_load_have_a_bound_and_a_capacity(
+    base_s: float,
+    answer_s: float,
+    token_s: float,
+    tpot_s: float | None,
+    begun: list[tuple[int, float]],
+    at_once: float,
+) -> None:
+    made = gate(replace(CONFIG, tpot_s=tpot_s))
+    law = made.paces.law
+    law.base_s, law.per_sequence_s, law.per_token_s = base_s, answer_s, token_s
+    for prompt, answer in begun:
+        made.room.pace.began(prompt, answer)
+    assert 1.0 <= made.room.pace.sequences
+    assert 1.0 <= made.room.in_time <= CONFIG.slots
+    prefill, decode = made.room.pace.sustained(at_once)
+    assert 0.0 < prefill < inf
+    assert 0.0 < decode < inf
