@@ -140,7 +140,7 @@ def test_a_slope_seen_in_noise_at_low_load_never_shuts_the_replica(seed: int, le
     assert made.room.pace.sequences >= 4
 
 
-seconds = st.floats(0.0, 1.0)
+seconds = st.one_of(st.just(0.0), st.floats(1e-9, 1.0))
 
 
 @given(
@@ -164,7 +164,7 @@ def test_any_engine_and_any_load_have_a_bound_and_a_capacity(
     law.base_s, law.per_sequence_s, law.per_token_s = base_s, answer_s, token_s
     for prompt, answer in begun:
         made.room.pace.began(prompt, answer)
-    assert 1.0 <= made.room.pace.sequences
+    assert made.room.pace.sequences >= 1.0
     assert 1.0 <= made.room.in_time <= CONFIG.slots
     prefill, decode = made.room.pace.sustained(at_once)
     assert 0.0 < prefill < inf
