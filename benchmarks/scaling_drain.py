@@ -1,9 +1,9 @@
 """Bar 5: a fleet of 1 that grows to 4 and shrinks to 1, twice, and nobody notices.
 
 Its size is set by hand (`forebay scale`), with the load that one replica carries at 0.7 of its
-capacity, all clients together. Beside the short requests there are streams of 180 s, and clients that keep one connection
-for the whole time: a connection that its server has closed in between is opened anew, as every
-client does; one that breaks under a request is a failure.
+capacity, all clients together. Beside the short requests there are streams of 180 s, and clients
+that keep one connection for the whole time: a connection that its server has closed in between is
+opened anew, as every client does; one that breaks under a request is a failure.
 """
 
 from __future__ import annotations
