@@ -7,6 +7,7 @@ from collections import deque
 from forebay.measure.percentiles import percentile
 
 RECENT = 2048  # steps
+_FEWEST = 100  # of which one is a percentile
 MOST_LATE = 0.05  # of a step, p99: beyond it what was measured is this machine, not the engine
 
 
@@ -22,5 +23,10 @@ class StepLateness:
 
     @property
     def p99(self) -> float | None:
-        """99th percentile in steps; None before the first."""
-        return percentile(self._recent, 99)
+        """99th percentile in steps; None before the first.
+
+        One in a hundred may be later. Of fewer steps than that, those to come count as in time:
+        else the latest alone, in the midst of an engine's start, would speak for all.
+        """
+        to_come = max(_FEWEST - len(self._recent), 0)
+        return percentile([*self._recent, *[0.0] * to_come], 99) if self._recent else None
