@@ -114,6 +114,13 @@ REPLICA_DEMAND = Metric(
     "of it as expected after a cold start (forecast).",
     ("kind",),
 )
+SCALING_LIMITED = Metric(
+    "forebay_scaling_limited",
+    "gauge",
+    "1 while this limit shapes the number of replicas: blind, stabilisation, step, woken, floor, "
+    "min or max; else 0.",
+    ("limit",),
+)
 COLD_START = Metric(
     "forebay_cold_start_seconds",
     "gauge",
@@ -128,6 +135,7 @@ OF_THE_FLEET: tuple[Metric, ...] = (
     REPLICAS_MISSING,
     REPLICAS_OVERDUE,
     REPLICA_DEMAND,
+    SCALING_LIMITED,
     COLD_START,
 )
 

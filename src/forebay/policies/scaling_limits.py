@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Literal
+from typing import Literal, get_args
 
 from forebay.policies.scaling import Wanted
 
 Limit = Literal["blind", "stabilisation", "step", "woken", "floor", "min", "max"]
+LIMITS: tuple[Limit, ...] = get_args(Limit)
 
 
 _GATHER_S = 60.0  # to wait for the rest of a fall

@@ -7,6 +7,7 @@ from typing import Any
 from forebay.observability import catalogue
 from forebay.observability.catalogue import Metric
 from forebay.policies.autoscaling import ScalingRecord
+from forebay.policies.scaling_limits import LIMITS
 
 
 def gauges(record: ScalingRecord) -> dict[tuple[Metric, str], float]:
@@ -20,6 +21,7 @@ def gauges(record: ScalingRecord) -> dict[tuple[Metric, str], float]:
         (catalogue.REPLICAS_MISSING, ""): record.allowed.missing,
         (catalogue.REPLICAS_OVERDUE, ""): record.overdue,
         (catalogue.COLD_START, ""): record.cold_start.mean_s,
+        **{(catalogue.SCALING_LIMITED, one): one in record.allowed.limits for one in LIMITS},
     }
     if record.wanted is not None:
         need = record.wanted.need

@@ -322,6 +322,8 @@ def test_the_gauges_say_what_is_wanted_and_what_is_missing(clock: Clock, log: Lo
     assert shown[catalogue.REPLICAS_WANTED, ""] == 5
     assert shown[catalogue.REPLICAS_MISSING, ""] == 3
     assert shown[catalogue.REPLICA_DEMAND, "prefill"] == pytest.approx(4.0)
+    limited = {one for (metric, one), on in shown.items() if on and metric.labels == ("limit",)}
+    assert limited == set(record.allowed.limits)
     assert "3 MISSING" in record.reason
 
 
