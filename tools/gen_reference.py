@@ -19,6 +19,7 @@ from forebay.observability.catalogue import CATALOGUE, OF_THE_FLEET, Metric
 from forebay.spec.fields import FieldDoc, field_docs
 from forebay.spec.rates import Rate, Share
 from forebay.spec.schedule import FloorSpec
+from forebay.spec.server import CapacitySpec
 from forebay.spec.starter import as_yaml
 from forebay.spec.tenants import TenantsSpec
 from forebay.spec.units import Seconds
@@ -220,8 +221,9 @@ def _lines() -> Iterator[str]:
         below = len(path) + 1
         yield from _table([doc for doc in docs if doc.path[:-1] == path and len(doc.path) == below])
         if path == ("scaling",):
-            yield from ("", "## `scaling.schedule[]`", "", FloorSpec.__doc__ or "", "", _HEADER)
-            yield from (_row(name, info) for name, info in FloorSpec.model_fields.items())
+            for title, model in (("capacity", CapacitySpec), ("schedule[]", FloorSpec)):
+                yield from ("", f"## `scaling.{title}`", "", model.__doc__ or "", "", _HEADER)
+                yield from (_row(name, info) for name, info in model.model_fields.items())
 
 
 def _table(docs: list[FieldDoc]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,10 +12,11 @@ import typer
 
 from forebay.cli.exits import Exit
 from forebay.load.scaling_watch import ScalingFileError, read_decisions
+from forebay.policies.scaling import Capacity
 from forebay.policies.schedules import floors
 from forebay.report.scaling_page import ScalingReport, render_scaling_page, rows
 from forebay.simulate.scaling_replay import Look, Recorded, read_record, replay, totals
-from forebay.spec.scaling import scaling_policy
+from forebay.spec.scaling import declared_capacity, scaling_policy
 from forebay.spec.service import ServiceSpec
 
 if TYPE_CHECKING:
@@ -61,7 +62,16 @@ def _records_or_exit(run: Path) -> list[Recorded]:
 def _replayed(spec: ServiceSpec, records: Sequence[Recorded]) -> list[Look]:
     config, limits = scaling_policy(spec)
     schedule = [floor.entry() for floor in spec.scaling.schedule]
+    records = [_as_declared(record, declared_capacity(spec)) for record in records]
     return replay(records, config, limits, lambda at, lead_s: floors(schedule, at, lead_s))
+
+
+def _as_declared(record: Recorded, declared: Capacity | None) -> Recorded:
+    """The record, had the file said then what a replica sustains."""
+    if declared is None or record.seen is None:
+        return record
+    capacity = replace(declared, kv=record.seen.capacity.kv)
+    return replace(record, seen=replace(record.seen, capacity=capacity))
 
 
 def _settings(spec: ServiceSpec) -> str:

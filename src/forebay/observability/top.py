@@ -44,7 +44,7 @@ def tables(status: dict[str, Any], before: dict[str, Any] | None) -> Iterator[Ta
     if status["scaling"]:
         yield Table(
             "Scaling",
-            ("target", "ready", "before", "wanted", "cold start", "why"),
+            ("target", "ready", "before", "wanted", "cold start", "a replica sustains", "why"),
             tuple(_scaling_row(one) for one in status["scaling"][-_DECISIONS:]),
         )
     phases = _phases(status["replicas"])
@@ -82,8 +82,17 @@ def _scaling_row(record: dict[str, Any]) -> tuple[str, ...]:
         f"{record['before']}",
         _NOTHING if wanted is None else f"{wanted['in_full']}",
         f"{cold['mean_s']:.0f} +- {cold['deviation_s']:.0f} s",
+        _sustains(record["seen"]),
         record["reason"],
     )
+
+
+def _sustains(seen: dict[str, Any] | None) -> str:
+    """Tokens/s of prompts or of answers, and where that comes from."""
+    if seen is None:
+        return _NOTHING
+    one = seen["capacity"]
+    return f"{one['prefill']:,.0f} in or {one['decode']:,.0f} out/s, {one['source']}"
 
 
 def _phases(replicas: list[dict[str, Any]]) -> list[str]:

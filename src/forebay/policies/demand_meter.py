@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
-from math import isnan, nan
+from math import isfinite, isnan, nan
 from statistics import fmean, pstdev
 
 from forebay.policies.scaling import Capacity, ColdStart, Demand, Observation
@@ -163,7 +163,8 @@ class DemandMeter:
         """Know no replica.
 
         Args:
-            declared: capacity of a replica, where the user says it; else it is learned.
+            declared: capacity of a replica, where the user says it; else it is learned. With an
+                infinite `kv`, what the caches hold is what replicas tell.
             cold_start_s: assumed until replicas have told theirs.
         """
         self._declared = declared
@@ -172,7 +173,8 @@ class DemandMeter:
         self._known: dict[str, _Known] = {}
         self._ready_at: dict[str, float] = {}  # since when each has been ready
         self._read_at: float | None = None
-        self._capacity: Capacity | None = declared
+        # Of a cache that replicas have not told yet, nobody knows what it holds.
+        self._capacity = declared if declared is not None and isfinite(declared.kv) else None
         self._usual = UsualAnswers()
 
     def read(
@@ -272,6 +274,9 @@ class DemandMeter:
     def _learn_capacity(self, seen: Collection[ReplicaReading]) -> None:
         """The mean of what replicas manage; what was learned stays when none can tell."""
         if self._declared is not None:
+            told = [one.kv_tokens for one in seen if one.kv_tokens]
+            if told and not isfinite(self._declared.kv):
+                self._capacity = replace(self._declared, kv=fmean(told))
             return
         able = [one for one in seen if one.prefill_rate and one.decode_rate and one.kv_tokens]
         if able:

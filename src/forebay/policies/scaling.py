@@ -27,7 +27,7 @@ from typing import Literal
 from forebay.policies.forecasting import DemandHistory
 
 Binding = Literal["prefill", "decode", "kv", "backlog", "forecast", "nothing"]
-CapacitySource = Literal["declared", "calibrated", "learned"]
+CapacitySource = Literal["declared", "learned"]
 
 _SHORTEST_S, _LONGEST_S = 4.0, 30.0  # half-life of the level
 _HALF_LIFE_SHARE = (

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import pickle
 import time
+from math import inf
 from typing import Any
 
 from forebay.policies.autoscaling import Autoscaler, ScalingRecord
 from forebay.policies.demand_meter import ReplicaReading
-from forebay.policies.scaling import ScalingConfig
+from forebay.policies.scaling import Capacity, ScalingConfig
 from forebay.policies.scaling_limits import LimitConfig
 from forebay.policies.schedules import floors
 from forebay.serving.replica import PREFIX
@@ -52,6 +53,7 @@ def autoscaling_config(spec: ServiceSpec) -> dict[str, Any]:
 
     scaling = spec.scaling
     policy, limits = scaling_policy(spec)
+    declared = scaling.capacity
     settings = {
         "service": spec.name,
         "min": limits.min,
@@ -60,6 +62,7 @@ def autoscaling_config(spec: ServiceSpec) -> dict[str, Any]:
         "stable_s": limits.stable_s,
         "cold_start_s": scaling.cold_start,
         "tolerated_s": policy.tolerated_s,
+        "capacity": None if declared is None else (declared.prefill, declared.decode),
         "schedule": [floor.model_dump(mode="json", by_alias=True) for floor in scaling.schedule],
     }
     return {
@@ -135,9 +138,11 @@ class ForebayScaling:
 
     def _knowing_nothing(self) -> Autoscaler:
         settings = self._settings
+        rates = settings["capacity"]
         return Autoscaler(
             ScalingConfig(headroom=settings["headroom"], tolerated_s=settings["tolerated_s"]),
             LimitConfig(settings["min"], settings["max"], stable_s=settings["stable_s"]),
+            declared=None if rates is None else Capacity(rates[0], rates[1], inf, "declared"),
             cold_start_s=settings["cold_start_s"],
         )
 

@@ -94,17 +94,23 @@ def _decisions_asked(query: bytes) -> int:
 
 def ask_routers(service: str) -> AskRouters:
     """Asks the service's ingress; only within a replica."""
-    handle: Any = None
+    routers: Any = None
+
+    def connected() -> Any:
+        from ray import serve
+
+        from forebay.serving.app import INGRESS_DEPLOYMENT
+
+        # Naming the method starts Serve's router in this process.
+        return serve.get_deployment_handle(INGRESS_DEPLOYMENT, service).options(method_name="fleet")
 
     async def ask() -> list[dict[str, Any]]:
-        nonlocal handle
-        if handle is None:
-            from ray import serve
-
-            from forebay.serving.app import INGRESS_DEPLOYMENT
-
-            handle = serve.get_deployment_handle(INGRESS_DEPLOYMENT, service)
-        return list(await handle.fleet.remote())
+        nonlocal routers
+        if routers is None:
+            # Ray asks the controller meanwhile whether it lives, and waits: while one starts anew,
+            # for seconds in which this loop would serve nobody.
+            routers = await asyncio.to_thread(connected)
+        return list(await routers.remote())
 
     return ask
 
@@ -118,7 +124,7 @@ def ask_scaling_log(service: str) -> AskScaling:
         if log is None:
             from forebay.serving.scaling_log import scaling_log
 
-            log = scaling_log(service)
+            log = await asyncio.to_thread(scaling_log, service)
         try:
             return list(await log.last.remote(decisions))
         except Exception:  # dead: the next decision makes a new one

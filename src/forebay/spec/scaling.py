@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from forebay.policies.scaling import ScalingConfig
+from math import inf
+
+from forebay.policies.scaling import Capacity, ScalingConfig
 from forebay.policies.scaling_limits import LimitConfig
 from forebay.spec.service import ServiceSpec
 
@@ -14,3 +16,14 @@ def scaling_policy(spec: ServiceSpec) -> tuple[ScalingConfig, LimitConfig]:
         ScalingConfig(headroom=scaling.headroom, tolerated_s=spec.ttft_budget("interactive") / 2),
         LimitConfig(scaling.min, scaling.max, stable_s=scaling.stable),
     )
+
+
+def declared_capacity(spec: ServiceSpec) -> Capacity | None:
+    """What the file says that a replica sustains; None: it is learned.
+
+    What its KV cache holds, a replica tells: that is infinite here.
+    """
+    capacity = spec.scaling.capacity
+    if capacity is None:
+        return None
+    return Capacity(capacity.prefill, capacity.decode, inf, "declared")

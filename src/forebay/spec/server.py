@@ -5,10 +5,21 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from forebay.spec.problems import refusal
-from forebay.spec.rates import Share
+from forebay.spec.rates import Rate, Share
 from forebay.spec.schedule import FloorSpec
 from forebay.spec.strict import Strict
 from forebay.spec.units import MIB, Bytes, Seconds
+
+
+class CapacitySpec(Strict):
+    """What one replica sustains within its promises, where that is known better than learned."""
+
+    prefill: Rate = Field(
+        gt=0, description="Prompt tokens/s of a replica that does nothing else, such as 40000/s."
+    )
+    decode: Rate = Field(
+        gt=0, description="Answer tokens/s of a replica that does nothing else, such as 3000/s."
+    )
 
 
 class ScalingSpec(Strict):
@@ -54,6 +65,13 @@ class ScalingSpec(Strict):
         description="Longest that a replica which is no longer needed goes on with the streams it "
         "has; it takes nothing new. Default 10m: longer than nearly every answer, and it leaves "
         "as soon as the last has ended.",
+    )
+    capacity: CapacitySpec | None = Field(
+        default=None,
+        examples=[{"prefill": "40000/s", "decode": "3000/s"}],
+        description="What one replica sustains within its promises. Default: what replicas learn "
+        "of their engine while they serve, by the promised `slo.tpot_p99`; how many tokens the KV "
+        "cache holds they know in any case.",
     )
     schedule: list[FloorSpec] = Field(
         default_factory=list,

@@ -78,7 +78,7 @@ def test_the_file_that_init_writes_passes_check(tmp_path: Path) -> None:
 def commented_out(file: Path) -> list[int]:
     """Lines of a starter file that hold an example of a setting that is not set."""
     unset = {doc.path[-1] for doc in field_docs() if doc.default is None and doc.example}
-    mark = re.compile(rf" *# ({'|'.join(unset)}): \S+")
+    mark = re.compile(rf" *# ({'|'.join(unset)}): \S.*")
     return [at for at, line in enumerate(file.read_text().splitlines()) if mark.fullmatch(line)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -75,6 +76,15 @@ def test_declared_capacity_is_not_overruled() -> None:
     seen = meter.read({"a": later(NEW, 1)}, ["a"], 1, 1.0)
     assert seen is not None
     assert seen.capacity == declared
+
+
+def test_what_the_caches_hold_is_told_by_replicas_beside_declared_rates() -> None:
+    meter = DemandMeter(Capacity(5_000, 500, inf, "declared"))
+    assert meter.read({}, [], 1, 0.0) is None
+    meter.read({"a": NEW}, ["a"], 1, 1.0)
+    seen = meter.read({"a": later(NEW, 1)}, ["a"], 1, 2.0)
+    assert seen is not None
+    assert seen.capacity == Capacity(5_000, 500, NEW.kv_tokens, "declared")
 
 
 def test_cold_starts_are_from_asking_to_serving_with_their_spread() -> None:

@@ -27,6 +27,7 @@ SETTINGS: dict[str, Any] = {
     "stable_s": 300.0,
     "cold_start_s": 20.0,
     "tolerated_s": 0.5,
+    "capacity": None,
     "schedule": [],
 }
 EARLY_S = 3  # until everybody has heard of a replica that is ready
@@ -224,6 +225,16 @@ def serve(
         target, _ = policy(context(target, {one: reading}))
         clock.now += 1.0
     return target
+
+
+def test_what_the_file_says_of_a_replica_is_used_instead_of_what_it_learns(
+    clock: Clock, log: Log
+) -> None:
+    spec = service({"min": 1, "max": 8, "capacity": {"prefill": "20000/s", "decode": "2000/s"}})
+    settings = autoscaling_config(spec)["policy"].policy_kwargs["settings"]
+    assert serve(ForebayScaling({**settings, "cold_start_s": 20.0}), clock, 1, 30, 30_000.0) == 2
+    seen = log.records[-1]["seen"]["capacity"]
+    assert (seen["prefill"], seen["kv"], seen["source"]) == (20_000.0, 1e6, "declared")
 
 
 def test_a_restarted_controller_goes_on_where_it_was(clock: Clock, log: Log) -> None:
