@@ -350,12 +350,15 @@ class AdmissionController:
     def observe_step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
         """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
         drained = of_batch = 0
-        decoded = False
+        decoded = in_parts = False
+        part = self.ledger.part
         self.waits.last_seen_at = now
         for output in outputs:
             sequence = output.sequence
             if sequence.state == "queued":
-                drained += self._first_token(output, now)
+                tokens = self._first_token(output, now)
+                drained += tokens
+                in_parts = in_parts or tokens > part
                 of_batch += sequence.prefill if sequence.ticket.paced else 0
             elif sequence.state == "running":
                 decoded = True
@@ -373,6 +376,7 @@ class AdmissionController:
         )
         self.paces.learn(
             drained=prompt_tokens,
+            finished=None if in_parts or ledger.in_parts.total() else drained,
             decoded=decoded,
             engine_at=engine_at,
             running=len(ledger.running),
@@ -394,6 +398,7 @@ class AdmissionController:
             self.waits.last_seen_at = ended
             self.paces.learn(
                 drained=0,
+                finished=0,
                 decoded=True,
                 engine_at=ended,
                 running=running,

@@ -43,7 +43,7 @@ class Paces:
         self.law = StepLaw()
         self._last_step_at: float | None = None
         self._contended = False
-        self._drained = 0.0
+        self._drained, self._finished, self._in_parts = 0.0, 0, False
         self._running_before = 0
 
     @property
@@ -77,12 +77,13 @@ class Paces:
         """
         if prompt_tokens >= part_tokens(self._step_tokens):
             self._last_step_at, self._contended = now, True
-            self._drained = 0.0
+            self._drained, self._finished, self._in_parts = 0.0, 0, False
 
     def learn(
         self,
         *,
         drained: float,
+        finished: int | None,
         decoded: bool,
         engine_at: float,
         running: int,
@@ -93,7 +94,10 @@ class Paces:
         """Learn from the interval since the step before, by what bound the engine in it.
 
         Args:
-            drained: prompt tokens computed since the step before it, of prompts that go on too.
+            drained: prompt tokens computed since the step before it, of prompts that go on too:
+                as reckoned.
+            finished: those of the prompts that it finished, where none are computed in parts: as
+                seen. None where some are.
             decoded: whether it made tokens of answers begun before.
             engine_at: when it ended, seconds on the engine's clock.
             running: sequences that run after it.
@@ -102,6 +106,10 @@ class Paces:
             crowded: whether it could be KV blocks: then nobody knows which step computed what.
         """
         self._drained += drained
+        if finished is None:
+            self._in_parts = True
+        else:
+            self._finished += finished
         if self._last_step_at is not None:
             elapsed = engine_at - self._last_step_at
             if elapsed <= 0.0:
@@ -109,7 +117,7 @@ class Paces:
             if elapsed < _LONGEST_STEP_S:
                 known = not (crowded and (queued or self._drained))
                 self._take(min(elapsed, self._longest_credible_s), decoded, running, known=known)
-        self._drained = 0.0
+        self._drained, self._finished, self._in_parts = 0.0, 0, False
         self._last_step_at = engine_at
         # Prompts wait in the engine for the token budget, and not for slots.
         self._contended = binding and queued > 0 and running + queued <= self._slots
@@ -122,8 +130,12 @@ class Paces:
         if not decoded:
             return
         self.step_rate.add(1.0, elapsed)
-        if known:
-            self.law.add(self._running_before, self._drained, elapsed)
+        # What is seen is better than what is reckoned. Where prompts wait and none was finished,
+        # the engine may have begun one.
+        seen = not self._in_parts and (self._finished > 0 or not self._contended)
+        if known and (seen or self._in_parts):
+            computed = float(self._finished) if seen else self._drained
+            self.law.add(self._running_before, computed, elapsed)
         if running >= _FULL_SHARE * self._slots:
             answers_s = elapsed - self.prompts_s(self._drained)
             self.full_step_rate.add(1.0, max(answers_s, _LEAST_ANSWERS * elapsed))
