@@ -94,23 +94,21 @@ def _decisions_asked(query: bytes) -> int:
 
 def ask_routers(service: str) -> AskRouters:
     """Asks the service's ingress; only within a replica."""
-    routers: Any = None
-
-    def connected() -> Any:
-        from ray import serve
-
-        from forebay.serving.app import INGRESS_DEPLOYMENT
-
-        # Naming the method starts Serve's router in this process.
-        return serve.get_deployment_handle(INGRESS_DEPLOYMENT, service).options(method_name="fleet")
+    handle: Any = None
 
     async def ask() -> list[dict[str, Any]]:
-        nonlocal routers
-        if routers is None:
-            # Ray asks the controller meanwhile whether it lives, and waits: while one starts anew,
-            # for seconds in which this loop would serve nobody.
-            routers = await asyncio.to_thread(connected)
-        return list(await routers.remote())
+        nonlocal handle
+        if handle is None:
+            from ray import serve
+
+            from forebay.serving.app import INGRESS_DEPLOYMENT
+
+            # Ray asks the controller for it, and waits: while one starts anew, for seconds in
+            # which this loop would serve nobody.
+            handle = await asyncio.to_thread(
+                serve.get_deployment_handle, INGRESS_DEPLOYMENT, service
+            )
+        return list(await handle.fleet.remote())
 
     return ask
 
