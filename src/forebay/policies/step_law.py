@@ -17,9 +17,9 @@ _KEEP = 0.5 ** (1 / 4000)  # a step loses half its weight in so many: half a min
 _FEW = 20.0  # steps' weight, below which nothing is said
 _REFIT = 32  # steps between two fits
 _MOST_TIMES = 4.0  # of what the law says: a longer step was a standstill, and counts as that
-_STRANGE = 1.5  # times longer or shorter than the law says: the engine is not what it was
+_STRANGE = 2.0  # times longer or shorter than the law says: the engine is not what it was
 _STRANGE_KEEP = 0.5  # of what was learned, at each fit of such steps
-_ENOUGH = 256.0  # steps' weight that is always kept
+_ENOUGH = 256.0  # steps' weight, above which that is done
 _PULL = 1e-6  # of the steps' weight, with which the two slopes are held at 0
 
 
