@@ -34,6 +34,7 @@ _SERVES_OWN = "/-/"  # health and routes of the proxy itself
 Knock = Callable[[float], Awaitable[float]]
 Decisions = Callable[[int], Awaitable[list[dict[str, Any]]]]
 _DECISIONS = 20  # shown
+_OF_A_START = 200  # decisions: half an hour in which one changes nothing but every tenth is kept
 
 
 class ZeroDoor:
@@ -81,8 +82,8 @@ class ZeroDoor:
         if path == STATUS_PATH and scope["method"] == "GET":
             status = fleet_status(self._spec.name, [], await self._decisions(_DECISIONS))
             await send_response(send, 200, json.dumps(status).encode())
-        elif path == _HEALTH and self._spec.scaling.min == 0:
-            # Asleep, and well: a load balancer that took this service out could not wake it.
+        elif path == _HEALTH and await self._sleeps():
+            # And is well: a load balancer that took this service out could not wake it.
             await send_response(send, 200, b"")
         elif access(path) is Access.CLOSED:
             raise RequestRefusedError(
@@ -94,6 +95,16 @@ class ZeroDoor:
             await send_error(send, 503, message, "starting", headers=retry_headers(seconds))
         else:
             await send_error(send, 503, "No replica runs.", "no_replica")
+
+    async def _sleeps(self) -> bool:
+        """Whether there are no replicas since none were needed, or are again since somebody asked.
+
+        A service that has only been started has never had any, and is not ready.
+        """
+        if self._spec.scaling.min:
+            return False
+        told = await self._decisions(_OF_A_START)
+        return any(one["target"] == 0 or one["ready"] > 0 for one in told)
 
     async def _knocked(self) -> float:
         assumed_s = self._spec.scaling.cold_start

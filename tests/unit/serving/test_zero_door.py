@@ -35,6 +35,7 @@ class Fleet:
         file.write_text(yaml.safe_dump(spec))
         self.replicas = 0
         self.knocks = 0
+        self.sizes = [(1, 1), (0, 0)]  # target, ready
         self.start_s: float | None = 12.5
         self.door = ZeroDoor(
             self._proxy,
@@ -54,7 +55,8 @@ class Fleet:
         return self.start_s
 
     async def _decisions(self, count: int) -> list[dict[str, Any]]:
-        return [{"reason": "no replica, no demand", "allowed": {"missing": 0}}]
+        told = {"reason": "no replica, no demand", "allowed": {"missing": 0}}
+        return [{**told, "target": target, "ready": ready} for target, ready in self.sizes]
 
     async def ask(
         self, path: str = CHAT, method: str = "POST", key: str | None = None
@@ -106,6 +108,23 @@ async def test_only_work_has_a_replica_started(
 ) -> None:
     assert (await fleet.ask(path, method))[0] == status
     assert fleet.knocks == 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "status"),
+    [
+        ([], 503),
+        ([(1, 0), (1, 0)], 503),  # it has only been started
+        ([(0, 0), (0, 0)], 200),
+        ([(0, 0), (1, 0)], 200),  # somebody has woken it
+        ([(1, 1), (1, 0)], 200),
+    ],
+)
+async def test_a_fleet_is_well_once_it_has_been_there(
+    fleet: Fleet, sizes: list[tuple[int, int]], status: int
+) -> None:
+    fleet.sizes = sizes
+    assert (await fleet.ask("/health", "GET"))[0] == status
 
 
 async def test_a_fleet_that_should_have_replicas_and_has_none_is_not_well(tmp_path: Path) -> None:
