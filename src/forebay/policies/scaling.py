@@ -21,7 +21,7 @@ Limits are in `scaling_limits.py`. All of it is pure: the state is a value, hand
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import ceil
+from math import ceil, inf
 from typing import Literal
 
 from forebay.policies.forecasting import DemandHistory
@@ -70,6 +70,11 @@ class Capacity:
     decode: float
     kv: float
     source: CapacitySource
+
+    @classmethod
+    def declared(cls, prefill: float, decode: float) -> Capacity:
+        """As a user says; `kv` is infinite until replicas tell what their caches hold."""
+        return cls(prefill, decode, inf, "declared")
 
 
 @dataclass(frozen=True, slots=True)

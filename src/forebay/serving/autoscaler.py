@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from math import inf
 from typing import Any
 
 from forebay.policies.autoscaling import Autoscaler, ScalingRecord
@@ -142,7 +141,7 @@ class ForebayScaling:
         return Autoscaler(
             ScalingConfig(headroom=settings["headroom"], tolerated_s=settings["tolerated_s"]),
             LimitConfig(settings["min"], settings["max"], stable_s=settings["stable_s"]),
-            declared=None if rates is None else Capacity(rates[0], rates[1], inf, "declared"),
+            declared=None if rates is None else Capacity.declared(*rates),
             cold_start_s=settings["cold_start_s"],
         )
 

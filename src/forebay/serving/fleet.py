@@ -13,7 +13,7 @@ from forebay.serving.errors import RequestRefusedError
 
 STATUS_PATH = "/forebay/status"
 _ANSWER_S = 8.0  # the first question starts Serve's router in this process: seconds on a busy core
-_DECISIONS = 20  # shown of scaling, unless more are asked for
+DECISIONS = 20  # shown of scaling, unless more are asked for
 _FRESH_S = 0.25  # replicas publish twice a second; asking the routers more often tells nothing new
 
 AskRouters = Callable[[], Awaitable[list[dict[str, Any]]]]
@@ -52,8 +52,11 @@ class FleetStatus:
         """
         decisions = _decisions_asked(query)
         status = await self._current()
-        if decisions > _DECISIONS and self._ask_scaling is not None:
-            status = {**status, "scaling": await self._ask_scaling(decisions)}
+        if decisions > DECISIONS:
+            try:
+                status = {**status, "scaling": await self._decisions(decisions)}
+            except TimeoutError:
+                raise _silent() from None
         if tenant:
             own = {name: one for name, one in status["tenants"].items() if name == tenant}
             replicas = [{**replica, "tenants": {}} for replica in status["replicas"]]
@@ -66,26 +69,31 @@ class FleetStatus:
                 self._status = await self._asked()
                 self._asked_at = self._clock()
         if self._status is None:
-            raise RequestRefusedError(503, "The routers do not answer.", "status_unavailable")
+            raise _silent()
         return self._status
+
+    async def _decisions(self, count: int) -> list[dict[str, Any]]:
+        if self._ask_scaling is None:
+            return []
+        return await asyncio.wait_for(self._ask_scaling(count), _ANSWER_S)
 
     async def _asked(self) -> dict[str, Any] | None:
         try:
             published = await asyncio.wait_for(self._ask(), _ANSWER_S)
-            scaling = (
-                await asyncio.wait_for(self._ask_scaling(_DECISIONS), _ANSWER_S)
-                if self._ask_scaling
-                else []
-            )
+            scaling = await self._decisions(DECISIONS)
         except Exception:  # away, starting or slow: whoever asked can only ask again
             return None
         states = [replica["status"] for replica in published if "status" in replica]
         return fleet_status(self._service, states, scaling)
 
 
+def _silent() -> RequestRefusedError:
+    return RequestRefusedError(503, "The routers do not answer.", "status_unavailable")
+
+
 def _decisions_asked(query: bytes) -> int:
     """How many decisions a query asks for."""
-    asked = parse_qs(query.decode("latin-1")).get("decisions", [str(_DECISIONS)])[-1]
+    asked = parse_qs(query.decode("latin-1")).get("decisions", [str(DECISIONS)])[-1]
     if not asked.isdecimal() or not asked.isascii():
         message = f"decisions={asked[:20]} is not a number of decisions."
         raise RequestRefusedError(400, message, "out_of_range", "decisions")

@@ -21,7 +21,7 @@ from forebay.policies.decisions import INTERACTIVE
 from forebay.policies.fairness import FairQueue
 from forebay.serving.asgi import App, Receive, Scope, Send, send_response
 from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
-from forebay.serving.fleet import STATUS_PATH
+from forebay.serving.fleet import DECISIONS, STATUS_PATH
 from forebay.serving.routes import ANYBODYS, Access, access
 from forebay.serving.tenancy import Tenancy, key_of
 from forebay.spec.service import ServiceSpec
@@ -33,7 +33,6 @@ _SERVES_OWN = "/-/"  # health and routes of the proxy itself
 
 Knock = Callable[[float], Awaitable[float]]
 Decisions = Callable[[int], Awaitable[list[dict[str, Any]]]]
-_DECISIONS = 20  # shown
 _OF_A_START = 200  # decisions: half an hour in which one changes nothing but every tenth is kept
 
 
@@ -80,7 +79,7 @@ class ZeroDoor:
         if path not in ANYBODYS:
             self._tenancy.caller(key_of(scope))
         if path == STATUS_PATH and scope["method"] == "GET":
-            status = fleet_status(self._spec.name, [], await self._decisions(_DECISIONS))
+            status = fleet_status(self._spec.name, [], await self._decisions(DECISIONS))
             await send_response(send, 200, json.dumps(status).encode())
         elif path == _HEALTH and await self._sleeps():
             # And is well: a load balancer that took this service out could not wake it.

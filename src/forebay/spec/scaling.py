@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from forebay.policies.scaling import Capacity, ScalingConfig
 from forebay.policies.scaling_limits import LimitConfig
 from forebay.spec.service import ServiceSpec
@@ -19,11 +17,8 @@ def scaling_policy(spec: ServiceSpec) -> tuple[ScalingConfig, LimitConfig]:
 
 
 def declared_capacity(spec: ServiceSpec) -> Capacity | None:
-    """What the file says that a replica sustains; None: it is learned.
-
-    What its KV cache holds, a replica tells: that is infinite here.
-    """
+    """What the file says that a replica sustains; None: it is learned."""
     capacity = spec.scaling.capacity
     if capacity is None:
         return None
-    return Capacity(capacity.prefill, capacity.decode, inf, "declared")
+    return Capacity.declared(capacity.prefill, capacity.decode)
