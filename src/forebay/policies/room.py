@@ -80,8 +80,8 @@ class Room:
     def is_owed(self, cost: Cost, flow: Flow, now: float) -> bool:
         """Whether a flow has not its part of those at the promised pace yet, with this request.
 
-        Who came before it has more than theirs, and is not bounded any more: for it, a few more
-        than keep the pace are let in.
+        Those who came before it have more than theirs, and keep it to their ends: meanwhile a few
+        more than keep the pace are let in.
         """
         if self.too_many(cost) > _MOST_OVER * self.in_time:
             return False
