@@ -21,6 +21,7 @@ Limit = Literal["blind", "stabilisation", "step", "woken", "floor", "min", "max"
 LIMITS: tuple[Limit, ...] = get_args(Limit)
 
 
+_LEAST_GROWTH = 2  # replicas
 _GATHER_S = 60.0  # to wait for the rest of a fall
 _GATHER_SHARE = 0.5  # of `stable_s`, for which a fleet that could shrink waits at most
 
@@ -32,7 +33,8 @@ class LimitConfig:
     Attributes:
         min, max: replicas.
         stable_s: seconds during which nothing asked for more, before the fleet shrinks.
-        grow_by: most growth in one decision, as a share of the target; always one at least.
+        grow_by: most growth in one decision, as a share of the target; always two at least: a fleet
+            of one that needs three would wait for the second look with nothing learned by it.
         shrink_by: most shrinking in one decision, as a share of the target; always one at least.
         settle_s: seconds from one shrinking to the next.
     """
@@ -166,7 +168,7 @@ def _falls_further(config: LimitConfig, lower: int, state: LimitState, now: floa
 
 
 def _stepped(config: LimitConfig, replicas: int, target: int, limits: list[Limit]) -> int:
-    up = target + max(ceil(config.grow_by * target), 1)
+    up = target + max(ceil(config.grow_by * target), _LEAST_GROWTH)
     down = target - max(int(config.shrink_by * target), 1)
     stepped = min(max(replicas, down), up)
     if stepped != replicas:
