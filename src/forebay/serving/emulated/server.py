@@ -61,7 +61,8 @@ class EmulatedServer:
         engine = served(PROFILES[model.source])
         if model.slowed != 1:
             engine = engine.slowed(model.slowed)
-        self._engine = EmulatedEngine(engine, time.perf_counter)
+        interval = int(model.engine_args.get("stream_interval", 1))
+        self._engine = EmulatedEngine(engine, time.perf_counter, interval)
         limits = EngineLimits(
             slots=engine.max_num_seqs,
             kv_tokens=engine.kv_tokens,

@@ -1,0 +1,232 @@
+"""llm-d's published ramp on real Ray Serve: attainment and replicas, engines emulated in real time.
+
+The load, the engine, its cold start and the bounds are those of `scaling_ramp.py`, which computes
+the same in virtual time and searches the settings of each policy. Here every request is sent and
+streamed at the engine's own speed, so a system takes 45 minutes; tokens come ten at a time after
+the first (`stream_interval`, as vLLM has it), which two cores can carry. A replica counts from when
+it is asked for until its process is gone.
+
+Run as: python benchmarks/scaling_ramp_on_ray.py [--systems "forebay,static 7"] [--stages 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+import systems
+from client import lag_p99_ms
+from forebay.load.order import Endpoint
+from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.measure.lateness import MOST_LATE
+from forebay.spec.workload import WorkloadSpec
+from forebay.spec.workload_changes import fixed_workload
+from scaling_fleet import MODEL, PORT, STORY, Watch, story
+from scaling_ramp import ANSWER, ATTAINED, COLD_START_S, PROMPT, REPLICAS, SPREAD, STAGES, THEIRS
+from tables import Bar, print_bars, print_table, write
+
+PROFILE = "h100-32b"
+TTFT_S, TPOT_S = 3.0, 0.1
+FEWEST, MOST = 3, 8
+STREAM_INTERVAL = 10  # tokens
+LEAST_IDLE = 15.0  # percent of the machine
+SYSTEMS = ("forebay", "forebay 15%", "forebay 10%", "static 4", "static 7")
+_HEADROOM = "20%"  # Forebay's default
+_LOOK_S = 2.0
+_BACK_WITHIN_S = 900.0  # to the smallest fleet, once nobody asks any more
+_REPLICA = "ray::ServeReplica"
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--systems", default="forebay", help=f"of {', '.join(SYSTEMS)}")
+    parser.add_argument("--stages", type=int, default=len(STAGES), help="how many of the ramp")
+    options = parser.parse_args()
+    names = [name.strip() for name in options.systems.split(",")]
+    if unknown := sorted(set(names) - set(SYSTEMS)):
+        parser.error(f"--systems: {', '.join(unknown)}; there are {', '.join(SYSTEMS)}")
+    rows = [measured(name, STAGES[: options.stages]) for name in names]
+    print_table(list(rows[0]), [tuple(row.values()) for row in rows])
+    print(f"llm-d's, published: {THEIRS[3]} % with {THEIRS[4]} replicas")
+    bars = [bar for row in rows for bar in judged(row)]
+    print_bars(bars)
+    write("scaling_ramp_on_ray", {"rows": rows, "bars": [bar.as_dict() for bar in bars]})
+
+
+def measured(name: str, stages: Sequence[tuple[float, float]]) -> Row:
+    """One system under the ramp, until its fleet is at its smallest again."""
+    with served(name) as (server, watch, replicas):
+        began, idle = time.time(), Idle()
+        run = run_load(
+            LoadPlan(
+                endpoint=Endpoint(url=server.url, model=MODEL),
+                workload=ramp(stages),
+                timeout_s=900.0,
+                keep_token_times=False,
+            )
+        )
+        load_s = time.time() - began
+        idle_percent = idle.percent()
+        watch.until(lambda look: look.ready <= replicas.fewest, _BACK_WITHIN_S)
+        counted = replicas.end()
+        print_table(STORY, story(watch, began))
+        late = max((look.late for look in watch.looks), default=0.0)
+    return {
+        "system": name,
+        **outcomes(run),
+        "average replicas": round(average(counted, began), 2),
+        "most": max(count for _, count in counted),
+        "load s": round(load_s),
+        "late p99 %": round(100 * late, 1),
+        "idle %": round(idle_percent, 1),
+        "lag p99 ms": round(lag_p99_ms(run), 1),
+        "valid": run.validity.valid,
+    }
+
+
+def outcomes(run: LoadRun) -> Row:
+    """What became of the requests."""
+    records = run.records
+    served = [one for one in records if one.outcome == "ok"]
+    good = sum(one.is_good(TTFT_S, TPOT_S) for one in records)
+    return {
+        "requests": len(records),
+        "SLO attained, %": round(100 * good / len(records), 2),
+        "shed": sum(one.outcome == "shed" for one in records),
+        "served late": len(served) - good,
+        "failed": sum(one.failure for one in records),
+    }
+
+
+def ramp(stages: Sequence[tuple[float, float]]) -> WorkloadSpec:
+    """Poisson arrivals; answers differ a little in length, as in virtual time."""
+    plain = fixed_workload("ramp", PROMPT, ANSWER, stages=stages, seed=1).plain()
+    output = {"uniform": [ANSWER - SPREAD, ANSWER + SPREAD - 1]}
+    requests = [{**kind, "output": output} for kind in plain["requests"]]
+    return WorkloadSpec.model_validate({**plain, "requests": requests})
+
+
+@contextmanager
+def served(name: str) -> Iterator[tuple[systems.Server, Watch, Replicas]]:
+    """The system of this name, watched."""
+    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
+        file = Path(folder) / "ramp.yaml"
+        file.write_text(yaml.safe_dump(service(name)))
+        with systems.running("ramp", systems.forebay(PORT, file), PORT, model_cores=1) as server:
+            watch = Watch(server.url)
+            fewest = service(name)["scaling"]["min"]
+            watch.until(lambda look: look.ready >= fewest, COLD_START_S + 120.0)
+            replicas = Replicas(server, watch, fewest)
+            try:
+                yield server, watch, replicas
+            finally:
+                replicas.end()
+                watch.end()
+
+
+def service(name: str) -> dict[str, Any]:
+    """The file that a system is started from."""
+    kind, _, value = name.partition(" ")
+    if kind == "static":
+        scaling: dict[str, Any] = {"min": int(value), "max": int(value)}
+    else:
+        scaling = {"min": FEWEST, "max": MOST, "headroom": value or _HEADROOM, "stable": "3m"}
+    return {
+        "name": "ramp",
+        "model": {
+            "id": MODEL,
+            "engine": "emulated",
+            "source": PROFILE,
+            "cold_start": f"{COLD_START_S:g}s",
+            "engine_args": {"stream_interval": STREAM_INTERVAL},
+        },
+        "slo": {"ttft_p99": f"{TTFT_S:g}s", "tpot_p99": f"{1000 * TPOT_S:g}ms"},
+        "scaling": {**scaling, "cold_start": f"{COLD_START_S:g}s"},
+    }
+
+
+class Replicas:
+    """Counts a fleet's replicas all the time: those that are asked for, those that still drain."""
+
+    def __init__(self, server: systems.Server, watch: Watch, fewest: int) -> None:
+        self.fewest = fewest
+        self._server = server
+        self._watch = watch
+        self._counts: list[tuple[float, int]] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._count, daemon=True)
+        self._thread.start()
+
+    def _count(self) -> None:
+        while not self._over.wait(_LOOK_S):
+            asked = self._watch.looks[-1].target or self.fewest
+            self._counts.append((time.time(), max(asked, self._processes())))
+
+    def _processes(self) -> int:
+        count = 0
+        for process in self._server.processes():
+            with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+                title = process.cmdline()[0]
+                count += title.startswith(_REPLICA) and ":emul" in title  # titles are cut
+        return count
+
+    def end(self) -> list[tuple[float, int]]:
+        """Count no more; what was counted, with times of `time.time`."""
+        self._over.set()
+        self._thread.join()
+        return self._counts
+
+
+def average(counted: Sequence[tuple[float, int]], began: float) -> float:
+    """Replicas over time, from when the load began to the last count."""
+    spans = [(end - max(at, began), count) for (at, count), (end, _) in pairwise(counted)]
+    spans = [(seconds, count) for seconds, count in spans if seconds > 0]
+    return sum(s * count for s, count in spans) / sum(s for s, _ in spans)
+
+
+@dataclass
+class Idle:
+    """How much of the machine nobody used since this was made."""
+
+    def __post_init__(self) -> None:
+        self._before = psutil.cpu_times()
+
+    def percent(self) -> float:
+        """Of all cores."""
+        now = psutil.cpu_times()
+        spent = [b - a for a, b in zip(self._before, now, strict=True)]
+        return 100.0 * (now.idle - self._before.idle) / sum(spent)
+
+
+def judged(row: Row) -> list[Bar]:
+    """The bars that one system's row says something of."""
+    name = row["system"]
+    sound = [
+        Bar(f"{name}: emulator's steps late at p99", row["late p99 %"], 100 * MOST_LATE, "%"),
+        Bar(f"{name}: machine idle", row["idle %"], LEAST_IDLE, "%", at_least=True),
+    ]
+    attained = row["SLO attained, %"]
+    if name == "static 4":
+        return [Bar("static 4 does not hold the SLO", attained, 90.0, "%"), *sound]
+    bar = Bar(f"{name}: SLO attained", attained, 100 * ATTAINED, "%", at_least=True)
+    if name.startswith("static"):
+        return [bar, *sound]
+    return [bar, Bar(f"{name}: average replicas", row["average replicas"], REPLICAS), *sound]
+
+
+if __name__ == "__main__":
+    main()
