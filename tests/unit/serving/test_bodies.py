@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -169,3 +170,58 @@ def test_an_unknown_class_is_not_taken_for_interactive(header: bytes) -> None:
     assert (refused.value.code, refused.value.param) == ("unknown_class", "x-forebay-class")
     assert "write interactive or batch" in refused.value.message
     assert len(refused.value.message) < 120
+
+
+@pytest.mark.parametrize("value", ["1000", 1000.0, True, [4], {}])
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/completions", "n"),
+        ("/v1/chat/completions", "n"),
+        ("/v1/chat/completions", "max_tokens"),
+        ("/v1/chat/completions", "max_completion_tokens"),
+        ("/v1/responses", "max_output_tokens"),
+        ("/v1/messages", "max_tokens"),
+    ],
+)
+def test_numbers_that_make_the_price_are_whole_or_refused(
+    path: str, field: str, value: object
+) -> None:
+    refusal = read(path, json.dumps({"prompt": "a", "messages": [], field: value}).encode())
+    assert isinstance(refusal, RequestRefusedError)
+    assert (refusal.status, refusal.code, refusal.param) == (400, "invalid_type", field)
+    assert json.dumps(value) in refusal.message
+
+
+def test_without_a_limit_of_its_own_a_request_is_priced_at_the_services() -> None:
+    limits = replace(LIMITS, max_output_tokens=200)
+    body = json.dumps({"messages": []}).encode()
+    assert parse_request(PATHS[0], body, limits, None).shape.max_tokens == 200
+
+
+@pytest.mark.parametrize("part", ["{}", "[]", '""', '{"a": [1]}'])
+def test_a_body_of_nothing_but_structure_is_refused_before_it_is_parsed(
+    monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    monkeypatch.setattr(json, "loads", lambda _: pytest.fail("parsed"))
+    body = f'{{"messages": [], "x": [{", ".join([part] * 40_000)}]}}'.encode()
+    refusal = read(PATHS[0], body)
+    assert isinstance(refusal, RequestRefusedError)
+    assert (refusal.status, refusal.code) == (400, "too_complex")
+
+
+@given(st.lists(st.sampled_from(['"', "\\", "{", "[", ",", "é", "a\n"]), max_size=30))
+def test_what_stands_in_text_is_no_structure(marks: list[str]) -> None:
+    text = "".join(marks) * 1_000 + "{[,"
+    body = {"messages": [{"role": "user", "content": text}]}
+    generous = replace(LIMITS, context_tokens=1_000_000)
+    parsed = parse_request(PATHS[0], json.dumps(body).encode(), generous, None)
+    assert parsed.shape.prompt_bytes >= len(text.encode())
+
+
+def test_prompts_of_token_ids_may_be_as_many_as_fit() -> None:
+    ids = [[7] * LIMITS.context_tokens] * LIMITS.max_samples
+    assert parse("/v1/completions", {"prompt": ids}).shape.prompts == LIMITS.max_samples
+    refusal = read("/v1/completions", json.dumps({"prompt": [7] * 60_000}).encode())
+    assert isinstance(refusal, RequestRefusedError)
+    assert refusal.code == "too_complex"
