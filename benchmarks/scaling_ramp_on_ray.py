@@ -1,10 +1,10 @@
 """llm-d's published ramp on real Ray Serve: attainment and replicas, engines emulated in real time.
 
-The load, the engine, its cold start and the bounds are those of `scaling_ramp.py`, which computes
-the same in virtual time and searches the settings of each policy. Here every request is sent and
-streamed at the engine's own speed, so a system takes 45 minutes; tokens come ten at a time after
-the first (`stream_interval`, as vLLM has it), which two cores can carry. A replica counts from when
-it is asked for until its process is gone.
+Rates, bounds, SLO and cold start are those of `scaling_ramp.py`, which plays llm-d's own sizes of
+requests in virtual time. Here every request is sent and every token streamed at the engine's own
+speed, which two cores carry for a smaller one: `l4-8b` with 2,000 tokens in and 150 out, of which
+10 requests/s keep 5.8 replicas busy, so that seven hold the SLO and four do not. A system takes 45
+minutes. A replica counts from when it is asked for until its process is gone.
 
 Run as: python benchmarks/scaling_ramp_on_ray.py [--systems "forebay,static 7"] [--stages 7]
 """
@@ -34,13 +34,13 @@ from forebay.measure.lateness import MOST_LATE
 from forebay.spec.workload import WorkloadSpec
 from forebay.spec.workload_changes import fixed_workload
 from scaling_fleet import MODEL, PORT, STORY, Watch, story
-from scaling_ramp import ANSWER, ATTAINED, COLD_START_S, PROMPT, REPLICAS, SPREAD, STAGES, THEIRS
+from scaling_ramp import ATTAINED, COLD_START_S, REPLICAS, STAGES, THEIRS
 from tables import Bar, print_bars, print_table, write
 
-PROFILE = "h100-32b"
+PROFILE = "l4-8b"
+PROMPT, ANSWER, SPREAD = 2000, 150, 15
 TTFT_S, TPOT_S = 3.0, 0.1
 FEWEST, MOST = 3, 8
-STREAM_INTERVAL = 10  # tokens
 LEAST_IDLE = 15.0  # percent of the machine
 SYSTEMS = ("forebay", "forebay 15%", "forebay 10%", "static 4", "static 7")
 _HEADROOM = "20%"  # Forebay's default
@@ -152,7 +152,6 @@ def service(name: str) -> dict[str, Any]:
             "engine": "emulated",
             "source": PROFILE,
             "cold_start": f"{COLD_START_S:g}s",
-            "engine_args": {"stream_interval": STREAM_INTERVAL},
         },
         "slo": {"ttft_p99": f"{TTFT_S:g}s", "tpot_p99": f"{1000 * TPOT_S:g}ms"},
         "scaling": {**scaling, "cold_start": f"{COLD_START_S:g}s"},

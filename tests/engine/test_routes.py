@@ -14,7 +14,7 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import FrontendArgs
 
-from forebay.serving.routes import CLOSED, COSTED, FREE, undecided
+from forebay.serving.routes import CLOSED, COSTED, FREE, TOKENIZER, undecided
 from forebay.spec.service import DEMO_MODEL
 
 
@@ -40,4 +40,4 @@ def test_no_route_is_undecided(paths: set[str]) -> None:
 
 
 def test_what_is_listed_exists(paths: set[str]) -> None:
-    assert sorted((COSTED | FREE | set(CLOSED)) - paths) == []
+    assert sorted((COSTED | FREE | TOKENIZER | set(CLOSED)) - paths) == []

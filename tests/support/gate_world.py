@@ -83,6 +83,8 @@ class World:
     slots: int = 4
     deadline_s: float = 60.0
     tenants: str | None = None
+    most_tokens: int | None = None
+    max_body: int = 10_000
 
     def __post_init__(self) -> None:
         config = AdmissionConfig(
@@ -97,8 +99,8 @@ class World:
         self.admission = AdmissionController(config, CostModel(CONTEXT, 64), lambda: 0.0)
         self.admission.paces.prefill_rate.seed(1_000.0, 1.0)
         self.telemetry = Telemetry(self.clock)
-        self.tap = EngineTap(self.admission, self.telemetry, self.clock, STOP)
-        limits = InputLimits(10_000, 8, 4, CONTEXT, None, longest_token=10)
+        self.tap = EngineTap(self.admission, self.telemetry, self.clock, STOP, self.most_tokens)
+        limits = InputLimits(self.max_body, 8, 4, CONTEXT, self.most_tokens, longest_token=10)
         spec = ServiceSpec.model_validate(
             {"name": "s", "model": {"id": "demo", "source": "demo"}, "tenants": self.tenants},
             context={"folder": Path()},

@@ -101,6 +101,15 @@ class Ticket:
         """Tokens of prompts taken up and answers so far: what its tenant really used."""
         return sum(s.prompt + s.produced for s in self.sequences if s.produced)
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether the engine has every answer that was admitted, and some are not ended yet.
+
+        A request may go to the engine again once its answers are ended, as for the next call of a
+        tool.
+        """
+        return self.next_unbound() is None and any(s.state != "ended" for s in self.sequences)
+
     def next_unbound(self) -> Sequence | None:
         """The first sequence that the engine has not received yet."""
         return next((s for s in self.sequences if not s.bound and s.state == "queued"), None)

@@ -22,6 +22,36 @@ class BodyTooLargeError(Exception):
     """The body is longer than allowed."""
 
 
+class NoRoomError(Exception):
+    """More is being read at once than there is room for."""
+
+
+class BytesAtOnce:
+    """Bytes of bodies that have come in part, bounded over all of them."""
+
+    def __init__(self, most: int) -> None:
+        """Hold nothing; at most `most` bytes."""
+        self.most = most
+        self.held = 0
+
+    def take(self, size: int) -> None:
+        """Hold so many more.
+
+        Raises:
+            NoRoomError: they would be too many.
+        """
+        if self.held + size > self.most:
+            raise NoRoomError
+        self.held += size
+
+    def give_back(self, size: int) -> None:
+        """Hold so many fewer."""
+        self.held -= size
+
+    def __repr__(self) -> str:
+        return f"<BytesAtOnce {self.held} of {self.most}>"
+
+
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of this lower-case name, or None."""
     for key, value in scope["headers"]:
@@ -30,15 +60,22 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-async def read_body(receive: Receive, limit: int, within_s: float | None = None) -> bytes:
+async def read_body(
+    receive: Receive,
+    limit: int,
+    within_s: float | None = None,
+    at_once: BytesAtOnce | None = None,
+) -> bytes:
     """Read a whole body of at most `limit` bytes.
 
     Args:
         receive: of the connection.
         limit: bytes.
         within_s: seconds in which all must have come that does not come at once.
+        at_once: holds what has come while the rest is waited for.
 
     Raises:
+        NoRoomError: `at_once` has no room for it.
         BodyTooLargeError: as soon as more than `limit` bytes have come.
         ClientGoneError: the client disconnected.
         TimeoutError: it took longer.
@@ -50,23 +87,29 @@ async def read_body(receive: Receive, limit: int, within_s: float | None = None)
             raise BodyTooLargeError
         return body
     async with asyncio.timeout(within_s):
-        return await _rest_of_body(message, receive, limit)
+        return await _rest_of_body(message, receive, limit, at_once or BytesAtOnce(limit))
 
 
-async def _rest_of_body(message: Message, receive: Receive, limit: int) -> bytes:
+async def _rest_of_body(
+    message: Message, receive: Receive, limit: int, at_once: BytesAtOnce
+) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    while True:
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLargeError
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-        message = await receive()
+    try:
+        while True:
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            chunk = message.get("body", b"")
+            if size + len(chunk) > limit:
+                raise BodyTooLargeError
+            at_once.take(len(chunk))
+            size += len(chunk)
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+            message = await receive()
+    finally:
+        at_once.give_back(size)
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

@@ -6,6 +6,7 @@ internals of the pinned version; decision record 0004 says why they and not `gen
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
@@ -33,6 +34,8 @@ class TappedLLM(AsyncLLM):
     def attach(self, tap: EngineTap) -> None:
         """Send every engine request and step through `tap` from now on."""
         self.tap = tap
+        tap.abort = self._abort_soon
+        self._aborts: set[asyncio.Task[None]] = set()
         process = self.output_processor.process_outputs
 
         def process_outputs(outputs: Any, engine_at: float | None = None, stats: Any = None) -> Any:
@@ -43,6 +46,12 @@ class TappedLLM(AsyncLLM):
             return processed
 
         self.output_processor.process_outputs = process_outputs
+
+    def _abort_soon(self, request_ids: list[str]) -> None:
+        """End these, by the ids that the tap has seen; what has ended already is no fault."""
+        abort = asyncio.get_running_loop().create_task(self.abort(request_ids, internal=True))
+        self._aborts.add(abort)
+        abort.add_done_callback(self._aborts.discard)
 
 
 def executor_class(config: Any) -> type[Executor]:

@@ -27,14 +27,23 @@ class RequestRefusedError(Exception):
         message: what is wrong and how to mend it.
         code: machine-readable reason.
         param: the field that is wrong, if it is one field.
+        headers: of the answer.
     """
 
-    def __init__(self, status: int, message: str, code: str, param: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str,
+        param: str | None = None,
+        headers: Headers = (),
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
         self.param = param
+        self.headers = headers
 
 
 def error_type(status: int) -> str:

@@ -23,8 +23,10 @@ from forebay.policies.tarpit import Tarpit
 from forebay.serving.asgi import (
     App,
     BodyTooLargeError,
+    BytesAtOnce,
     ClientGoneError,
     Headers,
+    NoRoomError,
     Receive,
     Scope,
     Send,
@@ -49,6 +51,7 @@ from forebay.serving.routes import ANYBODYS, COSTED, Access, access
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 from forebay.serving.telemetry import Telemetry
 from forebay.serving.tenancy import Caller, Tenancy, key_of, quota_wait_s
+from forebay.serving.tokenizer_turns import TokenizerTurns
 
 # HAProxy bounds the wait for the first 96 KiB and for a client that sends nothing more; a client
 # that sends a byte now and then would hold a connection and a task for ever.
@@ -56,10 +59,13 @@ _BODY_S = 60.0
 _FAILED_S = (
     1.0  # until a request that a replica failed at may come again: routers have heard by then
 )
-_HEADERS_OF: dict[int, Headers] = {
-    401: [(b"www-authenticate", b"Bearer")],
-    408: [(b"connection", b"close")],  # the rest of the body may still come
-}
+_CLOSE: Headers = [(b"connection", b"close")]  # the rest of the body may still come
+# Bytes of bodies that are being read at once: some clients of thousands may send slowly, and not
+# all of them the longest that one may.
+_MOST_READ = 256 * 1024 * 1024
+_BODIES_FULL_S = 2.0
+# A context of ordinary text may be tokenized in one piece.
+_TOKENIZED_BYTES, _TOKENIZED_BYTES_PER_TOKEN = 64 * 1024, 6
 
 _SHED_TEXT = {
     "ttft_budget": "the first token would take {predicted:.1f} s; {budget:.1f} s is promised",
@@ -94,6 +100,8 @@ class Gate:
         self._clock = clock
         self._room = WaitingRoom()
         self._tarpit = Tarpit()
+        self._tokenizer = TokenizerTurns()
+        self._reading = BytesAtOnce(max(_MOST_READ, limits.max_body))
         admission.on_release = self._room.release
         self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
         # Until then retries are new demand: while no replica was there, nobody counted.
@@ -133,10 +141,15 @@ class Gate:
                 raise RequestRefusedError(
                     404, f"No such path: {scope['method']} {path}.", "unknown_path"
                 )
-            if scope["method"] != "POST":
+            if scope["method"] != "POST" or path in ANYBODYS:
                 await self.app(scope, receive, ErrorShaper(send).send)
                 return
-            body = await self._body(scope, receive)
+            if kind is Access.TOKENIZER:
+                body = await self._body(scope, receive, self._most_tokenized)
+                async with self._tokenizer.turn():
+                    await self.app(scope, replay(body, receive), ErrorShaper(send).send)
+                return
+            body = await self._body(scope, receive, self._limits.max_body)
             if kind is Access.COSTED:
                 assert caller is not None
                 await self._costed(scope, body, receive, send, caller)
@@ -149,13 +162,18 @@ class Gate:
                 refusal.message,
                 refusal.code,
                 param=refusal.param,
-                headers=_HEADERS_OF.get(refusal.status, ()),
+                headers=refusal.headers,
             )
         except ClientGoneError:
             return
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        limit = self._limits.max_body
+    @property
+    def _most_tokenized(self) -> int:
+        """Bytes of a body for the tokenizer alone."""
+        context = _TOKENIZED_BYTES_PER_TOKEN * self._limits.context_tokens
+        return min(max(_TOKENIZED_BYTES, context), self._limits.max_body)
+
+    async def _body(self, scope: Scope, receive: Receive, limit: int) -> bytes:
         content_type = header(scope, b"content-type")
         if content_type is not None and not _is_json(content_type):
             raise RequestRefusedError(
@@ -165,11 +183,14 @@ class Gate:
         try:
             if length is not None and length.isdigit() and int(length) > limit:
                 raise BodyTooLargeError
-            return await read_body(receive, limit, _BODY_S)
+            return await read_body(receive, limit, _BODY_S, self._reading)
         except TimeoutError:
-            raise RequestRefusedError(
-                408, f"The body did not come within {_BODY_S:.0f} s.", "body_timeout"
-            ) from None
+            message = f"The body did not come within {_BODY_S:.0f} s."
+            raise RequestRefusedError(408, message, "body_timeout", headers=_CLOSE) from None
+        except NoRoomError:
+            message = "This replica reads as many bodies as it has room for."
+            again = [*retry_headers(self.admission.jittered(_BODIES_FULL_S)), *_CLOSE]
+            raise RequestRefusedError(503, message, "bodies_full", headers=again) from None
         except BodyTooLargeError:
             raise RequestRefusedError(
                 413, f"The body is longer than {limit} bytes.", "body_too_large"

@@ -96,7 +96,13 @@ class Replica:
         )
         costs = CostModel(engine.context_tokens, spec.admission.default_output_tokens)
         self.admission = AdmissionController(limits, costs, random.Random(seed).random)
-        self.tap = EngineTap(self.admission, self.telemetry, clock, engine.stop_reason)
+        self.tap = EngineTap(
+            self.admission,
+            self.telemetry,
+            clock,
+            engine.stop_reason,
+            spec.admission.max_output_tokens,
+        )
         self.tenancy = Tenancy(spec, name, clock, self.admission.fair)
         self.ready_at: float | None = None
         self._published = self._read = 0

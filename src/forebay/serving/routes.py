@@ -1,4 +1,4 @@
-"""Every route of vLLM's app: costed by the gate, free, or closed.
+"""Every route of vLLM's app: costed by the gate, free, in turns for the tokenizer, or closed.
 
 Everything that decides what a path may do lives here. A path that is not listed is closed, so a
 route that a new vLLM mounts is closed until someone decides what it costs; a test walks the real
@@ -16,6 +16,7 @@ class Access(Enum):
 
     COSTED = "costed"  # reaches the engine: priced and admitted or shed
     FREE = "free"  # never reaches the engine: body bound only
+    TOKENIZER = "tokenizer"  # runs where every prompt has to pass: one at a time
     CLOSED = "closed"  # answered 404
 
 
@@ -34,10 +35,10 @@ FREE: frozenset[str] = frozenset(
         "/ping",
         "/version",
         "/v1/models",
-        "/tokenize",
-        "/detokenize",
     }
 )
+
+TOKENIZER: frozenset[str] = frozenset({"/tokenize", "/detokenize"})
 
 # Answered without a key: load balancers and probes have none.
 ANYBODYS: frozenset[str] = frozenset({"/health", "/ping", "/version"})
@@ -75,7 +76,7 @@ def access(path: str) -> Access:
         return Access.COSTED
     if path in FREE or (path.startswith(_MODEL_PREFIX) and len(path) > len(_MODEL_PREFIX)):
         return Access.FREE
-    return Access.CLOSED
+    return Access.TOKENIZER if path in TOKENIZER else Access.CLOSED
 
 
 def undecided(paths: Iterable[str]) -> list[str]:

@@ -44,7 +44,7 @@ class EngineOutput(Protocol):
 
 
 class UnadmittedError(RuntimeError):
-    """Something called the engine without having been admitted."""
+    """Something called the engine without having been admitted, or for more than was."""
 
 
 class EngineTap:
@@ -56,9 +56,21 @@ class EngineTap:
         telemetry: Telemetry,
         clock: Callable[[], float],
         stop_reason: object,
+        most_tokens: int | None = None,
     ) -> None:
-        """`stop_reason` is the engine's finish reason for an answer that ended by itself."""
+        """Know no request.
+
+        Args:
+            admission: whose tickets these are.
+            telemetry: counts tokens.
+            clock: seconds.
+            stop_reason: the engine's finish reason for an answer that ended by itself.
+            most_tokens: of an answer, also where the client sets no limit; None: the context.
+        """
         self._admission = admission
+        self._most_tokens = most_tokens
+        # Ends what the engine still makes for these ids, whoever waits for it.
+        self.abort: Callable[[list[str]], None] = lambda ids: None
         self._telemetry = telemetry
         self._clock = clock
         self._stop = stop_reason
@@ -69,17 +81,17 @@ class EngineTap:
         """A sequence goes to the engine: stamp the decision on it, whatever the client sent.
 
         Raises:
-            UnadmittedError: the calling task holds no open ticket, or one that is held.
+            UnadmittedError: the calling task holds no open ticket, one that is held, or one whose
+                answers are all being made already.
         """
         ticket = CURRENT_TICKET.get()
-        if ticket is None or ticket.closed or ticket.held:
+        if ticket is None or ticket.closed or ticket.held or ticket.is_used_up:
             raise UnadmittedError(f"request {request.request_id} reached the engine unadmitted")
         request.priority = ticket.tag
         request.cache_salt = ticket.cache_salt
         request.data_parallel_rank = None
         prompt = len(request.prompt_token_ids or ())
-        params = request.sampling_params
-        cap = 0 if params is None else (params.max_tokens or self._admission.costs.context_tokens)
+        cap = self._capped(request.sampling_params)
         if not any(s.bound for s in ticket.sequences):
             self._admission.entered(ticket, self._clock())
             # From requests with one text prompt: others do not say whose bytes they were.
@@ -87,6 +99,14 @@ class EngineTap:
                 self._admission.costs.observe_prompt(ticket.prompt_bytes, prompt)
         self._ids.setdefault(ticket, []).append(request.request_id)
         self._sequences[request.request_id] = self._admission.bind(ticket, prompt, cap)
+
+    def _capped(self, params: Any) -> int:
+        """Most tokens of the answer, kept within the service's own limit; 0 of what makes none."""
+        if params is None:
+            return 0
+        if self._most_tokens is not None:
+            params.max_tokens = min(params.max_tokens or self._most_tokens, self._most_tokens)
+        return params.max_tokens or self._admission.costs.context_tokens
 
     def on_step(self, outputs: Iterable[EngineOutput], engine_at: float | None) -> None:
         """The engine finished a step with these outputs, at its own `engine_at` (seconds)."""
@@ -120,6 +140,12 @@ class EngineTap:
                 self._admission.end(sequence, natural=True, now=self._clock())
 
     def forget(self, ticket: Ticket) -> None:
-        """The ticket is closed; nothing more is heard of its sequences."""
-        for request_id in self._ids.pop(ticket, ()):
-            self._sequences.pop(request_id, None)
+        """The ticket is closed: nothing more is heard of its sequences, and nothing made of them.
+
+        Whoever waits for a whole answer in vLLM's app goes on waiting when its request's task is
+        cancelled, as at a missed deadline: vLLM lets only a client that leaves end it.
+        """
+        ids = self._ids.pop(ticket, ())
+        left = [one for one in ids if self._sequences.pop(one, None) is not None]
+        if left:
+            self.abort(left)

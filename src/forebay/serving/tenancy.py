@@ -234,4 +234,5 @@ def quota_wait_s(refused: Refused) -> float:
 
 
 def _unknown_key(message: str) -> RequestRefusedError:
-    return RequestRefusedError(401, message, "invalid_api_key")
+    headers = [(b"www-authenticate", b"Bearer")]
+    return RequestRefusedError(401, message, "invalid_api_key", headers=headers)

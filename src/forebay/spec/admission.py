@@ -104,8 +104,8 @@ class AdmissionSpec(Strict):
         default=None,
         gt=0,
         examples=[2048],
-        description="Most output tokens that a request may ask for. Default: what the context "
-        "window leaves.",
+        description="Most output tokens of an answer: a request that asks for more is refused, and "
+        "one without a limit gets this one. Default: what the context window leaves.",
     )
     default_output_tokens: int = Field(
         default=256,

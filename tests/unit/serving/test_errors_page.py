@@ -14,7 +14,7 @@ import pytest
 
 from forebay.policies.decisions import ShedReason
 from forebay.serving.errors import error_body, retry_headers
-from forebay.serving.routes import COSTED, FREE
+from forebay.serving.routes import COSTED, FREE, TOKENIZER
 
 ROOT = Path(__file__).parents[3]
 SERVING = ROOT / "src/forebay/serving"
@@ -51,7 +51,8 @@ def test_the_page_names_the_codes_of_emulated_engines() -> None:
 
 def test_the_page_names_every_path_that_is_open() -> None:
     table = PAGE[PAGE.index("## Paths") :]
-    assert {path for path in COSTED | FREE if f"`{path}`" in table} == COSTED | FREE
+    paths = COSTED | FREE | TOKENIZER
+    assert {path for path in paths if f"`{path}`" in table} == paths
 
 
 class Starting(BaseHTTPRequestHandler):

@@ -201,6 +201,107 @@ async def test_a_missed_deadline_aborts_and_says_so() -> None:
     assert not world.admission.ledger.tickets
 
 
+async def test_a_missed_deadline_ends_in_the_engine_what_the_app_goes_on_waiting_for() -> None:
+    answered = asyncio.Event()
+
+    async def unfinished(scope: Scope, receive: Receive, send: Send) -> None:
+        async def handler() -> None:
+            for number in range(2):
+                world.tap.on_add(FakeEngineRequest(f"r{number}", [1] * 10, FakeParams(4)))
+            await answered.wait()
+
+        # As vLLM's `with_cancellation`: to cancel a wait leaves alone what is waited for.
+        await asyncio.wait([asyncio.ensure_future(handler())])
+
+    world = World(unfinished, deadline_s=0.01)
+    aborted: list[str] = []
+    world.tap.abort = aborted.extend
+    answer = await world.post("/v1/chat/completions", {**CHAT, "n": 2})
+    answered.set()
+    assert (answer.status, answer.error["code"]) == (503, "deadline_exceeded")
+    assert aborted == ["r0", "r1"]
+    assert world.admission.ledger.idle
+
+
+async def test_an_answer_that_has_ended_is_not_aborted() -> None:
+    world, _ = serving()
+    aborted: list[str] = []
+    world.tap.abort = aborted.extend
+    assert (await world.post("/v1/chat/completions", CHAT)).status == 200
+    assert aborted == []
+
+
+async def test_a_request_makes_no_more_answers_at_once_than_were_admitted() -> None:
+    refused: list[str] = []
+
+    async def greedy(scope: Scope, receive: Receive, send: Send) -> None:
+        for number in range(3):
+            try:
+                world.tap.on_add(FakeEngineRequest(f"r{number}", [1] * 10, FakeParams(4)))
+            except UnadmittedError as error:
+                refused.append(str(error))
+        for number in range(2):
+            world.tap.on_step([FakeOutput(f"r{number}", [7], STOP)], None)
+        world.tap.on_add(FakeEngineRequest("r9", [1] * 10, FakeParams(4)))  # a tool's next call
+        world.tap.on_step([FakeOutput("r9", [7], STOP)], None)
+        await responding(200, b"{}")(scope, receive, send)
+
+    world = World(greedy)
+    assert (await world.post("/v1/chat/completions", {**CHAT, "n": 2})).status == 200
+    assert refused == ["request r2 reached the engine unadmitted"]
+    assert world.admission.ledger.idle
+
+
+async def test_a_service_with_a_limit_of_its_own_keeps_answers_within_it() -> None:
+    caps: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = FakeEngineRequest("r", [1] * 10, FakeParams(4000))
+        world.tap.on_add(request)
+        caps.append(request.sampling_params.max_tokens)
+        world.tap.on_step([FakeOutput("r", [7], STOP)], None)
+        await responding(200, b"{}")(scope, receive, send)
+
+    world = World(app, most_tokens=50)
+    await world.post("/v1/chat/completions", {"model": "m", "messages": []})
+    assert caps == [50]
+
+
+async def test_who_asks_for_the_tokenizer_alone_waits_for_a_turn_and_few_may() -> None:
+    going_on, inside, most = asyncio.Event(), 0, 0
+
+    async def tokenizer(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        await going_on.wait()
+        inside -= 1
+        await responding(200, b"{}")(scope, receive, send)
+
+    world = World(tokenizer)
+    asked = [asyncio.ensure_future(world.post("/tokenize", {"prompt": "x"})) for _ in range(12)]
+    refused = [await done for done in asyncio.as_completed(asked[9:])]
+    assert [(one.status, one.error["code"]) for one in refused] == [(429, "tokenizer_busy")] * 3
+    assert all("retry-after" in one.headers for one in refused)
+    going_on.set()
+    assert [(await one).status for one in asked[:9]] == [200] * 9
+    assert most == 1
+
+
+async def test_the_tokenizer_alone_is_not_given_more_than_a_context_may_hold() -> None:
+    world = World(responding(200, b"{}"), max_body=1_000_000)
+    fits, too_long = "x" * 60_000, "x" * 70_000
+    assert (await world.post("/tokenize", {"prompt": fits})).status == 200
+    assert (await world.post("/tokenize", {"prompt": too_long})).status == 413
+
+
+async def test_a_body_for_a_probe_is_not_read() -> None:
+    answer = await World(responding(405, b"{}")).post(
+        "/health", b"x" * 50_000, headers={"content-type": "text/plain"}
+    )
+    assert answer.status == 405
+
+
 async def test_after_the_first_token_no_deadline_cuts_the_answer() -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         world.tap.on_add(FakeEngineRequest("r", [1] * 10, FakeParams(4)))
