@@ -6,6 +6,7 @@ No clock, no threads: minutes of traffic take seconds, and the same traffic give
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -66,6 +67,7 @@ class Ask:
     class_name: str = INTERACTIVE
     max_tokens: int | None = -1  # -1: the answer's own length; None: the client sets none
     shared: int = 0
+    patience_s: float = math.inf  # for which its client waits for a first token
 
 
 @dataclass(slots=True)
@@ -214,7 +216,8 @@ class OneReplica:
         self._waiting[ticket] = name, fate, cap
         if not (ticket.paced or ticket.held):
             self._let_go.append(ticket)
-        heapq.heappush(self._deadlines, (self.now + CLASSES[ask.class_name].deadline_s, name))
+        wait_s = min(CLASSES[ask.class_name].deadline_s, ask.patience_s)
+        heapq.heappush(self._deadlines, (self.now + wait_s, name))
         self._names[name] = ticket
         self._enter_released()
 

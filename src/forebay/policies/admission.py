@@ -489,12 +489,27 @@ class AdmissionController:
     def close(self, ticket: Ticket, now: float) -> None:
         """The request is over, however it ended; release what it still holds."""
         if not ticket.closed:
-            over = ticket.used_tokens - ticket.cost.tokens
+            self._count_computed(ticket, now)
+            over = ticket.spent_tokens - ticket.cost.tokens
             self.fair.correct(ticket.tenant, ticket.class_name, over, now)
         if ticket.held and not ticket.closed:
             (self.pacing if ticket.paced else self.turns).held.remove(ticket)
         self.ledger.close(ticket)
         self._release(now)
+
+    def _count_computed(self, ticket: Ticket, now: float) -> None:
+        """What the engine has probably done for answers that end without a token.
+
+        Or whoever leaves just before it would pay for nothing, and keep others waiting all the
+        same. Their turn comes when the prediction has their own prompts begin.
+        """
+        rate = self.paces.prefill_rate.rate
+        waited_s = now - ticket.admitted_at
+        for sequence in ticket.sequences:
+            if sequence.bound and sequence.state == "queued":
+                own_s = sequence.prefill / rate if rate else 0.0
+                at_work_s = min(waited_s - (ticket.predicted_s - own_s), own_s)
+                sequence.computed = max(round(at_work_s * rate), 0)
 
     def check_integrity(self) -> None:
         """Raise AssertionError when a total or a bound does not hold."""

@@ -30,6 +30,8 @@ class Sequence:
         cap: most tokens it may generate.
         expected: tokens it is expected to end with.
         produced: tokens generated so far.
+        computed: of its prompt, what the engine had probably computed when it left before its
+            first token.
         bound: whether the engine has it, so that `prompt` is exact.
     """
 
@@ -39,6 +41,7 @@ class Sequence:
     cap: int
     expected: float
     produced: int = 0
+    computed: int = 0
     bound: bool = False
     state: SequenceState = "queued"
 
@@ -63,7 +66,6 @@ class Ticket:
         tenant: whose it is; empty in open mode.
         held: whether it waits at the gate: its sequences are queued and not in the engine.
         paced: whether it went through the gate in that way, however short.
-        quotas: what of its tenant's quotas was charged for it.
         cache_salt: it may share cached prefixes with requests of the same salt.
         sequences: its answers, in the order in which the engine receives them.
     """
@@ -84,7 +86,6 @@ class Ticket:
     paced: bool = False
     prompt_bytes: int = 0
     cache_salt: str | None = None
-    quotas: tuple[str, ...] = ()
 
     @property
     def due_at(self) -> float:
@@ -98,8 +99,13 @@ class Ticket:
 
     @property
     def used_tokens(self) -> int:
-        """Tokens of prompts taken up and answers so far: what its tenant really used."""
+        """Tokens of prompts taken up and answers so far: what its tenant was seen to use."""
         return sum(s.prompt + s.produced for s in self.sequences if s.produced)
+
+    @property
+    def spent_tokens(self) -> int:
+        """The same with what was probably computed in vain: what its tenant pays for."""
+        return self.used_tokens + sum(s.computed for s in self.sequences)
 
     @property
     def is_used_up(self) -> bool:

@@ -42,6 +42,22 @@ class Quota:
     max_concurrency: int | None = None
 
 
+@dataclass(slots=True)
+class Charge:
+    """What a request has been charged to its tenant's quotas.
+
+    Attributes:
+        at: seconds, when it was first charged; what is given back leaves that second.
+        tokens: charged so far.
+        resources: what was limited when it came. Quotas come and go with the tenants file while
+            requests run: each undoes its own charges.
+    """
+
+    at: float
+    tokens: int
+    resources: tuple[Resource, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
     """One limit of one tenant, as a replica reports it.

@@ -19,6 +19,7 @@ from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, Admitted, Decision, Shed
 from forebay.policies.ledger import Ticket
+from forebay.policies.quotas import Refused
 from forebay.policies.tarpit import Tarpit
 from forebay.serving.asgi import (
     App,
@@ -224,7 +225,6 @@ class Gate:
             await self._refuse(send, decision)
             return
         decision.ticket.cache_salt = caller.cache_salt
-        decision.ticket.quotas = self._tenancy.charged(caller)
         await self._admitted(scope, body, receive, send, request, decision)
 
     def _is_new_demand(self, decision: Decision, caller: Caller, now: float, retries: int) -> bool:
@@ -240,18 +240,18 @@ class Gate:
         self, cost: Cost, class_name: str, caller: Caller, arrived: float, retries: int
     ) -> Decision:
         """Within the tenant's quota, and then within what the engine can do in time."""
-        refused = await self._tenancy.spend(caller, cost.tokens, arrived)
-        if refused is not None:
+        charge = await self._tenancy.spend(caller, cost.tokens, arrived)
+        if isinstance(charge, Refused):
             budget_s = self.admission.config.classes[class_name].ttft_s
-            return Shed("quota", 0.0, budget_s, self.admission.jittered(quota_wait_s(refused)))
+            return Shed("quota", 0.0, budget_s, self.admission.jittered(quota_wait_s(charge)))
         now = self._clock()  # the fleet may have been asked
         decision = self.admission.decide(
             cost, class_name, now, caller.name, retries=retries, waited_s=now - arrived
         )
         if isinstance(decision, Shed):
-            self._tenancy.turned_away(caller, class_name, cost.tokens, now)
+            self._tenancy.turned_away(caller, class_name, charge, now)
         else:
-            self._tenancy.let_in(decision.ticket)
+            self._tenancy.let_in(decision.ticket, charge)
         return decision
 
     async def _keep_back(self) -> None:
@@ -342,11 +342,11 @@ class Gate:
 
     def _finish(self, admitted: Admitted, outcome: str) -> None:
         ticket, now = admitted.ticket, self._clock()
+        self.admission.close(ticket, now)
         self._tenancy.ended(ticket, now)
         if ticket.tenant:
             used = ticket.used_tokens
             self._telemetry.count(catalogue.TENANT_TOKENS, ticket.tenant, amount=used)
-        self.admission.close(ticket, now)
         self._tap.forget(ticket)
         self._telemetry.count(catalogue.FINISHED, ticket.class_name, outcome)
         if ticket.first_token_at is None:

@@ -16,7 +16,7 @@ from forebay.policies.fairness import FairQueue
 from forebay.policies.isolation import cache_salt
 from forebay.policies.ledger import Ticket
 from forebay.policies.quota_lease import QuotaLease
-from forebay.policies.quotas import PERIOD_S, Quota, Refused
+from forebay.policies.quotas import PERIOD_S, Charge, Quota, Refused
 from forebay.serving.asgi import Scope, header
 from forebay.serving.errors import RequestRefusedError
 from forebay.serving.fleet_reports import Answer, Report
@@ -95,6 +95,7 @@ class Tenancy:
         self._error: str | None = None
         self.quotas: dict[str, Quota] = {}
         self.lease = QuotaLease(replica, {})
+        self._charged: dict[Ticket, Charge] = {}  # to quotas, of requests that are not over
         # Set once there is a fleet.
         self.ask_fleet: Callable[[], Awaitable[None]] | None = None
         self.say_goodbye: Callable[[], Awaitable[None]] | None = None
@@ -122,53 +123,67 @@ class Tenancy:
             raise _unknown_key("The API key is not known here, or was revoked.")
         return self._callers[holder.name]
 
-    async def spend(self, caller: Caller, tokens: int, now: float) -> Refused | None:
-        """Charge a request to its tenant's quotas, or say why not; None: charged.
+    async def spend(self, caller: Caller, tokens: int, now: float) -> Charge | Refused:
+        """Charge a request to its tenant's quotas, or say why not.
 
         Where the fleet has room that this replica lacks, it is asked for first.
         """
         if caller.name not in self.quotas:
-            return None
+            return Charge(now, tokens)
         refused = self.lease.try_spend(caller.name, tokens, now)
-        if refused is None or not refused.ask_owner or self.ask_fleet is None:
+        if refused is not None and refused.ask_owner and self.ask_fleet is not None:
+            await self.ask_fleet()
+            now = self._clock()
+            refused = self.lease.try_spend(caller.name, tokens, now)
+        if refused is not None:
             return refused
-        await self.ask_fleet()
-        return self.lease.try_spend(caller.name, tokens, self._clock())
+        return Charge(now, tokens, self.lease.limited(caller.name))
 
-    def charged(self, caller: Caller) -> tuple[str, ...]:
-        """What `spend` has charged a request for that comes now."""
-        return self.lease.limited(caller.name)
-
-    def let_in(self, ticket: Ticket) -> None:
+    def let_in(self, ticket: Ticket, charge: Charge) -> None:
         """A charged request was admitted."""
         if ticket.tenant:
             self._served[ticket.class_name][ticket.tenant] += ticket.cost.tokens
+        if charge.resources:
+            self._charged[ticket] = charge
 
-    def turned_away(self, caller: Caller, class_name: str, tokens: int, now: float) -> None:
+    def turned_away(self, caller: Caller, class_name: str, charge: Charge, now: float) -> None:
         """A charged request was not admitted."""
         if caller.name:
-            self._refused[class_name][caller.name] += tokens
-        if caller.name in self.quotas:
-            self.lease.settle(caller.name, -tokens, now, now)
-            self.lease.ended(caller.name)
+            self._refused[class_name][caller.name] += charge.tokens
+        self._settle(caller.name, charge, 0, now)
 
     def ended(self, ticket: Ticket, now: float) -> None:
-        """An admitted request is over; correct what it was charged by what it used.
-
-        Quotas come and go with the tenants file while requests run: each undoes its own charges.
-        """
-        over = ticket.used_tokens - ticket.cost.tokens
+        """An admitted request is over; correct what it was charged by what it used."""
+        used = ticket.spent_tokens
         if ticket.tenant:
-            self._served[ticket.class_name][ticket.tenant] += over
-        if "tokens" in ticket.quotas:
-            self.lease.settle(ticket.tenant, over, ticket.admitted_at, now)
-        if "slots" in ticket.quotas:
-            self.lease.ended(ticket.tenant)
+            self._served[ticket.class_name][ticket.tenant] += used - ticket.cost.tokens
+        charge = self._charged.pop(ticket, None)
+        if charge is not None:
+            self._settle(ticket.tenant, charge, used, now)
+
+    def _settle(self, tenant: str, charge: Charge, used: int, now: float) -> None:
+        if "tokens" in charge.resources:
+            self.lease.settle(tenant, used - charge.tokens, charge.at, now)
+        if "slots" in charge.resources:
+            self.lease.ended(tenant)
+
+    def _charge_growth(self, now: float) -> None:
+        """Charge what answers have become beyond what they were thought to, while they run.
+
+        At their ends only, a tenant whose answers are ten times as long as others' would have used
+        ten minutes' quota before the first of them is known.
+        """
+        for ticket, charge in self._charged.items():
+            over = ticket.used_tokens - charge.tokens
+            if over > 0 and "tokens" in charge.resources:
+                self.lease.settle(ticket.tenant, over, charge.at, now)
+                charge.tokens += over
 
     # --- with the fleet -------------------------------------------------------------------
 
     def report(self, now: float) -> Report | None:
         """What to tell the fleet now; None while nothing is due."""
+        self._charge_growth(now)
         lease = self.lease.request(now) if self.quotas else None
         if lease is None and now - self._reported_at < PERIOD_S:
             return None

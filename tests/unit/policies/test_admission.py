@@ -478,3 +478,22 @@ def test_who_comes_again_is_served_like_anybody_where_nobody_waits() -> None:
     admit(policy, replace(SHORT, prefill_tokens=5_000))
     again = policy.decide(replace(SHORT, prefill_tokens=2_000), INTERACTIVE, 0.0, retries=2)
     assert isinstance(again, Admitted)
+
+
+def test_who_leaves_before_the_first_token_pays_for_what_was_computed() -> None:
+    policy = controller()
+    first = admit(policy, replace(SHORT, prefill_tokens=6_000))  # 0.6 s of the engine
+    behind = admit(policy, replace(SHORT, prefill_tokens=500), tenant="b")
+    for ticket in (first, behind):
+        policy.bind(ticket, ticket.sequences[0].prompt, 50)
+    policy.close(behind, 0.3)
+    assert behind.spent_tokens == 0  # it had not its turn yet
+    policy.close(first, 0.3)
+    assert first.spent_tokens == pytest.approx(3_000, rel=0.1)
+
+
+def test_what_never_reached_the_engine_is_given_back() -> None:
+    policy = controller()
+    ticket = admit(policy, replace(SHORT, prefill_tokens=8_000))
+    policy.close(ticket, 0.7)
+    assert ticket.spent_tokens == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import cache
+from math import inf
 
 import pytest
 from one_replica import CLASSES, DEMO, H100, Ask, Fate, OneReplica, capacity, p, poisson
@@ -77,6 +78,21 @@ def test_a_modest_tenant_keeps_what_it_had_beside_one_that_floods() -> None:
     greedy = [f for f in of(fates, "greedy") if f.ticket is not None]
     assert len(greedy) >= 0.7 * rate * 15  # nothing is kept back for the other
     assert good(greedy) >= 0.95 * len(greedy)
+
+
+def test_who_leaves_before_the_first_token_takes_nothing_from_those_who_stay() -> None:
+    served = {}
+    for patience_s in (inf, 0.4):  # of a budget of 1 s: most of its prompts are computed in vain
+        replica = OneReplica()
+        start, size = replica.now, (1442, 1)
+        leaving, staying = (
+            poisson(1.5 * most(*size), 20, *size, start=start, seed=seed, **more)
+            for seed, more in enumerate(
+                ({"tenant": "a", "patience_s": patience_s}, {"tenant": "b"})
+            )
+        )
+        served[patience_s] = good(of(replica.run([*leaving, *staying]), "b"))
+    assert served[0.4] >= 0.95 * served[inf]
 
 
 def test_a_modest_tenant_finds_slots_beside_one_that_would_fill_them_all_with_long_answers() -> (

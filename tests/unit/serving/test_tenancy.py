@@ -8,12 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gate_world import CHAT, Answer, Clock, FakeEngineRequest, World, responding, serving
+from gate_world import (
+    CHAT,
+    STOP,
+    Answer,
+    Clock,
+    FakeEngineRequest,
+    FakeOutput,
+    FakeParams,
+    World,
+    responding,
+    serving,
+)
 
 from forebay.observability import catalogue
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, INTERACTIVE, Admitted
-from forebay.policies.quotas import Demand
+from forebay.policies.quotas import Charge, Demand
 from forebay.serving.asgi import Receive, Scope, Send
 from forebay.serving.errors import RequestRefusedError
 from forebay.serving.exchange import FleetLedger
@@ -170,8 +181,9 @@ async def test_what_was_waited_for_the_fleets_word_is_no_time_left(
     held = world.admission.decide(Cost(1, 600, 10, 10), INTERACTIVE, world.clock.now, "shop")
     assert isinstance(held, Admitted)
 
-    async def slowly(caller: Caller, tokens: int, now: float) -> None:
+    async def slowly(caller: Caller, tokens: int, now: float) -> Charge:
         world.clock.now += 0.5
+        return Charge(now, tokens)
 
     world.tenancy.spend = slowly  # type: ignore[method-assign]
     assert (await ask(world, "partner")).error["code"] == "ttft_budget"
@@ -314,7 +326,7 @@ async def test_who_was_served_where_others_could_not_compete_waits_longer_here(
     for tenant in ("shop", "lab"):
         await ask(world, tenant)
     ledger = FleetLedger(world.clock.now - 60.0)
-    world.tenancy.turned_away(Caller("lab"), "interactive", 500, world.clock.now)
+    world.tenancy.turned_away(Caller("lab"), "interactive", Charge(0.0, 500), world.clock.now)
     elsewhere = Report("r2", None, {}, {}, {"interactive": {"shop": 9_000.0}}, {})
     ledger.exchange(elsewhere, world.clock.now)  # ends the round before anybody here had reported
     for report in (world.tenancy.report(world.clock.now + 1), elsewhere):
@@ -328,3 +340,37 @@ async def test_who_was_served_where_others_could_not_compete_waits_longer_here(
     world.tenancy.answered(answer, world.clock.now)
     tags = {t: world.admission.fair.preview(t, "interactive") for t in ("shop", "lab")}
     assert tags["shop"] > tags["lab"]
+
+
+async def test_an_answer_is_charged_while_it_is_made(file: Path) -> None:
+    going_on, begun = asyncio.Event(), asyncio.Event()
+
+    async def long_answer(scope: Scope, receive: Receive, send: Send) -> None:
+        world.tap.on_add(FakeEngineRequest("r", [1] * 10, FakeParams(4000)))
+        world.tap.on_step([FakeOutput("r", [7] * 600)], None)
+        begun.set()
+        await going_on.wait()
+        world.tap.on_step([FakeOutput("r", [7], STOP)], None)
+        await responding(200, b"{}")(scope, receive, send)
+
+    world = World(long_answer, tenants=str(file))
+    share_quotas(world)
+    answer = asyncio.create_task(ask(world, "lab"))
+    await begun.wait()
+    assert [demand.use for demand in demands(world, "tokens")] == [610]
+    going_on.set()
+    await answer
+    assert [demand.use for demand in demands(world, "tokens")] == [611]
+
+
+async def test_what_is_given_back_leaves_the_second_in_which_it_was_charged(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    share_quotas(world)
+    world.clock.now = 200.999
+    charge = await world.tenancy.spend(Caller("lab"), 900, world.clock.now)
+    assert isinstance(charge, Charge)
+    world.clock.now = 201.001
+    world.tenancy.turned_away(Caller("lab"), "interactive", charge, world.clock.now)
+    assert isinstance(await world.tenancy.spend(Caller("lab"), 900, world.clock.now), Charge)
