@@ -45,6 +45,7 @@ class ReplicaReading:
             unknown.
         kv_tokens: that its cache holds.
         offered_sequences: answers that were asked for by the requests counted above.
+        start_s: seconds from the start of its process until it served; 0 while unknown.
     """
 
     sequence: float
@@ -57,6 +58,7 @@ class ReplicaReading:
     decode_rate: float
     kv_tokens: float
     offered_sequences: float = 0.0
+    start_s: float = 0.0
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -67,29 +69,60 @@ class ReplicaReading:
 class StartTimes:
     """How long replicas take from being asked for to serving, nodes and images included.
 
-    Which of those asked for has become ready does not matter: they are taken in order. One that was
-    ready before has not started.
+    Which of those asked for has become ready does not matter: they are taken in order. Of one that
+    was asked for before the first look, as the first of a service always is, nobody knows when: its
+    start is what it tells itself, without the wait for its node.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, assumed_s: float = 60.0) -> None:
+        """Assume a start of so many seconds until one has been seen."""
+        self.assumed_s = assumed_s
         self._asked: list[float] | None = None  # when, for each that is not ready, oldest first
         self._ready: dict[str, float] = {}  # when each was last seen to be
+        self._untold: set[str] = set()  # ready, and of unknown start until they tell theirs
         self.seconds: deque[float] = deque(maxlen=_STARTS)
 
-    def look(self, ready: Collection[str], target: int, now: float) -> None:
-        """These replicas are ready, of `target`, at `now`.
+    def look(
+        self,
+        ready: Collection[str],
+        target: int,
+        now: float,
+        told: Mapping[str, float] | None = None,
+    ) -> None:
+        """These replicas are ready, of `target`, at `now`; some have `told` how long they took.
 
         Since when those are asked for that were on their way at the first look, nobody knows.
         """
         starting = max(target - len(ready), 0)
         if self._asked is None:
             self._asked, self._ready = [nan] * starting, dict.fromkeys(ready, now)
-        came = len(set(ready) - self._ready.keys())
-        self.seconds.extend(now - at for at in self._asked[:came] if not isnan(at))
-        self._asked = self._asked[came:][:starting]
+            self._untold = set(ready)
+        came = sorted(set(ready) - self._ready.keys())
+        for name, at in zip(came, self._asked, strict=False):
+            if isnan(at):
+                self._untold.add(name)
+            else:
+                self.seconds.append(now - at)
+        self._asked = self._asked[len(came) :][:starting]
         self._asked += [now] * (starting - len(self._asked))
+        self._hear(told or {})
         self._ready |= dict.fromkeys(ready, now)
         self._ready = {n: at for n, at in self._ready.items() if now - at <= _REMEMBERED_S}
+        self._untold &= self._ready.keys()
+
+    def _hear(self, told: Mapping[str, float]) -> None:
+        """What replicas of unknown start tell of theirs: a report comes after the replica."""
+        for name in sorted(self._untold & told.keys()):
+            if told[name]:
+                self.seconds.append(told[name])
+                self._untold.remove(name)
+
+    @property
+    def cold_start(self) -> ColdStart:
+        """Of the replicas that were seen to start, the last ten."""
+        if not self.seconds:
+            return ColdStart(self.assumed_s)
+        return ColdStart(fmean(self.seconds), pstdev(self.seconds), max(self.seconds))
 
     def waiting_since(self, before: float) -> int:
         """Replicas that were asked for before then and are not ready yet."""
@@ -165,11 +198,10 @@ class DemandMeter:
         Args:
             declared: capacity of a replica, where the user says it; else it is learned. With an
                 infinite `kv`, what the caches hold is what replicas tell.
-            cold_start_s: assumed until replicas have told theirs.
+            cold_start_s: assumed until a start has been seen.
         """
         self._declared = declared
-        self._starts = StartTimes()
-        self._assumed_s = cold_start_s
+        self._starts = StartTimes(cold_start_s)
         self._known: dict[str, _Known] = {}
         self._ready_at: dict[str, float] = {}  # since when each has been ready
         self._read_at: float | None = None
@@ -195,7 +227,8 @@ class DemandMeter:
         first = self._read_at is None
         seconds = 0.0 if self._read_at is None else now - self._read_at
         self._read_at = now
-        self._starts.look(ready, target, now)
+        told = {name: reading.start_s for name, reading in readings.items()}
+        self._starts.look(ready, target, now, told)
         demand = self._taken(readings, first=first, seconds=seconds, now=now)
         self._known = {n: k for n, k in self._known.items() if now - k.heard_at <= _REMEMBERED_S}
         self._ready_at = {name: self._ready_at.get(name, now) for name in ready}
@@ -226,6 +259,7 @@ class DemandMeter:
 
     def resume(self, earlier: DemandMeter) -> None:
         """Go on counting where another left off; what is declared here stays."""
+        earlier._starts.assumed_s = self._starts.assumed_s
         self._starts, self._known = earlier._starts, earlier._known
         self._read_at, self._ready_at = earlier._read_at, earlier._ready_at
         self._usual = earlier._usual
@@ -235,10 +269,7 @@ class DemandMeter:
     @property
     def cold_start(self) -> ColdStart:
         """Of the replicas that were seen to start, the last ten."""
-        if not self._starts.seconds:
-            return ColdStart(self._assumed_s)
-        starts = self._starts.seconds
-        return ColdStart(fmean(starts), pstdev(starts), max(starts))
+        return self._starts.cold_start
 
     def overdue(self, now: float) -> int:
         """Replicas that have been starting for far longer than any did."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from forebay.observability import catalogue
@@ -202,7 +202,9 @@ class Replica:
     def reading(self) -> dict[str, float]:
         """What the autoscaler reads (`policies.demand_meter.ReplicaReading`)."""
         self._read += 1
-        reading = reading_of(self.admission, self.telemetry.offered, self._read)
+        counted = reading_of(self.admission, self.telemetry.offered, self._read)
+        start = self._start if self.ready_at is not None else None
+        reading = replace(counted, start_s=0.0 if start is None else start.own_s)
         return {PREFIX + name: float(value) for name, value in asdict(reading).items()}
 
     def status(self) -> ReplicaStatus:

@@ -2,7 +2,7 @@
 
 Parts follow one another, so each lasts from the end of the one before. The node is counted from
 when the autoscaler asked for the replica, which its log knows; a replica that nobody watched being
-asked for, the first of a service say, has no such part.
+asked for, the first of a service say, has no such part: what the autoscaler goes by is `own_s` then.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import psutil
 # does not tell what it compiled while it loaded, so with it `weights` holds both. first_answer:
 # from ready to the first token of a client's request, so that it says how long nobody asked.
 PHASES = ("node", "image", "weights", "compile", "warm_up", "first_answer")
+_OWN = ("image", "weights", "compile", "warm_up")
 
 
 class StartClock:
@@ -39,3 +40,8 @@ class StartClock:
         at = self._now()
         self.seconds[phase] = max(at - self._at, 0.0)  # clocks may be stepped
         self._at = at
+
+    @property
+    def own_s(self) -> float:
+        """Of the process itself: neither the wait for its node nor the one for a client."""
+        return sum(self.seconds.get(phase, 0.0) for phase in _OWN)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policies.demand_meter import SILENT_S, DemandMeter, ReplicaReading, StartTimes
-from forebay.policies.scaling import Capacity
+from forebay.policies.scaling import Capacity, ColdStart
 
 NEW = ReplicaReading(
     sequence=1,
@@ -131,6 +131,28 @@ def test_replicas_that_are_no_longer_wanted_leave_no_start_behind() -> None:
     for now, ready, target in ((0.0, 1, 1), (1.0, 1, 4), (2.0, 1, 1), (100.0, 1, 2), (130.0, 2, 2)):
         times.look([f"r{number}" for number in range(ready)], target, now)
     assert list(times.seconds) == [30.0]
+
+
+def test_a_start_that_nobody_saw_begin_is_what_the_replica_tells_of_it() -> None:
+    """The first of a service is asked for before anybody looks; its first report comes later."""
+    meter = DemandMeter(cold_start_s=60.0)
+    meter.read({}, [], 1, 0.0)
+    meter.read({}, ["a"], 1, 290.0)
+    assert meter.cold_start.most_s == 60.0
+    own = replace(NEW, start_s=300.0)
+    for second in range(3):
+        meter.read({"a": replace(own, sequence=second)}, ["a"], 1, 291.0 + second)
+        assert meter.cold_start == ColdStart(300.0, 0.0, 300.0)
+
+
+def test_a_start_that_was_seen_is_counted_once_and_with_its_node() -> None:
+    times = StartTimes()
+    told = {"a": 30.0, "b": 30.0}
+    times.look(["a"], 1, 0.0, told)  # ready before anybody looked
+    times.look(["a"], 2, 10.0, told)
+    times.look(["a", "b"], 2, 100.0, told)
+    times.look(["a", "b"], 2, 101.0, told)
+    assert list(times.seconds) == [30.0, 90.0]
 
 
 @given(

@@ -193,6 +193,26 @@ def test_a_scheduled_floor_begins_early_by_the_cold_start(clock: Clock, log: Log
         clock.now += 1.0
 
 
+def test_the_first_floor_is_ready_in_time_after_one_start_that_nobody_saw_begin(
+    clock: Clock, log: Log
+) -> None:
+    """A replica takes five minutes, and the file says nothing: `cold_start` is a minute."""
+    start_s, opens_s = 300.0, 1_200.0
+    moments = [datetime.fromtimestamp(clock.now + s, UTC).isoformat() for s in (opens_s, 2_000.0)]
+    floor = {"min": 4, "from": moments[0], "until": moments[1]}
+    policy = ForebayScaling({**SETTINGS, "cold_start_s": 60.0, "schedule": [floor]})
+    reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE | {"start_s": start_s}
+    target, asked_s = 1, float("inf")
+    for second in range(1_000):
+        values = {}
+        if second >= start_s:
+            values[replica("a")] = reading | {"sequence": float(second)}
+        target, _ = policy(context(target, values))
+        asked_s = min(asked_s, second) if target == 4 else asked_s
+        clock.now += 1.0
+    assert opens_s - start_s - EARLY_S - 1.0 <= asked_s <= opens_s - start_s - EARLY_S
+
+
 @pytest.mark.parametrize(
     ("running", "target", "decided"), [(1, 1, 4), (4, 4, 1), (1, 4, 2), (2, 3, 8), (1, 1, 0)]
 )

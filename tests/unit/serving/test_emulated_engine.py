@@ -23,7 +23,8 @@ from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.engine import STOP, EmulatedEngine
 from forebay.serving.emulated.questions import natural_length
 from forebay.serving.emulated.rates import teach
-from forebay.serving.replica import EngineLimits, Replica
+from forebay.serving.replica import PREFIX, EngineLimits, Replica
+from forebay.serving.start_clock import StartClock
 from forebay.spec.service import ServiceSpec
 
 BLOCK = 32
@@ -268,7 +269,9 @@ async def test_more_than_fit_wait_their_turn(client: Client) -> None:
 # Behind the gate
 
 
-def replica_of(engine: EmulatedEngine, profile: EngineProfile) -> Replica:
+def replica_of(
+    engine: EmulatedEngine, profile: EngineProfile, start: StartClock | None = None
+) -> Replica:
     spec = ServiceSpec.model_validate(
         {"name": "s", "model": {"id": "demo", "engine": "emulated", "source": "demo-cpu"}}
     )
@@ -280,7 +283,7 @@ def replica_of(engine: EmulatedEngine, profile: EngineProfile) -> Replica:
         longest_token=9,
         stop_reason=STOP,
     )
-    replica = Replica(spec, limits, time.perf_counter, name="r1", seed=0)
+    replica = Replica(spec, limits, time.perf_counter, name="r1", seed=0, start=start)
     engine.attach(replica.tap)
     return replica
 
@@ -288,6 +291,20 @@ def replica_of(engine: EmulatedEngine, profile: EngineProfile) -> Replica:
 @pytest.fixture
 def replica(engine: EmulatedEngine) -> Replica:
     return replica_of(engine, FAST)
+
+
+def test_the_autoscaler_is_told_how_long_the_start_took_once_it_is_over(
+    engine: EmulatedEngine,
+) -> None:
+    now = [0.0]
+    start = StartClock(lambda: now[0], began=-5.0)
+    replica = replica_of(engine, FAST, start)
+    start.done("image")
+    assert replica.reading()[PREFIX + "start_s"] == 0.0  # a part of it says nothing
+    now[0] = 35.0
+    start.done("weights")
+    replica.ready_at = 35.0
+    assert replica.reading()[PREFIX + "start_s"] == 40.0
 
 
 @pytest.fixture

@@ -84,3 +84,5 @@ def test_phases_of_a_start_follow_one_another() -> None:
     now[0] = 39.0  # the clock was set back
     start.done("warm_up")
     assert start.seconds == {"image": 6.0, "weights": 30.0, "warm_up": 0.0}
+    start.seconds = {"node": 90.0, **start.seconds, "first_answer": 7.0}
+    assert start.own_s == 36.0  # neither the node's nor the client's
