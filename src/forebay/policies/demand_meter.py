@@ -66,21 +66,37 @@ class ReplicaReading:
         return tuple(field.name for field in fields(cls))
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A replica that is not ready: when it was asked for, and the most a start had taken then."""
+
+    at: float
+    most_s: float
+
+
 class StartTimes:
     """How long replicas take from being asked for to serving, nodes and images included.
 
     Which of those asked for has become ready does not matter: they are taken in order. Of one that
     was asked for before the first look, as the first of a service always is, nobody knows when: its
     start is what it tells itself, without the wait for its node.
+
+    One that waited hours for a GPU must not make floors begin hours early and silence `overdue` for
+    the next ten: a start counts for no more than would have made it overdue, by what was known when
+    it was asked for or by the starts since that counted in full. So several that wait for the same
+    GPU count for that much and no more, and a pool that has become slower is known, three times as
+    slow with each that is asked for. What was assumed is as good as known, but for the first start
+    of all where it is the replica's own, which holds no wait.
     """
 
     def __init__(self, assumed_s: float = 60.0) -> None:
         """Assume a start of so many seconds until one has been seen."""
         self.assumed_s = assumed_s
-        self._asked: list[float] | None = None  # when, for each that is not ready, oldest first
+        self._asked: list[_Asked] | None = None  # oldest first
         self._ready: dict[str, float] = {}  # when each was last seen to be
         self._untold: set[str] = set()  # ready, and of unknown start until they tell theirs
         self.seconds: deque[float] = deque(maxlen=_STARTS)
+        self._in_full: deque[float] = deque(maxlen=_STARTS)  # of these, those that are not cut
 
     def look(
         self,
@@ -95,16 +111,17 @@ class StartTimes:
         """
         starting = max(target - len(ready), 0)
         if self._asked is None:
-            self._asked, self._ready = [nan] * starting, dict.fromkeys(ready, now)
+            self._asked = [_Asked(nan, 0.0)] * starting
+            self._ready = dict.fromkeys(ready, now)
             self._untold = set(ready)
         came = sorted(set(ready) - self._ready.keys())
-        for name, at in zip(came, self._asked, strict=False):
-            if isnan(at):
+        for name, asked in zip(came, self._asked, strict=False):
+            if isnan(asked.at):
                 self._untold.add(name)
             else:
-                self.seconds.append(now - at)
+                self._took(now - asked.at, asked.most_s)
         self._asked = self._asked[len(came) :][:starting]
-        self._asked += [now] * (starting - len(self._asked))
+        self._asked += [_Asked(now, self.cold_start.most_s)] * (starting - len(self._asked))
         self._hear(told or {})
         self._ready |= dict.fromkeys(ready, now)
         self._ready = {n: at for n, at in self._ready.items() if now - at <= _REMEMBERED_S}
@@ -112,10 +129,17 @@ class StartTimes:
 
     def _hear(self, told: Mapping[str, float]) -> None:
         """What replicas of unknown start tell of theirs: a report comes after the replica."""
-        for name in sorted(self._untold & told.keys()):
-            if told[name]:
-                self.seconds.append(told[name])
-                self._untold.remove(name)
+        heard = [name for name in self._untold if told.get(name)]
+        for seconds in sorted(told[name] for name in heard):
+            self._took(seconds, 0.0 if self.seconds else seconds)
+        self._untold.difference_update(heard)
+
+    def _took(self, seconds: float, most_s: float) -> None:
+        """A start, of a replica that was asked for when none had taken longer than `most_s`."""
+        most_s = _OVERDUE * max(most_s, self.assumed_s, *self._in_full)
+        if seconds <= most_s:
+            self._in_full.append(seconds)
+        self.seconds.append(min(seconds, most_s))
 
     @property
     def cold_start(self) -> ColdStart:
@@ -126,7 +150,8 @@ class StartTimes:
 
     def waiting_since(self, before: float) -> int:
         """Replicas that were asked for before then and are not ready yet."""
-        return sum(at < before for at in self._asked or ())  # what is not known is not before
+        # What is not known is not before.
+        return sum(asked.at < before for asked in self._asked or ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Parts follow one another, so each lasts from the end of the one before. The node is counted from
 when the autoscaler asked for the replica, which its log knows; a replica that nobody watched being
-asked for, the first of a service say, has no such part: what the autoscaler goes by is `own_s` then.
+asked for, the first of a service say, has no such part: the autoscaler goes by `own_s` then.
 """
 
 from __future__ import annotations

@@ -155,6 +155,76 @@ def test_a_start_that_was_seen_is_counted_once_and_with_its_node() -> None:
     assert list(times.seconds) == [30.0, 90.0]
 
 
+class Pool:
+    """Of one replica more for each start, in time."""
+
+    def __init__(self, times: StartTimes, own_s: float) -> None:
+        self.times, self.now = times, 0.0
+        self._told = {"r0": own_s}
+        times.look([], 1, self.now)
+        self.pass_time(1.0)
+        times.look(["r0"], 1, self.now, self._told)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    def start(self, *seconds: float) -> None:
+        """So many, asked for at once, which take that long: ascending."""
+        ready, began = len(self._told), self.now
+        self._look(ready + len(seconds))
+        for one in seconds:
+            self.now = began + one
+            self._told[f"r{len(self._told)}"] = 0.0
+            self._look(ready + len(seconds))
+
+    def _look(self, target: int) -> None:
+        self.times.look(list(self._told), target, self.now, self._told)
+
+
+def test_replicas_that_were_stuck_count_for_what_made_them_overdue() -> None:
+    pool = Pool(StartTimes(60.0), own_s=100.0)
+    pool.start(7_200.0, 7_210.0, 7_220.0)  # for want of the same GPUs
+    assert list(pool.times.seconds) == [100.0, 300.0, 300.0, 300.0]
+    pool.start(100.0)
+    assert pool.times.cold_start.most_s == 300.0
+
+
+def test_a_pool_that_has_become_slower_is_known_after_a_few_starts() -> None:
+    pool = Pool(StartTimes(60.0), own_s=100.0)
+    for _ in range(4):
+        pool.start(1_500.0)
+    assert list(pool.times.seconds) == [100.0, 300.0, 900.0, 1_500.0, 1_500.0]
+
+
+def test_the_first_start_of_all_counts_in_full_where_it_is_the_replicas_own() -> None:
+    assert list(Pool(StartTimes(60.0), own_s=600.0).times.seconds) == [600.0]
+    # One with its wait for a node counts for three times what the file says at most.
+    times = StartTimes(60.0)
+    times.look([], 0, 0.0)
+    times.look([], 1, 1.0)
+    times.look(["a"], 1, 7_201.0)
+    assert list(times.seconds) == [180.0]
+
+
+def test_replicas_asked_for_before_a_start_was_known_count_in_full_by_the_first() -> None:
+    """A floor asks for more while the first of a service still starts."""
+    times, told = StartTimes(60.0), {"a": 400.0}
+    times.look([], 1, 0.0)
+    times.look([], 2, 1.0)
+    times.look(["a"], 2, 390.0)
+    times.look(["a"], 2, 391.0, told)
+    times.look(["a", "b"], 2, 401.0, told)
+    assert list(times.seconds) == [400.0, 400.0]
+
+
+def test_a_file_that_says_a_start_takes_long_is_believed() -> None:
+    times, told = StartTimes(600.0), {"a": 5.0}
+    times.look(["a"], 1, 0.0, told)
+    times.look(["a"], 2, 1.0, told)
+    times.look(["a", "b"], 2, 901.0, told)
+    assert list(times.seconds) == [5.0, 900.0]
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from("abcd"), st.integers(0, 1_000), st.floats(0.1, 5.0)), max_size=40
