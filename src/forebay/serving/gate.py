@@ -19,7 +19,7 @@ from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, Admitted, Decision, Shed
 from forebay.policies.ledger import Ticket
-from forebay.policies.quotas import Refused
+from forebay.policies.quotas import WINDOW_S, Refused
 from forebay.policies.tarpit import Tarpit
 from forebay.serving.asgi import (
     App,
@@ -67,6 +67,8 @@ _MOST_READ = 256 * 1024 * 1024
 _BODIES_FULL_S = 2.0
 # A context of ordinary text may be tokenized in one piece.
 _TOKENIZED_BYTES, _TOKENIZED_BYTES_PER_TOKEN = 64 * 1024, 6
+# A refusal for quota tells a wait of up to a window, jittered up to twice that.
+_QUOTA_RETRIES_S = 2 * WINDOW_S
 
 _SHED_TEXT = {
     "ttft_budget": "the first token would take {predicted:.1f} s; {budget:.1f} s is promised",
@@ -107,6 +109,7 @@ class Gate:
         self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
         # Until then retries are new demand: while no replica was there, nobody counted.
         self.retries_new_until = -math.inf
+        self._quota_refused_at: dict[str, float] = {}  # the last time, by tenant
         routes: list[Any] = list(getattr(app, "routes", []))
         self._routes = sorted(routes, key=lambda route: getattr(route, "path", "") not in COSTED)
 
@@ -230,11 +233,15 @@ class Gate:
     def _is_new_demand(self, decision: Decision, caller: Caller, now: float, retries: int) -> bool:
         """Whether the fleet should grow for it: not beyond a quota, nor for what was counted.
 
-        A retry was, unless its first attempt found no quota left, or no replica at all.
+        A retry was, unless its first attempt may have found no quota left, or no replica at all.
+        What a replica that stops refuses is sent elsewhere, and told apart there.
         """
-        if isinstance(decision, Shed) and decision.reason == "quota":
+        if isinstance(decision, Shed) and decision.reason in ("quota", "draining"):
+            if decision.reason == "quota":
+                self._quota_refused_at[caller.name] = now
             return False
-        return not retries or caller.name in self._tenancy.quotas or now < self.retries_new_until
+        refused_at = self._quota_refused_at.get(caller.name, -math.inf)
+        return not retries or now - refused_at < _QUOTA_RETRIES_S or now < self.retries_new_until
 
     async def _decide(
         self, cost: Cost, class_name: str, caller: Caller, arrived: float, retries: int

@@ -485,6 +485,13 @@ async def test_a_retry_is_no_new_demand_unless_nobody_was_there_to_count_it() ->
     assert world.telemetry.offered.sequences == 1
 
 
+async def test_what_a_replica_that_stops_refuses_is_no_demand() -> None:
+    world, _ = serving()
+    world.admission.draining = True
+    assert (await world.post("/v1/chat/completions", CHAT)).error["code"] == "draining"
+    assert world.telemetry.offered.sequences == 0
+
+
 async def test_flex_tier_and_header_mean_batch() -> None:
     world, _ = serving()
     await world.post("/v1/chat/completions", {**CHAT, "service_tier": "flex"})
