@@ -21,7 +21,7 @@ from forebay.serving.replica import PREFIX
 from forebay.serving.scaling_gauges import ScalingGauges
 from forebay.serving.scaling_link import ScalingLink
 from forebay.serving.scaling_log import Sizes
-from forebay.spec.scaling import scaling_policy
+from forebay.spec.scaling import declared_capacity, scaling_policy
 from forebay.spec.schedule import FloorSpec
 from forebay.spec.service import ServiceSpec
 
@@ -52,7 +52,7 @@ def autoscaling_config(spec: ServiceSpec) -> dict[str, Any]:
 
     scaling = spec.scaling
     policy, limits = scaling_policy(spec)
-    declared = scaling.capacity
+    declared = declared_capacity(spec)
     settings = {
         "service": spec.name,
         "min": limits.min,

@@ -17,8 +17,9 @@ def scaling_policy(spec: ServiceSpec) -> tuple[ScalingConfig, LimitConfig]:
 
 
 def declared_capacity(spec: ServiceSpec) -> Capacity | None:
-    """What the file says that a replica sustains; None: it is learned."""
+    """What the file says that a replica sustains, of the engine as it is slowed; None: learned."""
     capacity = spec.scaling.capacity
     if capacity is None:
         return None
-    return Capacity.declared(capacity.prefill, capacity.decode)
+    slowed = spec.model.slowed
+    return Capacity.declared(capacity.prefill / slowed, capacity.decode / slowed)

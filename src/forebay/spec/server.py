@@ -71,7 +71,8 @@ class ScalingSpec(Strict):
         examples=[{"prefill": "40000/s", "decode": "3000/s"}],
         description="What one replica sustains within its promises. Default: what replicas learn "
         "of their engine while they serve, by the promised `slo.tpot_p99`; how many tokens the KV "
-        "cache holds they know in any case.",
+        "cache holds they know in any case. Write what the engine sustains before it is slowed: "
+        "`model.slowed` divides both.",
     )
     schedule: list[FloorSpec] = Field(
         default_factory=list,

@@ -12,11 +12,13 @@ import pytest
 import ray
 
 from forebay.policies.demand_meter import ReplicaReading
+from forebay.policies.scaling import Capacity
 from forebay.serving import autoscaler, scaling_link, scaling_log
 from forebay.serving.autoscaler import ForebayScaling, autoscaling_config, readings
 from forebay.serving.replica import PREFIX
 from forebay.serving.scaling_gauges import ScalingGauges
 from forebay.serving.scaling_log import ScalingLog, Sizes
+from forebay.spec.scaling import declared_capacity
 from forebay.spec.service import ServiceSpec
 
 SETTINGS: dict[str, Any] = {
@@ -255,6 +257,15 @@ def test_what_the_file_says_of_a_replica_is_used_instead_of_what_it_learns(
     assert serve(ForebayScaling({**settings, "cold_start_s": 20.0}), clock, 1, 30, 30_000.0) == 2
     seen = log.records[-1]["seen"]["capacity"]
     assert (seen["prefill"], seen["kv"], seen["source"]) == (20_000.0, 1e6, "declared")
+
+
+def test_a_slowed_engine_sustains_as_much_less_than_the_file_says() -> None:
+    model = {"id": "m", "source": "demo-cpu", "engine": "emulated", "slowed": 20}
+    scaling = {"min": 1, "max": 8, "capacity": {"prefill": "20000/s", "decode": "2000/s"}}
+    spec = ServiceSpec.model_validate({"name": "chat", "model": model, "scaling": scaling})
+    settings = autoscaling_config(spec)["policy"].policy_kwargs["settings"]
+    assert settings["capacity"] == (1_000.0, 100.0)
+    assert declared_capacity(spec) == Capacity.declared(1_000.0, 100.0)  # a replay's
 
 
 def test_a_restarted_controller_goes_on_where_it_was(clock: Clock, log: Log) -> None:
