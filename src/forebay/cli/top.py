@@ -126,10 +126,9 @@ def _picture(status: dict[str, Any], before: dict[str, Any] | None) -> Renderabl
     from rich.table import Table
     from rich.text import Text
 
-    from forebay.observability.top import headline, tables
+    from forebay.observability.top import headline, is_loud, tables
 
-    loud = "bold red" if status.get("missing") else ""
-    made: list[RenderableType] = [Text(headline(status), loud)]
+    made: list[RenderableType] = [Text(headline(status), "bold red" if is_loud(status) else "")]
     for table in tables(status, before):
         shown = Table(title=table.title, box=box.SIMPLE_HEAD, title_justify="left")
         for number, column in enumerate(table.columns):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forebay.measure.lateness import MOST_LATE
+from forebay.observability.alarms import Alarm, alarms
 
 _NOTHING = "-"
 _DECISIONS = 5  # of scaling, the latest last
@@ -66,12 +67,19 @@ def tables(status: dict[str, Any], before: dict[str, Any] | None) -> Iterator[Ta
 
 
 def headline(status: dict[str, Any]) -> str:
-    """The fleet in a line, and whether it may not have what it needs."""
+    """The fleet in a line, and what somebody should look at."""
     count = len(status["replicas"])
     text = f"{status['service']}: {count} {'replica' if count == 1 else 'replicas'}"
-    if status.get("missing"):
-        text += f", {status['missing']} MISSING: the demand asks for more than scaling.max"
-    return text
+    return "; ".join([text, *(f"{alarm.short}: {alarm.why}" for alarm in _alarms(status))])
+
+
+def is_loud(status: dict[str, Any]) -> bool:
+    """Whether the headline says something to look at."""
+    return bool(_alarms(status))
+
+
+def _alarms(status: dict[str, Any]) -> list[Alarm]:
+    return alarms(status["scaling"][-1] if status["scaling"] else None)
 
 
 def _scaling_row(record: dict[str, Any]) -> tuple[str, ...]:

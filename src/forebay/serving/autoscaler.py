@@ -12,6 +12,7 @@ import pickle
 import time
 from typing import Any
 
+from forebay.observability.alarms import NewAlarms
 from forebay.policies.autoscaling import Autoscaler, ScalingRecord
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.scaling import Capacity, ScalingConfig
@@ -107,6 +108,7 @@ class ForebayScaling:
         self._schedule = [read_floor(floor).entry() for floor in settings["schedule"]]
         self._link = ScalingLink(settings["service"])
         self._gauges = ScalingGauges(settings["service"])
+        self._alarms = NewAlarms()
         self._clock = SteadyClock()
         self._began = self._clock()
         self._resumed = False
@@ -204,10 +206,11 @@ class ForebayScaling:
             self._quiet = 0
         if record.target != record.before:
             _LOG.info("replicas %d -> %d: %s", record.before, record.target, record.reason)
-        elif is_kept and record.allowed.missing:
-            _LOG.warning("%d replicas MISSING: %s", record.allowed.missing, record.reason)
+        plain = record.plain()
+        for alarm in self._alarms.look(plain, record.at):
+            _LOG.warning("%s, %s: %s", alarm.short, alarm.why, record.reason)
         self._link.tell(
-            {**record.plain(), "at": time.time()},
+            {**plain, "at": time.time()},
             is_kept,
             # Nothing of this module, which Serve ships by value: two classes of one name do not
             # pickle.

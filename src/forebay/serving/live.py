@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from forebay.observability import catalogue
+from forebay.observability.alarms import alarms
 
 
 class LiveLine:
@@ -35,12 +36,12 @@ class LiveLine:
 
 
 def _size(ready: int, decision: dict[str, Any] | None) -> str:
-    """Replicas that are there, those asked for, and those that `scaling.max` withholds."""
+    """Replicas that are there, those asked for, and what somebody should look at."""
     if decision is None:
         return str(ready)
-    missing = int(decision["allowed"]["missing"])
-    short = f", {missing} MISSING" if missing else ""
-    return f"{ready} of {decision['target']}{short}"
+    return ", ".join(
+        [f"{ready} of {decision['target']}", *(alarm.short for alarm in alarms(decision))]
+    )
 
 
 def total(fleet: list[dict[str, Any]], metric: catalogue.Metric) -> float:

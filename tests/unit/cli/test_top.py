@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from forebay.cli.main import app
 from forebay.observability.status import ClassStatus, ReplicaStatus, fleet_status
-from forebay.observability.top import headline, tables
+from forebay.observability.top import headline, is_loud, tables
 from forebay.policies.autoscaling import Autoscaler
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.scaling import ScalingConfig
@@ -166,6 +166,18 @@ def test_a_fleet_that_may_not_grow_says_so_and_how_many_are_missing() -> None:
     scaling = next(table for table in tables(told, None) if table.title == "Scaling")
     assert scaling.rows[0][scaling.columns.index("wanted")] == "4"
     assert "max" in scaling.rows[0][-1]
+
+
+def test_a_fleet_whose_replicas_do_not_start_or_do_not_report_says_so() -> None:
+    scaler = Autoscaler(ScalingConfig(), LimitConfig(1, 4), cold_start_s=20.0)
+    for second in range(100):
+        record = scaler.decide({}, ["a"], 3, float(second)).plain()
+        record["overdue"] = 2
+    told = fleet_status("chat", [replica("a", 1, 1)], [record])
+    assert is_loud(told)
+    assert "2 OVERDUE: asked for long ago and not started" in headline(told)
+    assert "BLIND: too few replicas report; the fleet is held" in headline(told)
+    assert not is_loud(fleet_status("chat", [replica("a", 1, 1)]))
 
 
 def test_the_phases_of_each_start_are_shown() -> None:

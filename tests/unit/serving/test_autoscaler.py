@@ -166,6 +166,46 @@ def test_without_reports_the_fleet_is_held(clock: Clock, log: Log) -> None:
     assert "too few replicas report" in log.records[-1]["reason"]
 
 
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    logger = SimpleNamespace(info=lambda *_: None, warning=lambda text, *of: said.append(text % of))
+    monkeypatch.setattr(autoscaler, "_LOG", logger)
+    return said
+
+
+def test_a_fleet_that_cannot_be_seen_is_said_once_when_that_begins(
+    clock: Clock, log: Log, warned: list[str]
+) -> None:
+    policy, one = ForebayScaling(SETTINGS), replica("a")
+    reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
+    for second in range(100):
+        silent = 5 <= second < 40 or second >= 60
+        values = {} if silent else reading | {"sequence": float(second)}
+        policy(context(1, {one: values}))
+        clock.now += 1.0
+        if second < 20:  # who has only just been silent may only be late
+            assert not warned
+    assert [text.split(":")[0] for text in warned] == [
+        "BLIND, too few replicas report; the fleet is held"
+    ] * 2
+
+
+def test_replicas_that_do_not_start_are_said_once_when_they_are_overdue(
+    clock: Clock, log: Log, warned: list[str]
+) -> None:
+    policy, one = ForebayScaling(SETTINGS), replica("a")
+    reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
+    for second in range(100):
+        values = {one: reading | {"sequence": float(second)}}
+        policy(context(3 if second else 1, values))
+        clock.now += 1.0
+        assert bool(warned) == (second > 1 + 3 * SETTINGS["cold_start_s"])
+    assert [text.split(":")[0] for text in warned] == [
+        "2 OVERDUE, asked for long ago and not started"
+    ]
+
+
 def test_a_floor_set_by_hand_holds_until_it_expires(clock: Clock, log: Log) -> None:
     policy, one, target = ForebayScaling({**SETTINGS, "stable_s": 5.0}), replica("a"), 1
     reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE

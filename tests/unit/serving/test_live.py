@@ -18,6 +18,10 @@ REPLICA = {catalogue.RUNNING.name: 3, catalogue.OUTPUT_TOKENS.name: 100.0, "ttft
         (None, "replicas 2  "),
         ({"target": 4, "allowed": {"missing": 0}}, "replicas 2 of 4  "),
         ({"target": 4, "allowed": {"missing": 3}}, "replicas 2 of 4, 3 MISSING  "),
+        (
+            {"target": 4, "ready": 2, "overdue": 2, "allowed": {"missing": 0, "limits": ["blind"]}},
+            "replicas 2 of 4, 2 OVERDUE, BLIND  ",
+        ),
     ],
 )
 def test_the_size_is_told_with_what_was_asked_for_and_what_is_missing(
