@@ -1,5 +1,7 @@
 """`forebay check` and `forebay init`: the service file, before anything is started."""
 
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,10 +21,11 @@ def check(
 ) -> None:
     """Read a service file strictly and say what it comes down to. Starts nothing.
 
-    Every fault is named with its line, field and a way out (exit code 2).
+    Every fault is named with its line, field and a way out (exit code 2). A warning is no fault.
 
     Example: forebay check forebay.yaml
     """
+    from forebay.spec.doubts import doubts
     from forebay.spec.loading import load_service
     from forebay.spec.problems import SpecError
     from forebay.spec.summary import as_json as spec_as_json
@@ -33,12 +36,21 @@ def check(
     except SpecError as error:
         _print_problems(error, as_json)
         raise typer.Exit(Exit.INPUT_IS_WRONG) from None
+    warnings = list(doubts(spec, time.time()))
     if as_json:
-        _print_json({"ok": True, "file": str(file), **spec_as_json(spec)})
+        found = {"ok": True, "file": str(file), "warnings": warnings, **spec_as_json(spec)}
+        _print_json(found)
         return
     typer.echo(f"{file} is fine")
+    warn(warnings)
     for subject, words in summarize(spec).items():
         typer.echo(f"  {subject:<10} {words}")
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Say what is no fault and yet hardly meant, where faults are said."""
+    for text in warnings:
+        typer.echo(f"warning: {text}", err=True)
 
 
 def init(

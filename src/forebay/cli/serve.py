@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from forebay.cli.check import DEFAULT_FILE
+from forebay.cli.check import DEFAULT_FILE, warn
 from forebay.cli.exits import Exit
 from forebay.cli.specs import load_or_exit
 
@@ -33,7 +33,10 @@ def serve(
 
     Example: forebay serve forebay.yaml
     """
+    from forebay.spec.doubts import doubts
+
     spec = load_or_exit(file)
+    warn(doubts(spec, time.time()))
     raise typer.Exit(run(spec if port is None else _at_port_or_exit(spec, port)))
 
 

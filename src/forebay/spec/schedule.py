@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -47,13 +47,17 @@ class FloorSpec(Strict):
     @field_validator("start", "until", mode="before")
     @classmethod
     def _read_time(cls, value: Any) -> Any:
-        """YAML reads a time with seconds by itself; any other comes as text."""
+        """YAML reads a time with seconds, and a date, by itself; any other time comes as text."""
         if isinstance(value, str):
             try:
                 value = datetime.fromisoformat(value)
             except ValueError:
                 raise refusal(f"{value!r} is not a time", _A_TIME) from None
-        if isinstance(value, datetime) and value.tzinfo is None:
+        if isinstance(value, date) and not isinstance(value, datetime):
+            raise refusal(f"{value.isoformat()} has no time of day", _A_TIME)
+        if value is not None and not isinstance(value, datetime):
+            raise refusal(f"{value!r} is not a time", _A_TIME)
+        if value is not None and value.tzinfo is None:
             raise refusal(f"{value.isoformat()} has no offset", _A_TIME)
         return value
 

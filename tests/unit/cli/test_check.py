@@ -38,6 +38,17 @@ def test_a_good_file_as_json(tmp_path: Path) -> None:
     assert content["placement_bundles"] == [{"CPU": 1.0}]
 
 
+def test_a_launch_of_last_year_is_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "forebay.yaml"
+    floor = "{min: 2, from: 2020-12-01T08:30Z, until: 2020-12-01T12:00Z}"
+    file.write_text(f"{GOOD}scaling: {{max: 4, schedule: [{floor}]}}\n")
+    result = run("check", file)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: scaling.schedule.0: its window ended at 2020-12-01")
+    (warning,) = json.loads(run("check", file, "--json").stdout)["warnings"]
+    assert result.stderr == f"warning: {warning}\n"
+
+
 def test_a_bad_file_is_the_users_input(tmp_path: Path) -> None:
     file = tmp_path / "forebay.yaml"
     file.write_text(BAD)

@@ -42,6 +42,15 @@ def test_a_port_replaces_the_files_and_nothing_else(
     assert (spec.server.port, spec.server.metrics_port, spec.server.drain) == (9000, 9100, 5.0)
 
 
+def test_a_launch_of_last_year_is_a_warning(tmp_path: Path, started: list[ServiceSpec]) -> None:
+    file = tmp_path / "forebay.yaml"
+    floor = "{min: 2, from: 2020-12-01T08:30Z, until: 2020-12-01T12:00Z}"
+    file.write_text(f"{SERVICE}scaling: {{max: 4, schedule: [{floor}]}}\n")
+    result = CliRunner().invoke(app, ["serve", str(file)])
+    assert started
+    assert "warning: scaling.schedule.0: its window ended" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("port", "said"),
     [

@@ -11,6 +11,7 @@ import yaml
 
 from forebay.policies.schedules import Recurrence, Window
 from forebay.serving.autoscaler import autoscaling_config, read_floor
+from forebay.spec.doubts import doubts
 from forebay.spec.loading import load_service
 from forebay.spec.problems import SpecError
 from forebay.spec.summary import summarize
@@ -80,6 +81,8 @@ def test_check_says_when_there_will_be_more(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("{min: 2, from: 2026-12-01T08:30, until: 2026-12-01T09:30Z}", "has no offset"),
+        ("{min: 2, from: 2026-12-01, until: 2026-12-02}", "2026-12-01 has no time of day; write a"),
+        ("{min: 2, from: 20261201, until: 2026-12-01T09:30Z}", "20261201 is not a time"),
         ("{min: 2, from: soon, until: 2026-12-01T09:30Z}", "'soon' is not a time"),
         ("{min: 2, from: 2026-12-01T08:30Z, until: 2026-12-01T08:00Z}", "ends before it begins"),
         ("{min: 2, from: 2026-12-01T08:30Z}", "does not say when"),
@@ -93,6 +96,23 @@ def test_a_mistake_is_said_at_its_line(tmp_path: Path, text: str, said: str) -> 
         load_service(service(tmp_path, text))
     assert said in str(caught.value)
     assert "service.yaml:3" in str(caught.value)
+
+
+def test_a_window_that_is_over_is_doubted_and_a_coming_or_recurring_one_is_not(
+    tmp_path: Path,
+) -> None:
+    schedule = (
+        "{min: 8, cron: 30 8 * * 1-5, for: 2h},"
+        "{min: 24, from: 2025-12-01T08:30Z, until: 2025-12-01T12:00+01:00},"
+        "{min: 24, from: 2026-12-01T08:30Z, until: 2026-12-01T12:00Z}"
+    )
+    spec = load_service(service(tmp_path, schedule))
+    ended = datetime(2025, 12, 1, 11, tzinfo=UTC).timestamp()
+    assert not list(doubts(spec, ended - 1.0))
+    assert list(doubts(spec, ended)) == [
+        "scaling.schedule.1: its window ended at 2025-12-01 12:00+0100, so nothing holds "
+        "24 replicas; is the year right?"
+    ]
 
 
 def test_a_floor_that_max_would_cut_off_is_refused_where_it_stands(tmp_path: Path) -> None:

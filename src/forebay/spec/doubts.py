@@ -1,0 +1,19 @@
+"""What in a service file is no fault and yet hardly meant: said as warnings, by the time it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from forebay.policies.schedules import Window
+from forebay.spec.service import ServiceSpec
+
+
+def doubts(spec: ServiceSpec, now: float) -> Iterator[str]:
+    """Each as a line; `now` in seconds since 1970."""
+    for place, floor in enumerate(spec.scaling.schedule):
+        window = floor.entry()
+        if isinstance(window, Window) and window.end <= now:
+            yield (
+                f"scaling.schedule.{place}: its window ended at {floor.until:%Y-%m-%d %H:%M%z}, "
+                f"so nothing holds {floor.min} replicas; is the year right?"
+            )
