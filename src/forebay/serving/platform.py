@@ -223,13 +223,20 @@ class Platform:
             Whether everything that was running has ended.
         """
         give_up = time.monotonic() + self.spec.server.drain
-        self._ingress().drain.remote().result(timeout_s=2 * _CALL_S)
+        self._begin_drain()
         time.sleep(2 * STATS_PERIOD_S)  # until what replicas publish is from after the call
         while any(_in_flight(replica) for replica in self.fleet()):
             if time.monotonic() > give_up:
                 return False
+            # Who has become ready since was not told. Those who were go on if this fails.
+            with contextlib.suppress(Exception):
+                self._begin_drain()
             time.sleep(STATS_PERIOD_S)
         return True
+
+    def _begin_drain(self) -> None:
+        """Tell every replica that is ready now."""
+        self._ingress().drain.remote().result(timeout_s=2 * _CALL_S)
 
     def stop(self) -> None:
         """Stop the service and every process that this one started. Does not drain.
