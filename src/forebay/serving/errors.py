@@ -8,7 +8,10 @@ from typing import Any
 
 from forebay.serving.asgi import Headers, Send, send_response
 
-_LONGEST_RETRY_S = 60.0  # OpenAI's client ignores a longer Retry-After
+# OpenAI's clients wait in one go for less than this: in Python 60 s (2.x) or 120 s (3.x), in
+# JavaScript less than 60 s. What is longer, 2.x takes for nothing said and asks again at once.
+_LONGEST_WAIT_S = 60.0
+_WAITS = 2  # their retries, by default
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -94,17 +97,14 @@ def _with_string_code(error: dict[str, Any], status: int, body: bytes) -> bytes:
 
 
 def retry_headers(seconds: float) -> Headers:
-    """`Retry-After` in whole seconds (1 to 60) with the exact milliseconds beside it.
+    """`Retry-After` in whole seconds, with `retry-after-ms`, which OpenAI's clients prefer.
 
-    Beyond a minute the client is told not to retry by itself; OpenAI's client obeys all three.
+    The milliseconds are exact up to a minute. From there up to two they are the half: the client
+    asks again on the way, is told the rest, and is there in time with its second retry, which no
+    wait of more than a minute would have each of its versions do. Beyond, it is told not to retry.
     """
-    if seconds > _LONGEST_RETRY_S:
-        return [
-            (b"retry-after", str(math.ceil(seconds)).encode()),
-            (b"x-should-retry", b"false"),
-        ]
-    whole = max(1, math.ceil(seconds))
-    return [
-        (b"retry-after", str(whole).encode()),
-        (b"retry-after-ms", str(math.ceil(seconds * 1000)).encode()),
-    ]
+    whole = (b"retry-after", str(max(1, math.ceil(seconds))).encode())
+    if seconds >= _WAITS * _LONGEST_WAIT_S:
+        return [whole, (b"x-should-retry", b"false")]
+    wait_s = seconds if seconds < _LONGEST_WAIT_S else seconds / _WAITS
+    return [whole, (b"retry-after-ms", str(math.ceil(wait_s * 1000)).encode())]

@@ -56,9 +56,10 @@ def test_the_page_names_every_path_that_is_open() -> None:
 
 
 class Starting(BaseHTTPRequestHandler):
-    """Says twice that a start takes 90 s more, and answers then."""
+    """Says twice that a start takes a while more, and answers then."""
 
     asked = 0
+    left_s = 180.0
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -66,7 +67,7 @@ class Starting(BaseHTTPRequestHandler):
         early = self.asked <= 2
         body = error_body(503, "starting", "starting") if early else b'{"id": "x", "choices": []}'
         self.send_response(503 if early else 200)
-        for name, value in retry_headers(90.0) if early else ():
+        for name, value in retry_headers(self.left_s) if early else ():
             self.send_header(name.decode(), value.decode())
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -77,24 +78,54 @@ class Starting(BaseHTTPRequestHandler):
         pass
 
 
-def test_the_page_s_client_waits_as_it_is_told_beyond_a_minute(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def starting(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Host and port of a service that starts."""
     monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.setattr(Starting, "asked", 0)
     server = HTTPServer(("127.0.0.1", 0), Starting)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_page_s_client_waits_as_it_is_told_beyond_two_minutes(
+    starting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     names: dict[str, Any] = {}
     waits: list[float] = []
-    try:
-        exec(program.replace("localhost:8000", f"127.0.0.1:{server.server_port}"), names)
-        monkeypatch.setattr(names["time"], "sleep", waits.append)
+    monkeypatch.setattr(Starting, "left_s", 180.0)
+    exec(program.replace("localhost:8000", starting), names)
+    monkeypatch.setattr(names["time"], "sleep", waits.append)
+    with names["client"]:
         answer = names["ask"](model="m", messages=[{"role": "user", "content": "Hello"}])
-    finally:
-        names["client"].close()
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert answer.id == "x"
-    assert (waits, Starting.asked) == ([90.0, 90.0], 3)
+    assert (waits, Starting.asked) == ([180.0, 180.0], 3)
+
+
+@pytest.mark.parametrize("longest_s", [60, 120])  # Python's 2.x and 3.x
+@pytest.mark.parametrize("left_s", [63.0, 119.0])
+def test_openais_client_by_itself_waits_for_a_start_of_up_to_two_minutes(
+    starting: str, monkeypatch: pytest.MonkeyPatch, left_s: float, longest_s: int
+) -> None:
+    import openai
+
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        Starting.left_s -= seconds
+
+    monkeypatch.setattr(openai._base_client, "MAX_RETRY_AFTER_DELAY", longest_s)
+    monkeypatch.setattr("openai._base_client.time.sleep", sleep)
+    monkeypatch.setattr(Starting, "left_s", left_s)
+    with openai.OpenAI(base_url=f"http://{starting}/v1", api_key="none") as client:
+        answer = client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "Hello"}]
+        )
+    assert answer.id == "x"
+    assert waits == [pytest.approx(left_s / 2)] * 2

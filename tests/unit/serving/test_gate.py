@@ -85,7 +85,12 @@ async def _ticket(world: World, prefill: int) -> Any:
     [
         (0.2, {"retry-after": "1", "retry-after-ms": "200"}),
         (2.3, {"retry-after": "3", "retry-after-ms": "2300"}),
-        (90.0, {"retry-after": "90", "x-should-retry": "false"}),
+        (59.5, {"retry-after": "60", "retry-after-ms": "59500"}),
+        (60.0, {"retry-after": "60", "retry-after-ms": "30000"}),
+        (90.0, {"retry-after": "90", "retry-after-ms": "45000"}),
+        (119.9, {"retry-after": "120", "retry-after-ms": "59950"}),
+        (120.0, {"retry-after": "120", "x-should-retry": "false"}),
+        (3600.0, {"retry-after": "3600", "x-should-retry": "false"}),
     ],
 )
 def test_retry_headers(seconds: float, expected: dict[str, str]) -> None:
