@@ -95,6 +95,7 @@ class Exchange:
         self._tenancy = tenancy
         self._service = service
         self._actor: Any = None
+        self._finding: asyncio.Task[Any] | None = None
         self._asking: asyncio.Task[None] | None = None
         self._in_trouble = False
 
@@ -118,11 +119,11 @@ class Exchange:
 
     async def _report(self) -> None:
         try:
+            if self._actor is None:
+                self._actor = await asyncio.wait_for(self._found(), _ANSWER_S)
             report = self._tenancy.report(time.monotonic())
             if report is None:
                 return
-            if self._actor is None:
-                self._actor = _actor(self._service)
             answer = await asyncio.wait_for(self._actor.exchange.remote(report), _ANSWER_S)
             self._tenancy.answered(answer, time.monotonic())
             self._tell("")
@@ -133,6 +134,17 @@ class Exchange:
             self._tell(f"{type(error).__name__}: {error}")
         finally:
             self._asking = None
+
+    async def _found(self) -> Any:
+        """The ledger's handle, looked for in a thread, and by one at a time.
+
+        Ray asks the cluster's head for it and waits, however long that is away: on the event loop
+        all streams of this replica would stand.
+        """
+        if self._finding is None or self._finding.done():
+            looking = asyncio.to_thread(_actor, self._service)
+            self._finding = asyncio.get_running_loop().create_task(looking)
+        return await asyncio.shield(self._finding)
 
     def _tell(self, trouble: str) -> None:
         """Log when the fleet's ledger is lost and when it is back, once each."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from gate_world import World, responding, serving
 
+from forebay.serving import exchange as module
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.exchange import Exchange
 from forebay.serving.fleet_reports import Answer, Report
@@ -91,3 +93,29 @@ async def test_a_gate_that_shuts_down_says_goodbye_before_its_engine_stops(tenan
 async def test_without_quotas_nobody_is_told(tmp_path: Path) -> None:
     world = World(responding(200, b"{}"))
     await world.tenancy.leave()
+
+
+async def test_while_the_ledger_is_looked_for_streams_go_on_and_one_thread_looks(
+    tenants: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, found = 0, threading.Event()
+    ledger = Ledger()
+    ledger.may_answer.set()
+
+    def actor(service: str) -> Ledger:
+        nonlocal looks
+        looks += 1
+        found.wait()
+        return ledger
+
+    monkeypatch.setattr(module, "_actor", actor)
+    monkeypatch.setattr(module, "_ANSWER_S", 0.01)
+    world, _ = serving(tenants=tenants)
+    exchange = Exchange(world.tenancy, "s")
+    for _ in range(3):
+        await exchange.now()
+    assert not ledger.heard
+    found.set()
+    monkeypatch.setattr(module, "_ANSWER_S", 5.0)
+    await exchange.now()
+    assert len(ledger.heard) == looks == 1
