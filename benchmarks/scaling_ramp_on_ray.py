@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from client import lag_p99_ms
 from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan, LoadRun, run_load
 from forebay.measure.lateness import MOST_LATE
+from forebay.measure.validity import LEAST_IDLE
 from forebay.spec.workload import WorkloadSpec
 from forebay.spec.workload_changes import fixed_workload
 from scaling_fleet import MODEL, PORT, STORY, Watch, story
@@ -41,7 +41,6 @@ PROFILE = "l4-8b"
 PROMPT, ANSWER, SPREAD = 2000, 150, 15
 TTFT_S, TPOT_S = 3.0, 0.1
 FEWEST, MOST = 3, 8
-LEAST_IDLE = 15.0  # percent of the machine
 SYSTEMS = ("forebay", "forebay 15%", "forebay 10%", "static 4", "static 7")
 _HEADROOM = "20%"  # Forebay's default
 _LOOK_S = 2.0
@@ -70,7 +69,7 @@ def main() -> None:
 def measured(name: str, stages: Sequence[tuple[float, float]]) -> Row:
     """One system under the ramp, until its fleet is at its smallest again."""
     with served(name) as (server, watch, replicas):
-        began, idle = time.time(), Idle()
+        began = time.time()
         run = run_load(
             LoadPlan(
                 endpoint=Endpoint(url=server.url, model=MODEL),
@@ -80,7 +79,6 @@ def measured(name: str, stages: Sequence[tuple[float, float]]) -> Row:
             )
         )
         load_s = time.time() - began
-        idle_percent = idle.percent()
         watch.until(lambda look: look.ready <= replicas.fewest, _BACK_WITHIN_S)
         counted = replicas.end()
         print_table(STORY, story(watch, began))
@@ -92,7 +90,7 @@ def measured(name: str, stages: Sequence[tuple[float, float]]) -> Row:
         "most": max(count for _, count in counted),
         "load s": round(load_s),
         "late p99 %": round(100 * late, 1),
-        "idle %": round(idle_percent, 1),
+        "idle %": round(100 * (run.client.machine_idle or 0.0), 1),
         "lag p99 ms": round(lag_p99_ms(run), 1),
         "valid": run.validity.valid,
     }
@@ -197,26 +195,12 @@ def average(counted: Sequence[tuple[float, int]], began: float) -> float:
     return sum(s * count for s, count in spans) / sum(s for s, _ in spans)
 
 
-@dataclass
-class Idle:
-    """How much of the machine nobody used since this was made."""
-
-    def __post_init__(self) -> None:
-        self._before = psutil.cpu_times()
-
-    def percent(self) -> float:
-        """Of all cores."""
-        now = psutil.cpu_times()
-        spent = [b - a for a, b in zip(self._before, now, strict=True)]
-        return 100.0 * (now.idle - self._before.idle) / sum(spent)
-
-
 def judged(row: Row) -> list[Bar]:
     """The bars that one system's row says something of."""
     name = row["system"]
     sound = [
         Bar(f"{name}: emulator's steps late at p99", row["late p99 %"], 100 * MOST_LATE, "%"),
-        Bar(f"{name}: machine idle", row["idle %"], LEAST_IDLE, "%", at_least=True),
+        Bar(f"{name}: machine idle", row["idle %"], 100 * LEAST_IDLE, "%", at_least=True),
     ]
     attained = row["SLO attained, %"]
     if name == "static 4":

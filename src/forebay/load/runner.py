@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import psutil
 
 from forebay.load.crew import Crew, WorkerFailedError
 from forebay.load.order import Endpoint, Order
@@ -182,12 +184,14 @@ def run_load(
             start_at = time.time() + _lead_s(plan, near=workers is None)
             if on_start is not None:
                 on_start(start_at)
+            before = psutil.cpu_times()
             interrupted = _play(crew, start_at, len(orders), on_tick)
+            idle = _idle_since(before) if _is_here(plan, near=workers is None) else None
             parts = crew.results()
         finally:
             crew.close()
     records = merged(records for records, _ in parts)
-    client = _client([facts for _, facts in parts], records, interrupted)
+    client = _client([facts for _, facts in parts], records, interrupted, idle)
     duration_s = plan.workload.make().seconds
     if client.interrupted:
         duration_s = max(0.001, min(duration_s, max(facts.wall_s for _, facts in parts)))
@@ -203,9 +207,20 @@ def run_load(
     )
 
 
+def _is_here(plan: LoadPlan, *, near: bool) -> bool:
+    """Whether client and service are both on this machine; `near`: the client is."""
+    return near and Target.from_url(plan.endpoint.url).host in ("127.0.0.1", "localhost", "::1")
+
+
 def _lead_s(plan: LoadPlan, *, near: bool) -> float:
-    host = Target.from_url(plan.endpoint.url).host
-    return _LEAD_S if near and host in ("127.0.0.1", "localhost", "::1") else _FAR_LEAD_S
+    return _LEAD_S if _is_here(plan, near=near) else _FAR_LEAD_S
+
+
+def _idle_since(before: Any) -> float:
+    """Share of all cores' time since `before` (psutil's `cpu_times`) that nobody used."""
+    spent = [late - early for early, late in zip(before, psutil.cpu_times(), strict=True)]
+    fields = type(before)._fields
+    return spent[fields.index("idle")] / max(sum(spent), 1e-9)
 
 
 def _play(crew: Workers, start_at: float, count: int, on_tick: OnTick | None) -> bool:
@@ -227,7 +242,10 @@ def _play(crew: Workers, start_at: float, count: int, on_tick: OnTick | None) ->
 
 
 def _client(
-    parts: Sequence[PartFacts], records: Sequence[RequestRecord], interrupted: bool
+    parts: Sequence[PartFacts],
+    records: Sequence[RequestRecord],
+    interrupted: bool,
+    idle: float | None,
 ) -> ClientFacts:
     p50, p99, most = percentiles([record.client_lag for record in records], (50, 99, 100))
     plans = [part.planned for part in parts]
@@ -245,4 +263,5 @@ def _client(
         begun=sum(part.begun for part in parts),
         no_socket=sum(record.outcome == "no_socket" for record in records),
         interrupted=interrupted or any(part.interrupted for part in parts),
+        machine_idle=idle,
     )

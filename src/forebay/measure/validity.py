@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from forebay.measure.lateness import MOST_LATE
 
+# An emulation with less of the machine to spare is one by chance: the next second may lack some.
+LEAST_IDLE = 0.15
 # Beyond this the client's own lateness is a visible part of a 1 s TTFT, and grows with load.
 MAX_CLIENT_LAG_S = 0.020
 # A loop that stood still for so long stamped whatever came meanwhile late, if only once.
@@ -33,6 +35,8 @@ class ClientFacts:
         begun: sessions of which the first turn was asked.
         no_socket: requests for which this machine gave no connection.
         interrupted: stopped before its end; then fewer may have been offered than planned.
+        machine_idle: share of this machine's CPU time that nobody used during the run, where the
+            service is on it too.
     """
 
     workers: int = 1
@@ -48,6 +52,7 @@ class ClientFacts:
     begun: int = 0
     no_socket: int = 0
     interrupted: bool = False
+    machine_idle: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +66,25 @@ class Validity:
         return ("valid: " if self.valid else "INVALID: ") + "; ".join(self.reasons)
 
 
-def with_emulation(verdict: Validity, late: float | None) -> Validity:
-    """The verdict on a run whose engines may have been emulated, `late` by so many steps at p99."""
-    if late is None or late <= MOST_LATE:
+def with_emulation(verdict: Validity, late: float | None, idle: float | None = None) -> Validity:
+    """The verdict on a run whose engines may have been emulated.
+
+    Args:
+        verdict: on the client.
+        late: steps by which they were late at p99; None: they are real, or do not tell.
+        idle: `ClientFacts.machine_idle`.
+    """
+    if late is None:
         return verdict
-    reason = (
-        f"the emulated engine was late by {late:.0%} of a step at p99: this machine is too slow"
-    )
-    return Validity(False, (reason, *(() if verdict.valid else verdict.reasons)))
+    against = []
+    if late > MOST_LATE:
+        against.append(f"the emulated engine was late by {late:.0%} of a step at p99")
+    if idle is not None and idle < LEAST_IDLE:
+        against.append(f"{idle:.0%} of this machine was idle, with emulated engines on it")
+    if not against:
+        return verdict
+    against[-1] += ": it is too slow for this; raise model.slowed"
+    return Validity(False, (*against, *(() if verdict.valid else verdict.reasons)))
 
 
 def judge(facts: ClientFacts) -> Validity:

@@ -196,6 +196,7 @@ def _client(client: ClientFacts) -> list[tuple[str, str]]:
         ("Longest stall of its loop", seconds(client.stall_max_s)),
         ("CPU of the busiest worker", f"{portion(client.cpu_share, 1)} of a core"),
         ("Workers", f"{client.workers:,}"),
+        ("Machine idle", "-" if client.machine_idle is None else portion(client.machine_idle, 1)),
         ("Scheduling", scheduling),
         ("Sessions begun", f"{begun}{', then interrupted' if client.interrupted else ''}"),
     ]

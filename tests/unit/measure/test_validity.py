@@ -93,3 +93,13 @@ def test_an_emulated_engine_that_was_late_voids_the_run() -> None:
     assert "20% of a step" in str(void)
     both = with_emulation(Validity(False, ("the client was late",)), 0.2)
     assert len(both.reasons) == 2
+
+
+def test_a_machine_without_room_voids_an_emulation_and_nothing_else() -> None:
+    fine = Validity(True, ("as it should be",))
+    assert with_emulation(fine, None, idle=0.02) is fine
+    assert with_emulation(fine, 0.01, idle=0.2) is fine
+    void = with_emulation(fine, 0.01, idle=0.02)
+    assert not void.valid
+    assert "2% of this machine was idle" in str(void)
+    assert len(with_emulation(fine, 0.5, idle=0.02).reasons) == 2
