@@ -220,7 +220,7 @@ def _idle_since(before: Any) -> float:
     """Share of all cores' time since `before` (psutil's `cpu_times`) that nobody used."""
     spent = [late - early for early, late in zip(before, psutil.cpu_times(), strict=True)]
     fields = type(before)._fields
-    return spent[fields.index("idle")] / max(sum(spent), 1e-9)
+    return float(spent[fields.index("idle")] / max(sum(spent), 1e-9))
 
 
 def _play(crew: Workers, start_at: float, count: int, on_tick: OnTick | None) -> bool:

@@ -376,6 +376,8 @@ def _is_json(content_type: bytes) -> bool:
 
 
 def _retries(scope: Scope) -> int:
-    """How often the client has sent this request before, as OpenAI's clients say; 0 if not."""
-    count = header(scope, b"x-stainless-retry-count") or b""
-    return int(count[:3]) if count.isdigit() else 0
+    """How often this request was sent before, as OpenAI's clients and Envoy say; 0 if not."""
+    again = header(scope, b"x-stainless-retry-count") or b""
+    attempt = header(scope, b"x-envoy-attempt-count") or b""  # from 1; each proxy counts its own
+    before = int(again[:3]) if again.isdigit() else 0
+    return max(before, int(attempt[:3]) - 1 if attempt.isdigit() else 0)

@@ -470,11 +470,15 @@ async def test_every_way_of_ending_leaves_nothing_behind(ends: str) -> None:
     world.admission.check_integrity()
 
 
-async def test_retries_are_counted_as_retries() -> None:
+@pytest.mark.parametrize(
+    ("header", "first", "second"),
+    [("x-stainless-retry-count", "0", "1"), ("x-envoy-attempt-count", "1", "2")],
+)
+async def test_retries_are_counted_as_retries(header: str, first: str, second: str) -> None:
     world, _ = serving()
-    await world.post("/v1/completions", {"prompt": "a"}, headers={"x-stainless-retry-count": "0"})
-    await world.post("/v1/completions", {"prompt": "a"}, headers={"x-stainless-retry-count": "1"})
-    assert world.telemetry.total(catalogue.OFFERED) == 2
+    for attempt in (first, second, "many"):
+        await world.post("/v1/completions", {"prompt": "a"}, headers={header: attempt})
+    assert world.telemetry.total(catalogue.OFFERED) == 3
     assert world.telemetry.total(catalogue.RETRIED) == 1
 
 
