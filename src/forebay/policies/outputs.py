@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _EDGES: tuple[float, ...] = (0.0, *(2.0 ** (k / 2) for k in range(35)))  # up to 131,072 tokens
+_EDGES_ARRAY = np.array(_EDGES)
 _FIRST_TOKENS = frozenset(ceil(edge) for edge in _EDGES)  # with which an answer enters a bucket
 _REBUILD_EVERY = 16  # events between two rebuilds of the curve
 _PRIOR_WEIGHT = 2.0  # answers that the prior is worth
@@ -111,10 +112,12 @@ class OutputModel:
             left = alive * (1.0 - min(ended / risk, 1.0)) if risk > 0.0 else alive
             self._integral.append(self._integral[-1] + (alive + left) / 2 * (high - low))
             self._curve.append(left)
+        self._curve_array = np.array(self._curve)
 
     def survival_at(self, tokens: Floats) -> Floats:
         """Share of answers that are longer than `tokens`, for an array of any shape."""
-        return np.interp(tokens, _EDGES, self._curve)
+        share: Floats = np.interp(tokens, _EDGES_ARRAY, self._curve_array)
+        return share
 
     @staticmethod
     def _bucket(tokens: float) -> int:

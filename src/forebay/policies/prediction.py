@@ -135,24 +135,25 @@ def expected_releases(
     if not running:
         return Releases(_NOTHING, _NOTHING, _NOTHING, 0, answer_tokens, capacity)
     stride = -(-len(running) // _MOST_LOOKED_AT)
-    state = np.array(
-        [(s.produced, s.cap, s.prompt, s.expected) for s in islice(running, 0, None, stride)],
-        dtype=float,
-    )
-    produced, caps, prompts, expected = state[:, 0:1], state[:, 1:2], state[:, 2], state[:, 3]
-    footprints = prompts + np.maximum(np.rint(expected), produced[:, 0])  # `Sequence.kv_tokens`
-    steps = _moments((caps - produced)[:, 0])
-    reached = produced + steps
-    alive = np.maximum(outputs.survival_at(produced), 1e-9)
-    gone = 1.0 - outputs.survival_at(reached) / alive
-    gone[reached >= caps] = 1.0
-    share = len(running) / len(state)
+    looked_at = list(islice(running, 0, None, stride))
+    produced = np.array([s.produced for s in looked_at], dtype=float)
+    caps = np.array([s.cap for s in looked_at], dtype=float)
+    prompts = np.array([s.prompt for s in looked_at], dtype=float)
+    expected = np.array([s.expected for s in looked_at], dtype=float)
+    footprints = prompts + np.maximum(np.rint(expected), produced)  # `Sequence.kv_tokens`
+    steps = _moments(caps - produced)
+    reached = produced[:, np.newaxis] + steps
+    longer = outputs.survival_at(reached)
+    longer[reached >= caps[:, np.newaxis]] = 0.0
+    each = np.array([np.ones(len(looked_at)), footprints])  # of an answer: a slot, its KV tokens
+    kept = each / np.maximum(outputs.survival_at(produced), 1e-9) @ longer
+    slots, kv_tokens = (each.sum(axis=1, keepdims=True) - kept) * (len(running) / len(looked_at))
     return Releases(
         steps=steps.tolist(),
-        slots=(gone.sum(axis=0) * share).tolist(),
-        kv_tokens=(footprints @ gone * share).tolist(),
+        slots=slots.tolist(),
+        kv_tokens=kv_tokens.tolist(),
         running=len(running),
-        answer_tokens=float(expected.mean()),
+        answer_tokens=float(expected.sum()) / len(looked_at),
         capacity=capacity,
     )
 
