@@ -106,13 +106,14 @@ class Room:
             return inf
         slots = round(self.in_time)
         most = float(slots - max(slots // _KEPT_FROM_BATCH, 1)) if flow[1] == BATCH else inf
-        outputs = self._demand.outputs(now)
-        if len(outputs) < 2 or self._ledger.in_engine < _CROWDED * slots:
+        if self._ledger.in_engine < _CROWDED * slots:
             return most
+        outputs, seconds = self._demand.outputs(now), self._seconds_per_token
+        if sum([tokens for _, tokens in outputs]) * seconds <= slots:
+            return most  # everybody gets what it asks for
         flows = [other for other, _ in outputs]
-        if flow not in flows:  # it is long ago that it asked
+        if len(flows) < 2 or flow not in flows:  # it is long ago that it asked
             return most
-        seconds = self._seconds_per_token
         claims = [
             Claim(weight, tokens * seconds)
             for weight, (_, tokens) in zip(self._fair.weights_of(flows), outputs, strict=True)
