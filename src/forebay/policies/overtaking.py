@@ -152,6 +152,8 @@ def rivals(fair: FairQueue, arrivals: Arrivals, flow: Flow, tag: int, now: float
         tag: the request's.
         now: seconds.
     """
+    if tag <= fair.virtual_time:
+        return []  # it is next
     rates = arrivals.rates(now)
     rooms = fair.rooms_before(tag, [other for other, *_ in rates])
     found = [
