@@ -154,12 +154,14 @@ def rivals(fair: FairQueue, arrivals: Arrivals, flow: Flow, tag: int, now: float
     """
     if tag <= fair.virtual_time:
         return []  # it is next
-    rates = arrivals.rates(now)
+    rates = [one for one in arrivals.rates(now) if one[0] != flow]
+    if not rates:
+        return []
     rooms = fair.rooms_before(tag, [other for other, *_ in rates])
     found = [
         (room / tokens, prefill, sequences)
-        for room, (other, prefill, sequences, tokens) in zip(rooms, rates, strict=True)
-        if room > 0 and tokens > 0 and other != flow
+        for room, (_, prefill, sequences, tokens) in zip(rooms, rates, strict=True)
+        if room > 0 and tokens > 0
     ]
     found.sort()
     return found

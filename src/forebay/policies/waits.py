@@ -16,7 +16,7 @@ from forebay.policies.fairness import FairQueue
 from forebay.policies.lateness import Lateness
 from forebay.policies.ledger import Ledger
 from forebay.policies.next_step import NextStep
-from forebay.policies.overtaking import Arrivals, Flow, prolonged, rivals
+from forebay.policies.overtaking import Arrivals, Flow, Rival, prolonged, rivals
 from forebay.policies.paces import Paces
 from forebay.policies.prediction import Prediction, Releases, Wait, expected_releases
 
@@ -77,8 +77,10 @@ class Waits:
         ahead_tokens, ahead_sequences = self._ahead_of(tag, now)
         ahead_s = self.paces.prompts_s(ahead_tokens)
         release_s = self._release_s(cost, ahead_sequences)
-        if (ahead_s or release_s) and self.ledger.queued_sequences:
-            tokens, sequences = self._overtaking(cost, flow, tag, ahead_s, release_s, now)
+        waits = (ahead_s or release_s) and self.ledger.queued_sequences
+        others = rivals(self.fair, self.arrivals, flow, tag, now) if waits else []
+        if others:
+            tokens, sequences = self._overtaking(others, cost, ahead_s, release_s)
             ahead_s = self.paces.prompts_s(ahead_tokens + tokens)
             release_s = self._release_s(cost, ahead_sequences + round(sequences))
         own_s = self.paces.prompts_s(cost.prefill_tokens)
@@ -89,12 +91,11 @@ class Waits:
         return Prediction(ahead_s, own_s, release_s, overhead_s, self._stalled_s(now))
 
     def _overtaking(
-        self, cost: Cost, flow: Flow, tag: int, ahead_s: float, release_s: float, now: float
+        self, others: list[Rival], cost: Cost, ahead_s: float, release_s: float
     ) -> tuple[float, float]:
         """(Prompt tokens, sequences) that others will still put ahead while a request waits."""
         token_s = self.paces.prompts_s(1)
         slot_s = self.seconds_per_slot(cost) if release_s else 0.0
-        others = rivals(self.fair, self.arrivals, flow, tag, now)
         wait_s = prolonged(
             ahead_s + release_s,
             [
@@ -143,7 +144,8 @@ class Waits:
         is held at the gate is not. What the engine has computed of them is not waited for.
         """
         tokens, sequences = self.ledger.order.before(tag)
-        behind = self.ledger.engine_prefill - self.ledger.engine_before(tag)[0]
+        in_engine = tokens - self.ledger.at_gate.before(tag)[0]
+        behind = self.ledger.engine_prefill - in_engine
         if behind:
             tokens += min(behind, self.config.step_tokens)
             sequences += 1
