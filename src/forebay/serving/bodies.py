@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from forebay.policies.cost import RequestShape
@@ -91,10 +91,9 @@ def parse_request(
     """
     _check_structure(body, limits)
     data = _parse_json(body, limits.max_depth)
-    shape = _shape(path, data, limits)
+    cached = cached_header or b""
+    shape = _shape(path, data, limits, int(cached) if cached.isdigit() else 0)
     _check_fits(shape, limits)
-    if cached_header is not None and cached_header.isdigit():
-        shape = replace(shape, cached_tokens=int(cached_header))
     return ParsedRequest(shape, _class_of(data, class_header), data.get("stream") is True)
 
 
@@ -159,7 +158,9 @@ def _deeper_than(value: Any, limit: int) -> bool:
     return True
 
 
-def _shape(path: str, data: dict[str, Any], limits: InputLimits) -> RequestShape:
+def _shape(
+    path: str, data: dict[str, Any], limits: InputLimits, cached_tokens: int
+) -> RequestShape:
     if data.get("background") is True:
         raise RequestRefusedError(
             400, "background is not supported: wait for the answer.", "unsupported", "background"
@@ -180,7 +181,7 @@ def _shape(path: str, data: dict[str, Any], limits: InputLimits) -> RequestShape
     else:
         text, ids, prompts = _conversation(data), 0, 1
     samples = _samples(data, prompts, limits) if path in _SAMPLED else 1
-    return RequestShape(text, ids, prompts, samples, max_tokens)
+    return RequestShape(text, ids, prompts, samples, max_tokens, cached_tokens=cached_tokens)
 
 
 def _first_count(data: dict[str, Any], fields: tuple[str, ...], limits: InputLimits) -> int | None:
