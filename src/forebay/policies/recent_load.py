@@ -9,7 +9,7 @@ keeps its own sends even keeps the fleet even, without hearing of the others.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _FADE_S = 20.0  # after which a send counts for 1/e; some turns of a conversation
 _PRIOR = 3.0  # typical sends that every replica is thought to have had: few sends say little
@@ -40,23 +40,25 @@ class RecentLoad:
         seconds, at = self._sent.get(replica, (0.0, now))
         return seconds * math.exp(-max(now - at, 0.0) / _FADE_S)
 
-    def shares(self, replicas: Iterable[str], now: float) -> dict[str, float]:
+    def sent(self, replicas: Iterable[str], now: float) -> dict[str, float]:
+        """Seconds of work that each of these was sent of late."""
+        return {name: self.of(name, now) for name in replicas}
+
+    def shares(self, sent: Mapping[str, float]) -> dict[str, float]:
         """What each was sent, over what these were sent on average; 1 where that is nothing."""
         prior = _PRIOR * self._typical
-        sent = {name: self.of(name, now) + prior for name in replicas}
-        mean = sum(sent.values()) / len(sent) if sent else 0.0
-        return {name: seconds / mean if mean else 1.0 for name, seconds in sent.items()}
+        mean = sum(sent.values()) / len(sent) + prior if sent else 0.0
+        return {name: (seconds + prior) / mean if mean else 1.0 for name, seconds in sent.items()}
 
-    def offered(self, replicas: Iterable[str], routers: float, now: float) -> float:
+    def offered(self, sent: Mapping[str, float], routers: float, now: float) -> float:
         """Seconds of work a second that each of these is sent, if every router sends as much."""
         if self._since is None:
             return 0.0
-        sent = [self.of(name, now) for name in replicas]
         seen_s = _FADE_S * (1.0 - math.exp(-max(now - self._since, 1.0) / _FADE_S))
-        return routers * sum(sent) / len(sent) / seen_s if sent else 0.0
+        return routers * sum(sent.values()) / len(sent) / seen_s if sent else 0.0
 
     def busy(
-        self, replicas: Iterable[str], routers: float, now: float, *, settled: bool = False
+        self, sent: Mapping[str, float], routers: float, now: float, *, settled: bool = False
     ) -> float:
         """Share of their time for which these have work, as far as a prompt should go by it.
 
@@ -66,7 +68,7 @@ class RecentLoad:
         quarter. It is otherwise for a prompt that has its place (`settled`): conversations are in
         that mix already, and to scatter them halved what a flooded fleet got done.
         """
-        offered = self.offered(replicas, routers, now)
+        offered = self.offered(sent, routers, now)
         if settled:
             return min(offered, _MOST_BUSY)
         return min(offered, max(min(_MOST_BUSY, _FLOOD - offered), 0.0))

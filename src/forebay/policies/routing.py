@@ -208,9 +208,10 @@ class RoutingPolicy:
         over; to spread it further on that account would make it so.
         """
         belongs = self._belonging(prompt, names, cached)
-        shares = self._load.shares(names, now)
+        sent = self._load.sent(names, now)
+        shares = self._load.shares(sent)
         settled = belongs is not None and not self._others.exist
-        busy = self._load.busy(names, self._others.scale, now, settled=settled)
+        busy = self._load.busy(sent, self._others.scale, now, settled=settled)
         if not busy:
             return self._myopic(names, prompt, cached, now)
         waits, works, factors = {}, {}, {}
