@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -61,7 +62,8 @@ class Releases:
     Attributes:
         steps: decode steps from now, rising.
         slots: sequences expected to have ended by each of them.
-        kv_tokens: KV tokens expected to be free again by each of them.
+        kv_tokens: KV tokens expected to be free again by each of them; worked out when it is first
+            asked for, since KV is rarely short.
         running: sequences that run now.
         answer_tokens: length of a typical answer, for waits that outlast everything running.
         capacity: sequences the engine runs at once.
@@ -69,7 +71,7 @@ class Releases:
 
     steps: list[float]
     slots: list[float]
-    kv_tokens: list[float]
+    kv_tokens: Callable[[], list[float]]
     running: int
     answer_tokens: float
     capacity: int
@@ -85,8 +87,9 @@ class Releases:
             return max(wait.slots, 1) * self.answer_tokens / self.capacity
         needed = self._slot(wait.slots) if wait.slots > 0 else 0.0
         if wait.kv_tokens > 0:
-            needed = max(needed, _interpolated(wait.kv_tokens, self.kv_tokens, self.steps))
-            if wait.kv_tokens > self.kv_tokens[-1]:
+            free = self.kv_tokens()
+            needed = max(needed, _interpolated(wait.kv_tokens, free, self.steps))
+            if wait.kv_tokens > free[-1]:
                 needed += self.answer_tokens / self.capacity
         return needed
 
@@ -133,25 +136,33 @@ def expected_releases(
         capacity: sequences the engine runs at once.
     """
     if not running:
-        return Releases(_NOTHING, _NOTHING, _NOTHING, 0, answer_tokens, capacity)
+        return Releases(_NOTHING, _NOTHING, lambda: _NOTHING, 0, answer_tokens, capacity)
     stride = -(-len(running) // _MOST_LOOKED_AT)
     looked_at = list(islice(running, 0, None, stride))
     produced = np.array([s.produced for s in looked_at], dtype=float)
     caps = np.array([s.cap for s in looked_at], dtype=float)
-    prompts = np.array([s.prompt for s in looked_at], dtype=float)
     expected = np.array([s.expected for s in looked_at], dtype=float)
-    footprints = prompts + np.maximum(np.rint(expected), produced)  # `Sequence.kv_tokens`
     steps = _moments(caps - produced)
     reached = produced[:, np.newaxis] + steps
     longer = outputs.survival_at(reached)
     longer[reached >= caps[:, np.newaxis]] = 0.0
-    each = np.array([np.ones(len(looked_at)), footprints])  # of an answer: a slot, its KV tokens
-    kept = each / np.maximum(outputs.survival_at(produced), 1e-9) @ longer
-    slots, kv_tokens = (each.sum(axis=1, keepdims=True) - kept) * (len(running) / len(looked_at))
+    alive = np.maximum(outputs.survival_at(produced), 1e-9)
+    share = len(running) / len(looked_at)
+
+    def gone(each: Floats) -> list[float]:
+        """What the answers give back, of which each holds so much."""
+        freed: list[float] = ((each.sum() - each / alive @ longer) * share).tolist()
+        return freed
+
+    @cache
+    def kv_tokens() -> list[float]:
+        prompts = np.array([s.prompt for s in looked_at], dtype=float)
+        return gone(prompts + np.maximum(np.rint(expected), produced))  # `Sequence.kv_tokens`
+
     return Releases(
         steps=steps.tolist(),
-        slots=slots.tolist(),
-        kv_tokens=kv_tokens.tolist(),
+        slots=gone(np.ones(len(looked_at))),
+        kv_tokens=kv_tokens,
         running=len(running),
         answer_tokens=float(expected.sum()) / len(looked_at),
         capacity=capacity,
