@@ -24,7 +24,7 @@ from forebay.engine_model.step_time import StepTime
 from forebay.policies.decisions import INTERACTIVE
 from forebay.policies.prefix_index import chunk_hashes
 from forebay.policies.prompt_parts import part_tokens
-from forebay.policies.quotas import Refused
+from forebay.policies.quotas import Charge, Refused
 from forebay.policies.replica_view import ReplicaStats
 from forebay.policies.routing import Prompt, RoutingPolicy
 from forebay.serving.emulated.rates import teach
@@ -61,15 +61,15 @@ class Member(OneReplica):
     def arrive(self, ask: Ask, cached: int) -> None:
         """A request that the router has sent here, as the gate takes it."""
         caller, tokens = Caller(ask.tenant), self.price(ask, cached).tokens
-        if _done(self.tenancy.spend(caller, tokens, self.now)) is not None:
+        charge = _done(self.tenancy.spend(caller, tokens, self.now))
+        if isinstance(charge, Refused):
             self.fates.append(Fate(ask))
             return
         fate = self._arrive(ask, cached)
         if fate.ticket is None:
-            self.tenancy.turned_away(caller, ask.class_name, tokens, self.now)
+            self.tenancy.turned_away(caller, ask.class_name, charge, self.now)
         else:
-            self.tenancy.let_in(fate.ticket)
-            fate.ticket.quotas = self.tenancy.charged(caller)
+            self.tenancy.let_in(fate.ticket, charge)
 
     def publish(self) -> ReplicaStats:
         """What the router reads."""
@@ -98,8 +98,8 @@ class Member(OneReplica):
     def _close(self, name: str) -> None:
         ticket = self._running[name].fate.ticket
         assert ticket is not None
-        self.tenancy.ended(ticket, self.now)
         super()._close(name)
+        self.tenancy.ended(ticket, self.now)
 
 
 class VirtualFleet:
@@ -189,11 +189,11 @@ def _prompt(ask: Ask, number: int) -> Prompt:
     return Prompt(size=len(text), chunks=chunks, home=chunks[0] if chunks else 0)
 
 
-def _done(spending: Coroutine[Any, Any, Refused | None]) -> Refused | None:
+def _done(spending: Coroutine[Any, Any, Charge | Refused]) -> Charge | Refused:
     """What a coroutine that never has to wait returns."""
     try:
         spending.send(None)
     except StopIteration as stop:
-        found: Refused | None = stop.value
+        found: Charge | Refused = stop.value
         return found
     raise AssertionError("it waits for something")
