@@ -26,7 +26,7 @@ class OfferedWork:
     sequences: int = 0
 
     def add(self, cost: Cost, seconds_per_token: float) -> None:
-        """A request of this cost was offered; `seconds_per_token` of a full engine."""
+        """A request of this cost was offered; `seconds_per_token` as `Room.full_step_s` says."""
         self.prefill += cost.prefill_tokens
         self.sequences += cost.sequences
         self.decode += cost.output_tokens

@@ -59,14 +59,25 @@ class PromisedPace:
     @property
     def sequences(self) -> float:
         """Sequences in the engine, prompts and answers, within the promise; at least 1."""
-        law, answer = self._paces.law, self._answer.rate
-        if self._prompt.known and answer < _LEAST_ANSWER:
+        if self._prompt.known and self._answer.rate < _LEAST_ANSWER:
             return inf
-        work_s, steps = law.per_sequence_s, 1.0
-        if answer:
-            work_s = answer * law.per_sequence_s + self._prompt.rate * law.per_token_s
-            steps = answer + self._parts.rate
-        return max((self.step_s - law.base_s) * steps / work_s, 1.0) if work_s else inf
+        each_s = self._each_s
+        return max((self.step_s - self._paces.law.base_s) / each_s, 1.0) if each_s else inf
+
+    @property
+    def _each_s(self) -> float:
+        """Seconds of work that each sequence in the engine brings to every step."""
+        law, answer = self._paces.law, self._answer.rate
+        if not answer:
+            return law.per_sequence_s
+        work_s = answer * law.per_sequence_s + self._prompt.rate * law.per_token_s
+        return work_s / (answer + self._parts.rate)
+
+    def step_s_with(self, sequences: float) -> float:
+        """Seconds of a step with so many sequences in the engine, prompts and answers."""
+        law = self._paces.law
+        most_s = law.seconds(sequences, self._config.step_tokens)
+        return min(law.base_s + sequences * self._each_s, most_s)
 
     def sustained(self, at_once: float) -> tuple[float, float]:
         """Prompt and output tokens/s, each of an engine that does nothing else; 0: unknown.

@@ -66,9 +66,25 @@ class Room:
     @property
     def sustained(self) -> tuple[float, float]:
         """Prompt and output tokens/s, each of an engine that does nothing else; 0: unknown."""
+        return self.pace.sustained(self._fit)
+
+    @property
+    def full_step_s(self) -> float:
+        """Seconds per token with as many at once as there may be: what an answer holds KV for.
+
+        Slots alone do not say how many: where they are more than the cache has room for, or than
+        keep the promised pace, they are never all taken.
+        """
+        if not self._paces.law.known:
+            return self._paces.seconds_per_token_when_full
+        return self.pace.step_s_with(min(self._fit, self.pace.sequences))
+
+    @property
+    def _fit(self) -> float:
+        """Sequences that there are slots and KV cache for; at least 1."""
         footprint = self._footprint.rate
         fit = self._config.kv_tokens / footprint if footprint else inf
-        return self.pace.sustained(max(min(float(self._config.slots), fit), 1.0))
+        return max(min(float(self._config.slots), fit), 1.0)
 
     # --- for a request --------------------------------------------------------------------
 

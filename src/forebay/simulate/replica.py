@@ -182,7 +182,7 @@ class GatedReplica(OpenReplica):
             )
         )
         decision = admission.decide(cost, INTERACTIVE, now)
-        self.offered.add(cost, admission.paces.seconds_per_token_when_full)
+        self.offered.add(cost, admission.room.full_step_s)
         if isinstance(decision, Shed):
             fate.reason = decision.reason
             fate.end("shed", now)

@@ -1,0 +1,91 @@
+"""What requests ask of KV caches, as autoscalers hear it, and what they take, in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+import pytest
+
+from forebay.engine_model.profile import EngineProfile
+from forebay.engine_model.profiles import PROFILES
+from forebay.policies.autoscaling import Autoscaler
+from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
+from forebay.policies.scaling import Need, ScalingConfig
+from forebay.policies.scaling_limits import LimitConfig
+from forebay.serving.emulated.rates import teach
+from forebay.serving.emulated.server import served
+from forebay.simulate.asks import Ask, Slo
+from forebay.simulate.fleet import Fleet, FleetConfig, FleetRun
+from forebay.simulate.placing import ForebayRouter
+from forebay.simulate.replica import GatedReplica
+from forebay.simulate.scalers import TokenScaler
+
+SECONDS = 180.0
+SETTLED_S = 60.0  # by then answers are known, and as many begin as end
+
+
+@dataclass(frozen=True)
+class Service:
+    """One replica, and more if its policy asks for them."""
+
+    engine: EngineProfile
+    slo: Slo
+
+    def run(self, asks: list[Ask]) -> tuple[FleetRun, list[Need], list[float]]:
+        """What became of them, what was needed as it was told, and the cache's use, each second."""
+        gate = AdmissionConfig(
+            classes={
+                INTERACTIVE: ClassPolicy(self.slo.ttft_s, 2 * self.slo.ttft_s),
+                BATCH: ClassPolicy(30.0, 60.0),
+            },
+            slots=self.engine.max_num_seqs,
+            kv_tokens=self.engine.kv_tokens,
+            step_tokens=self.engine.max_num_batched_tokens,
+            tpot_s=self.slo.tpot_s,
+        )
+        replicas: list[GatedReplica] = []
+        used: list[float] = []
+
+        def make(name: str) -> GatedReplica:
+            replicas.append(GatedReplica(name, self.engine, gate, teach))
+            return replicas[-1]
+
+        def look(_: Fleet) -> None:
+            for replica in replicas:
+                replica.admission.check_integrity()
+            used.append(sum(replica.player.model.kv_usage for replica in replicas))
+
+        scaler = TokenScaler(Autoscaler(ScalingConfig(), LimitConfig(1, 8), cold_start_s=30.0))
+        router = ForebayRouter(np.random.default_rng(1).random)
+        run = Fleet(FleetConfig(1, 8, 1, lambda: 30.0), make, router, scaler, look).run(asks)
+        settled = [r for r in scaler.records if SETTLED_S <= r.at < SECONDS]
+        needs = [record.wanted.need for record in settled if record.wanted is not None]
+        return run, needs, used[2 * int(SETTLED_S) : 2 * int(SECONDS)]
+
+
+def poisson(rate: float, prompt: int, answer: int) -> list[Ask]:
+    rng = np.random.default_rng(1)
+    times = np.cumsum(rng.exponential(1 / rate, int(2 * rate * SECONDS)))
+    return [Ask(n, float(at), prompt, answer) for n, at in enumerate(times) if at < SECONDS]
+
+
+def most(run: FleetRun) -> int:
+    return max(moment.target for moment in run.moments)
+
+
+@pytest.mark.parametrize(
+    ("name", "by_cache", "by_steps", "in_use"),
+    [("h100-32b", 0.54, 0.57, 0.42), ("h100-8b", 0.23, 0.24, 0.11)],  # as record 0022 says
+)
+def test_slots_that_the_cache_has_no_room_for_ask_for_no_replicas(
+    name: str, by_cache: float, by_steps: float, in_use: float
+) -> None:
+    service = Service(served(PROFILES[name]), Slo(2.0, 0.1))
+    assert service.engine.max_num_seqs == 1024  # vLLM's default; some 64 or 90 of these fit
+    run, needs, used = service.run(poisson(1.0, 4000, 1000))
+    assert service.slo.attainment(run.fates) == 1.0
+    assert most(run) == 1
+    told = fmean(n.kv for n in needs), fmean(n.prefill + n.decode for n in needs), fmean(used)
+    assert told == pytest.approx((by_cache, by_steps, in_use), abs=0.02)
