@@ -133,7 +133,7 @@ class FrontDoor:
             spec["tenants"] = "tenants.yaml"
         limits = EngineLimits(
             slots=64, kv_tokens=419_000, step_tokens=2048, context_tokens=16_384,
-            longest_token=16, stop_reason=STOP,
+            longest_token=16, stop_reason=STOP, prefix_caching=True,
         )  # fmt: skip
         service = load_service_text(yaml.safe_dump(spec), folder=folder)
         self.replica = Replica(service, limits, self.clock, name="r1", seed=1)

@@ -49,6 +49,7 @@ from forebay.policies.prediction import Prediction
 from forebay.policies.promises import Promises
 from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.room import Room
+from forebay.policies.shared_prefixes import Chunks
 from forebay.policies.turns import Turns
 from forebay.policies.waits import Waits
 
@@ -330,13 +331,18 @@ class AdmissionController:
         self.pacing.forget()
         self.room.forget()
 
-    def bind(self, ticket: Ticket, prompt_tokens: int, output_cap: int) -> Sequence:
-        """The engine received one sequence of a ticket: `prompt_tokens` are exact."""
+    def bind(
+        self, ticket: Ticket, prompt_tokens: int, output_cap: int, chunks: Chunks = ()
+    ) -> Sequence:
+        """The engine received one sequence of a ticket: `prompt_tokens` are exact.
+
+        Its prompt's `chunks` are none where the engine shares no prefixes.
+        """
         expected = self.costs.outputs.expected_total(0, output_cap) if output_cap else 0.0
         sequence = ticket.next_unbound()
         if sequence is None:
-            return self.ledger.add_sequence(ticket, prompt_tokens, output_cap, expected)
-        self.ledger.bind(sequence, prompt_tokens, output_cap, expected)
+            return self.ledger.add_sequence(ticket, prompt_tokens, output_cap, expected, chunks)
+        self.ledger.bind(sequence, prompt_tokens, output_cap, expected, chunks)
         return sequence
 
     def entered(self, ticket: Ticket, now: float) -> None:

@@ -4,7 +4,8 @@ A ticket is one admitted request, a sequence one answer of it. A sequence is *qu
 first token, *running* after it, and *ended* once finished or aborted. The sequences of a ticket
 that is held at the gate (`batch_pacing.py`) are queued, and not yet in the engine. Everything that
 changes the totals (`queued_prefill`, `queued_sequences`, `running`, `kv_tokens`) stands in this
-file, and `check_integrity` recomputes them from the tickets.
+file, and `check_integrity` recomputes them from the tickets. What prompts in the engine have in
+common is counted once (`shared_prefixes.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from forebay.policies.cost import Cost
+from forebay.policies.shared_prefixes import CHUNK, Chunks, SharedPrefixes
 from forebay.policies.tag_queue import TagQueue
 
 SequenceState = Literal["queued", "running", "ended"]
@@ -33,6 +35,9 @@ class Sequence:
         computed: of its prompt, what the engine had probably computed when it left before its
             first token.
         bound: whether the engine has it, so that `prompt` is exact.
+        chunks: those of its prompt that it may share; known with `bound`.
+        apart: tokens of its prompt that are not counted with it: those of its chunks, and before
+            they are known those that others are expected to hold.
     """
 
     ticket: Ticket
@@ -44,11 +49,13 @@ class Sequence:
     computed: int = 0
     bound: bool = False
     state: SequenceState = "queued"
+    chunks: Chunks = ()
+    apart: int = 0
 
     @property
     def kv_tokens(self) -> int:
-        """KV footprint by the time it ends, in tokens."""
-        return self.prompt + max(round(self.expected), self.produced)
+        """KV footprint by the time it ends, in tokens, without what is counted apart."""
+        return self.prompt - self.apart + max(round(self.expected), self.produced)
 
 
 @dataclass(slots=True, eq=False)
@@ -145,7 +152,8 @@ class Ledger:
         self.order = TagQueue()  # queued sequences by tag, with their prompt tokens to compute
         self.at_gate = TagQueue()  # those of them that are held
         self.held: Counter[tuple[str, str]] = Counter()  # sequences in the engine, by flow
-        self.kv_tokens = 0  # of what is in the engine
+        self.prefixes = SharedPrefixes()  # of what is bound, and so in the engine
+        self._own_kv = 0  # tokens of what is in the engine, without those of its chunks
         self.in_parts = Counter[str]()  # sequences queued in the engine of more than a part: by
         self.in_parts_tokens = Counter[str]()  # class, and their prompt tokens to compute
         self.changes = 0  # of what runs: whoever derives from it compares this, and keeps
@@ -176,9 +184,19 @@ class Ledger:
         return tokens - held, sequences - count
 
     @property
+    def kv_tokens(self) -> int:
+        """KV footprint of what is in the engine, when all has ended as expected, in tokens."""
+        return self._own_kv + self.prefixes.tokens
+
+    def kv_beside(self, cost: Cost) -> int:
+        """KV tokens that a request of this cost is expected to take beside what others hold."""
+        return cost.kv_tokens - self.prefixes.expected(cost.cached_tokens)
+
+    @property
     def kv_held(self) -> int:
-        """Tokens that running sequences hold in KV blocks now; shared prefixes count for each."""
-        return sum(s.prompt + s.produced for s in self.running)
+        """Tokens that running sequences hold in KV blocks now."""
+        chunks = set[int]().union(*[s.chunks for s in self.running])
+        return CHUNK * len(chunks) + sum(s.prompt - s.apart + s.produced for s in self.running)
 
     @property
     def idle(self) -> bool:
@@ -192,8 +210,11 @@ class Ledger:
         """Enter a ticket with the sequences that its cost names."""
         prefill = ticket.cost.prefill_per_sequence
         prompt = prefill + ticket.cost.cached_per_sequence
+        apart = self.prefixes.expected(ticket.cost.cached_per_sequence)
         for _ in range(ticket.cost.sequences):
-            sequence = Sequence(ticket, prompt, prefill, ticket.cost.output_cap, expected_output)
+            sequence = Sequence(
+                ticket, prompt, prefill, ticket.cost.output_cap, expected_output, apart=apart
+            )
             ticket.sequences.append(sequence)
             self._enqueue(sequence)
         self.tickets[ticket] = None
@@ -207,26 +228,38 @@ class Ledger:
         for sequence in queued:
             self._enqueue(sequence)
 
-    def bind(self, sequence: Sequence, prompt: int, cap: int, expected: float) -> None:
+    def bind(
+        self, sequence: Sequence, prompt: int, cap: int, expected: float, chunks: Chunks = ()
+    ) -> None:
         """Correct a queued sequence by what the engine received, in tokens."""
         self._dequeue(sequence)
         cached = sequence.ticket.cost.cached_per_sequence
+        if sequence is sequence.ticket.sequences[0]:  # further ones share with it
+            self.prefixes.entered(cached, self.prefixes.held(chunks))
+        self._hold(sequence, chunks)
         sequence.bound, sequence.prompt, sequence.prefill = True, prompt, max(prompt - cached, 1)
         sequence.cap, sequence.expected = cap, expected
         self._enqueue(sequence)
 
-    def add_sequence(self, ticket: Ticket, prompt: int, cap: int, expected: float) -> Sequence:
+    def add_sequence(
+        self, ticket: Ticket, prompt: int, cap: int, expected: float, chunks: Chunks = ()
+    ) -> Sequence:
         """Enter a sequence that the estimate did not foresee (it is charged all the same)."""
         sequence = Sequence(ticket, prompt, prompt, cap, expected, bound=True)
+        self._hold(sequence, chunks)
         ticket.sequences.append(sequence)
         self._enqueue(sequence)
         return sequence
+
+    def _hold(self, sequence: Sequence, chunks: Chunks) -> None:
+        self.prefixes.hold(chunks)
+        sequence.chunks, sequence.apart = chunks, CHUNK * len(chunks)
 
     def start(self, sequence: Sequence) -> None:
         """The first token is out: queued becomes running."""
         self._dequeue(sequence)
         self.held[sequence.ticket.flow] += 1
-        self.kv_tokens += sequence.kv_tokens
+        self._own_kv += sequence.kv_tokens
         self.changes += 1
         self.totals[sequence.ticket.class_name].running += 1
         sequence.state = "running"
@@ -237,9 +270,9 @@ class Ledger:
         self.changes += 1
         after = sequence.produced + tokens
         if after > sequence.expected - 1.0:  # before that, the footprint is the expected one
-            self.kv_tokens -= sequence.kv_tokens
+            self._own_kv -= sequence.kv_tokens
             sequence.produced = after
-            self.kv_tokens += sequence.kv_tokens
+            self._own_kv += sequence.kv_tokens
         else:
             sequence.produced = after
 
@@ -251,8 +284,10 @@ class Ledger:
             self.changes += 1
             del self.running[sequence]
             self.totals[sequence.ticket.class_name].running -= 1
-            self.kv_tokens -= sequence.kv_tokens
+            self._own_kv -= sequence.kv_tokens
             self._let_go(sequence.ticket.flow)
+        if sequence.state != "ended":
+            self.prefixes.let_go(sequence.chunks)
         sequence.state = "ended"
 
     def _let_go(self, flow: tuple[str, str]) -> None:
@@ -280,7 +315,7 @@ class Ledger:
             self.at_gate.add(ticket.tag, sequence.prefill, ticket.due_at)
         else:
             self.held[ticket.flow] += 1
-            self.kv_tokens += sequence.kv_tokens
+            self._own_kv += sequence.kv_tokens
             self._count_parts(sequence, 1)
 
     def _dequeue(self, sequence: Sequence) -> None:
@@ -294,7 +329,7 @@ class Ledger:
             self.at_gate.remove(ticket.tag, sequence.prefill, ticket.due_at)
         else:
             self._let_go(ticket.flow)
-            self.kv_tokens -= sequence.kv_tokens
+            self._own_kv -= sequence.kv_tokens
             self._count_parts(sequence, -1)
 
     def _count_parts(self, sequence: Sequence, times: int) -> None:
@@ -324,7 +359,11 @@ class Ledger:
         assert self.in_parts.total() == len(in_parts)
         assert self.in_parts_tokens.total() == sum(s.prefill for s in in_parts)
         assert set(self.running) == {s for s in sequences if s.state == "running"}
-        assert self.kv_tokens == sum(s.kv_tokens for s in here), self.kv_tokens
+        self.prefixes.check_integrity(s.chunks for s in here)
+        assert all(s.apart == CHUNK * len(s.chunks) for s in here if s.bound)
+        chunks = {chunk for s in here for chunk in s.chunks}
+        footprints = CHUNK * len(chunks) + sum(s.kv_tokens for s in here)
+        assert self.kv_tokens == footprints, (self.kv_tokens, footprints)
 
     def __repr__(self) -> str:
         return (

@@ -25,12 +25,12 @@ class OfferedWork:
     kv_s: float = 0.0
     sequences: int = 0
 
-    def add(self, cost: Cost, seconds_per_token: float) -> None:
-        """A request of this cost was offered; `seconds_per_token` as `Room.full_step_s` says."""
+    def add(self, cost: Cost, kv_s: float) -> None:
+        """A request of this cost was offered; `kv_s` as `Room.kv_s` says."""
         self.prefill += cost.prefill_tokens
         self.sequences += cost.sequences
         self.decode += cost.output_tokens
-        self.kv_s += cost.kv_tokens * cost.output_tokens / cost.sequences * seconds_per_token
+        self.kv_s += kv_s
 
 
 def reading_of(

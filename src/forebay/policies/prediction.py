@@ -12,6 +12,7 @@ import numpy as np
 
 from forebay.policies.ledger import Sequence
 from forebay.policies.outputs import Floats, OutputModel
+from forebay.policies.shared_prefixes import SharedPrefixes
 
 _GRID = 16  # points of the geometric grid, and most caps looked at
 _MOST_LOOKED_AT = 256  # running answers; of more, every so many: it is done once for each step
@@ -121,17 +122,25 @@ def _interpolated(x: float, xs: list[float], ys: list[float]) -> float:
 
 
 def expected_releases(
-    running: Collection[Sequence], outputs: OutputModel, *, answer_tokens: float, capacity: int
+    running: Collection[Sequence],
+    outputs: OutputModel,
+    prefixes: SharedPrefixes,
+    *,
+    answer_tokens: float,
+    capacity: int,
 ) -> Releases:
     """How slots and KV come free as the running answers end.
 
     An answer ends by itself as the learned lengths say, or at its cap for certain; the expected
     number that have ended after some steps is the sum of those probabilities. So capped answers
-    that started together are seen to end together, and free ones at a steady pace.
+    that started together are seen to end together, and free ones at a steady pace. Of KV an answer
+    gives back what it holds alone now: what several share outlives most of them, and is taken to
+    outlive them all.
 
     Args:
         running: the running answers.
         outputs: learned answer lengths.
+        prefixes: what the prompts in the engine have in common.
         answer_tokens: length of a typical answer while nothing runs.
         capacity: sequences the engine runs at once.
     """
@@ -156,7 +165,8 @@ def expected_releases(
 
     @cache
     def kv_tokens() -> list[float]:
-        prompts = np.array([s.prompt for s in looked_at], dtype=float)
+        alone = [s.prompt - s.apart + prefixes.alone(s.chunks) for s in looked_at]
+        prompts = np.array(alone, dtype=float)
         return gone(prompts + np.maximum(np.rint(expected), produced))  # `Sequence.kv_tokens`
 
     return Releases(

@@ -48,7 +48,7 @@ class Room:
     def offered(self, flow: Flow, cost: Cost, now: float) -> None:
         """A request was offered at `now` (s), whatever becomes of it."""
         self._demand.add(flow, cost, now)
-        self._footprint.add(cost.kv_tokens, cost.sequences)
+        self._footprint.add(self._ledger.kv_beside(cost), cost.sequences)
 
     def forget(self) -> None:
         """What came so far was no traffic."""
@@ -68,9 +68,14 @@ class Room:
         """Prompt and output tokens/s, each of an engine that does nothing else; 0: unknown."""
         return self.pace.sustained(self._fit)
 
+    def kv_s(self, cost: Cost) -> float:
+        """Tokens of KV cache x seconds for which a request would hold them beside others."""
+        tokens = self._ledger.kv_beside(cost)
+        return tokens * cost.output_tokens / cost.sequences * self._full_step_s
+
     @property
-    def full_step_s(self) -> float:
-        """Seconds per token with as many at once as there may be: what an answer holds KV for.
+    def _full_step_s(self) -> float:
+        """Seconds per token with as many at once as there may be.
 
         Slots alone do not say how many: where they are more than the cache has room for, or than
         keep the promised pace, they are never all taken.

@@ -113,7 +113,7 @@ class Waits:
             + ahead_sequences
             + min(cost.sequences, self.config.slots)
             - self.config.slots,
-            kv_tokens=self.ledger.kv_tokens + cost.kv_tokens - self.config.kv_tokens,
+            kv_tokens=self.ledger.kv_tokens + self.ledger.kv_beside(cost) - self.config.kv_tokens,
         )
         if needs.slots <= 0 and needs.kv_tokens <= 0:
             return 0.0
@@ -158,6 +158,7 @@ class Waits:
             self._curve = expected_releases(
                 self.ledger.running,
                 self.costs.outputs,
+                self.ledger.prefixes,
                 answer_tokens=cost.output_tokens / cost.sequences,
                 capacity=self.config.slots,
             )

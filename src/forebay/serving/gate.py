@@ -219,7 +219,7 @@ class Gate:
         cost = self.admission.costs.price(request.shape)
         decision = await self._decide(cost, class_name, caller, arrived, retries)
         if self._is_new_demand(decision, caller, arrived, retries):
-            self._telemetry.offered.add(cost, self.admission.room.full_step_s)
+            self._telemetry.offered.add(cost, self.admission.room.kv_s(cost))
         self._tarpit.came(refused=isinstance(decision, Shed))
         if isinstance(decision, Shed):
             self._telemetry.count(catalogue.SHED, class_name, decision.reason)

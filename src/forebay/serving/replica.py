@@ -42,6 +42,7 @@ class EngineLimits:
         context_tokens: most tokens of prompt and answer together.
         longest_token: most bytes of text that one token stands for.
         stop_reason: its finish reason for an answer that ended by itself.
+        prefix_caching: whether prompts that begin alike share KV blocks.
     """
 
     slots: int
@@ -50,6 +51,7 @@ class EngineLimits:
     context_tokens: int
     longest_token: int
     stop_reason: object
+    prefix_caching: bool
 
 
 class Replica:
@@ -102,6 +104,7 @@ class Replica:
             clock,
             engine.stop_reason,
             spec.admission.max_output_tokens,
+            prefix_caching=engine.prefix_caching,
         )
         self.tenancy = Tenancy(spec, name, clock, self.admission.fair)
         self.ready_at: float | None = None

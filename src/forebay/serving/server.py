@@ -78,6 +78,7 @@ class ForebayServer(LLMServer):
             context_tokens=config.model_config.max_model_len,
             longest_token=max(len(token.encode()) for token in vocabulary),
             stop_reason=STOP,
+            prefix_caching=cache.enable_prefix_caching,
         )
 
     async def _warm_up(self) -> None:

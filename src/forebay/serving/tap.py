@@ -16,6 +16,7 @@ from forebay.observability import catalogue
 from forebay.policies.admission import AdmissionController
 from forebay.policies.decisions import StepOutput
 from forebay.policies.ledger import Sequence, Ticket
+from forebay.policies.shared_prefixes import Chunks, prompt_chunks
 from forebay.serving.telemetry import Telemetry
 
 # The ticket under which the current task may call the engine. Tasks that vLLM's handlers start
@@ -57,6 +58,8 @@ class EngineTap:
         clock: Callable[[], float],
         stop_reason: object,
         most_tokens: int | None = None,
+        *,
+        prefix_caching: bool = False,
     ) -> None:
         """Know no request.
 
@@ -66,6 +69,7 @@ class EngineTap:
             clock: seconds.
             stop_reason: the engine's finish reason for an answer that ended by itself.
             most_tokens: of an answer, also where the client sets no limit; None: the context.
+            prefix_caching: whether prompts that begin alike share KV blocks in it.
         """
         self._admission = admission
         self._most_tokens = most_tokens
@@ -74,6 +78,7 @@ class EngineTap:
         self._telemetry = telemetry
         self._clock = clock
         self._stop = stop_reason
+        self._prefix_caching = prefix_caching
         self._sequences: dict[str, Sequence] = {}  # by the engine's request id
         self._ids: dict[Ticket, list[str]] = {}
 
@@ -98,7 +103,24 @@ class EngineTap:
             if ticket.prompt_bytes:
                 self._admission.costs.observe_prompt(ticket.prompt_bytes, prompt)
         self._ids.setdefault(ticket, []).append(request.request_id)
-        self._sequences[request.request_id] = self._admission.bind(ticket, prompt, cap)
+        self._sequences[request.request_id] = self._admission.bind(
+            ticket, prompt, cap, self._chunks(request)
+        )
+
+    def _chunks(self, request: EngineRequest) -> Chunks:
+        """What of its prompt a request may share: nothing, where vLLM looks at more than tokens.
+
+        It tells images and embeddings apart that stand for the same tokens, and computes whole
+        prompts for those who want their log probabilities.
+        """
+        if not self._prefix_caching or getattr(request, "mm_features", None):
+            return ()
+        if getattr(request, "prompt_embeds", None) is not None:
+            return ()
+        if getattr(request.sampling_params, "skip_reading_prefix_cache", False):
+            return ()
+        adapter = getattr(getattr(request, "lora_request", None), "lora_name", None)
+        return prompt_chunks(request.prompt_token_ids or (), (request.cache_salt, adapter))
 
     def _capped(self, params: Any) -> int:
         """Most tokens of the answer, kept within the service's own limit; 0 of what makes none."""

@@ -21,6 +21,7 @@ from forebay.policies.ledger import Sequence as Answer
 from forebay.policies.ledger import Ticket
 from forebay.policies.offered_work import OfferedWork, reading_of
 from forebay.policies.replica_view import ReplicaStats
+from forebay.policies.shared_prefixes import Chunks, prompt_chunks
 from forebay.simulate.asks import Ask, Fate
 from forebay.simulate.engine_player import Done, EnginePlayer
 
@@ -182,7 +183,7 @@ class GatedReplica(OpenReplica):
             )
         )
         decision = admission.decide(cost, INTERACTIVE, now)
-        self.offered.add(cost, admission.room.full_step_s)
+        self.offered.add(cost, admission.room.kv_s(cost))
         if isinstance(decision, Shed):
             fate.reason = decision.reason
             fate.end("shed", now)
@@ -204,9 +205,12 @@ class GatedReplica(OpenReplica):
             if (fate := self._held.pop(ticket, None)) is not None:
                 cap = ticket.cost.output_cap
                 self.admission.entered(ticket, now)
-                self.admission.bind(ticket, fate.ask.prompt, cap)
+                self.admission.bind(ticket, fate.ask.prompt, cap, self._chunks(fate.ask))
                 self._enter(fate, cap, ticket.tag, now)
         self._let_go.clear()
+
+    def _chunks(self, ask: Ask) -> Chunks:
+        return prompt_chunks(ask.ids, ask.salt) if self.profile.prefix_caching else ()
 
     def begin_drain(self) -> None:
         """Refuse what may still come."""

@@ -24,6 +24,7 @@ from forebay.policies.decisions import (
     StepOutput,
 )
 from forebay.policies.ledger import Sequence, Ticket
+from forebay.policies.shared_prefixes import prompt_chunks
 
 CONTEXT = 4096
 BOUND = 20_000
@@ -169,10 +170,16 @@ class AdmissionMachine(RuleBasedStateMachine):
                 assert wait_s <= left_s + 1e-9, "an arrival has broken a promise"
 
     @precondition(lambda self: self.in_engine())
-    @rule(data=st.data(), prompt=st.integers(1, CONTEXT), cap=st.integers(1, CONTEXT))
-    def engine_receives(self, data: st.DataObject, prompt: int, cap: int) -> None:
+    @rule(
+        data=st.data(),
+        prompt=st.integers(1, CONTEXT),
+        cap=st.integers(1, CONTEXT),
+        shared=st.sampled_from([0, 300, CONTEXT]),
+    )
+    def engine_receives(self, data: st.DataObject, prompt: int, cap: int, shared: int) -> None:
         ticket = data.draw(st.sampled_from(self.in_engine()))
-        sequence = self.controller.bind(ticket, prompt, cap)
+        tokens = [0] * min(shared, prompt) + [1] * max(prompt - shared, 0)
+        sequence = self.controller.bind(ticket, prompt, cap, prompt_chunks(tokens, ticket.tenant))
         assert sequence.prompt == prompt
         assert sequence.bound
 
@@ -226,7 +233,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert not ledger.tickets
         assert not len(self.controller.pacing.held)
         assert (ledger.queued_prefill, ledger.queued_sequences) == (0, 0)
-        assert (ledger.kv_tokens, len(ledger.running)) == (0, 0)
+        assert (ledger.kv_tokens, ledger.kv_held, len(ledger.running)) == (0, 0, 0)
         assert all(one.running == 0 for one in ledger.totals.values())
 
 

@@ -11,6 +11,7 @@ from forebay.policies.cost import Cost
 from forebay.policies.ledger import Sequence, Ticket
 from forebay.policies.outputs import OutputModel
 from forebay.policies.prediction import Releases, Wait, expected_releases
+from forebay.policies.shared_prefixes import SharedPrefixes
 
 
 def answers(produced: list[int], cap: int = 100) -> dict[Sequence, None]:
@@ -26,7 +27,9 @@ def releases(running: dict[Sequence, None], capacity: int) -> Releases:
     outputs = OutputModel(64)
     for _ in range(100):  # answers here run to their limit
         outputs.passed(0, 100_000)
-    return expected_releases(running, outputs, answer_tokens=100.0, capacity=capacity)
+    return expected_releases(
+        running, outputs, SharedPrefixes(), answer_tokens=100.0, capacity=capacity
+    )
 
 
 def steps(one: Releases, slots: int) -> float:

@@ -282,6 +282,7 @@ def replica_of(
         context_tokens=profile.max_model_len,
         longest_token=9,
         stop_reason=STOP,
+        prefix_caching=profile.prefix_caching,
     )
     replica = Replica(spec, limits, time.perf_counter, name="r1", seed=0, start=start)
     engine.attach(replica.tap)

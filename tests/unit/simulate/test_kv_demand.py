@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -12,6 +12,8 @@ from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.profiles import PROFILES
 from forebay.policies.autoscaling import Autoscaler
 from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
+from forebay.policies.prefix_index import chunk_hashes
+from forebay.policies.routing import Prompt
 from forebay.policies.scaling import Need, ScalingConfig
 from forebay.policies.scaling_limits import LimitConfig
 from forebay.serving.emulated.rates import teach
@@ -32,6 +34,7 @@ class Service:
 
     engine: EngineProfile
     slo: Slo
+    most: int = 8
 
     def run(self, asks: list[Ask]) -> tuple[FleetRun, list[Need], list[float]]:
         """What became of them, what was needed as it was told, and the cache's use, each second."""
@@ -57,9 +60,13 @@ class Service:
                 replica.admission.check_integrity()
             used.append(sum(replica.player.model.kv_usage for replica in replicas))
 
-        scaler = TokenScaler(Autoscaler(ScalingConfig(), LimitConfig(1, 8), cold_start_s=30.0))
+        scaler = TokenScaler(
+            Autoscaler(ScalingConfig(), LimitConfig(1, self.most), cold_start_s=30.0)
+        )
         router = ForebayRouter(np.random.default_rng(1).random)
-        run = Fleet(FleetConfig(1, 8, 1, lambda: 30.0), make, router, scaler, look).run(asks)
+        run = Fleet(FleetConfig(1, self.most, 1, lambda: 30.0), make, router, scaler, look).run(
+            asks
+        )
         settled = [r for r in scaler.records if SETTLED_S <= r.at < SECONDS]
         needs = [record.wanted.need for record in settled if record.wanted is not None]
         return run, needs, used[2 * int(SETTLED_S) : 2 * int(SECONDS)]
@@ -89,3 +96,33 @@ def test_slots_that_the_cache_has_no_room_for_ask_for_no_replicas(
     assert most(run) == 1
     told = fmean(n.kv for n in needs), fmean(n.prefill + n.decode for n in needs), fmean(used)
     assert told == pytest.approx((by_cache, by_steps, in_use), abs=0.02)
+
+
+PROMPT, PREFIX, ANSWER = 6200, 6000, 300
+_TEXT = bytes(4 * PREFIX)  # what a router reads of it: zeros, four bytes a token
+
+
+def with_a_system_prompt(rate: float, seconds: float) -> list[Ask]:
+    """Requests whose prompts begin with the same tokens."""
+    shared, text = list(range(-PREFIX, 0)), Prompt(4 * PROMPT, chunk_hashes(_TEXT))
+    return [
+        replace(ask, ids=[*shared, *range(own, own + 200)], text=text, max_tokens=ANSWER)
+        for ask in poisson(rate, PROMPT, ANSWER)
+        if ask.at_s < seconds
+        for own in [1000 * ask.number]
+    ]
+
+
+def test_a_system_prompt_is_held_once_however_many_run_with_it() -> None:
+    service = Service(served(PROFILES["h100-8b"]), Slo(2.0, 0.1))
+    run, needs, used = service.run(with_a_system_prompt(8.0, SECONDS))
+    assert service.slo.attainment(run.fates) == 1.0
+    assert most(run) == 1
+    told = fmean(n.kv for n in needs), fmean(n.prefill + n.decode for n in needs), fmean(used)
+    assert told == pytest.approx((0.31, 0.40, 0.10), abs=0.02)
+
+
+def test_a_cache_that_others_share_is_no_reason_to_refuse() -> None:
+    service = Service(served(PROFILES["h100-8b"]), Slo(2.0, 0.1), most=1)
+    run, _, _ = service.run(with_a_system_prompt(12.0, 40.0))
+    assert {fate.outcome for fate in run.fates} == {"ok"}

@@ -70,6 +70,7 @@ class EmulatedServer:
             context_tokens=engine.max_model_len,
             longest_token=LONGEST_BYTES,
             stop_reason=STOP,
+            prefix_caching=engine.prefix_caching,
         )
         # On Linux time.perf_counter and time.monotonic are one clock.
         self._replica = Replica(
