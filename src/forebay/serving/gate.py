@@ -23,17 +23,12 @@ from forebay.policies.quotas import WINDOW_S, Refused
 from forebay.policies.tarpit import Tarpit
 from forebay.serving.asgi import (
     App,
-    BodyTooLargeError,
-    BytesAtOnce,
     ClientGoneError,
-    Headers,
-    NoRoomError,
     Receive,
     Scope,
     Send,
     before_shutdown,
     header,
-    read_body,
     replay,
     send_response,
 )
@@ -44,6 +39,7 @@ from forebay.serving.bodies import (
     ParsedRequest,
     parse_request,
 )
+from forebay.serving.body_reader import BodyReader
 from forebay.serving.error_shaper import ErrorShaper
 from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
@@ -54,19 +50,8 @@ from forebay.serving.telemetry import Telemetry
 from forebay.serving.tenancy import Caller, Tenancy, key_of, quota_wait_s
 from forebay.serving.tokenizer_turns import TokenizerTurns
 
-# HAProxy bounds the wait for the first 96 KiB and for a client that sends nothing more; a client
-# that sends a byte now and then would hold a connection and a task for ever.
-_BODY_S = 60.0
-_FAILED_S = (
-    1.0  # until a request that a replica failed at may come again: routers have heard by then
-)
-_CLOSE: Headers = [(b"connection", b"close")]  # the rest of the body may still come
-# Bytes of bodies that are being read at once: some clients of thousands may send slowly, and not
-# all of them the longest that one may.
-_MOST_READ = 256 * 1024 * 1024
-_BODIES_FULL_S = 2.0
-# A context of ordinary text may be tokenized in one piece.
-_TOKENIZED_BYTES, _TOKENIZED_BYTES_PER_TOKEN = 64 * 1024, 6
+# Until a request that a replica failed at may come again: routers have heard by then.
+_FAILED_S = 1.0
 # A refusal for quota tells a wait of up to a window, jittered up to twice that.
 _QUOTA_RETRIES_S = 2 * WINDOW_S
 
@@ -104,7 +89,7 @@ class Gate:
         self._room = WaitingRoom()
         self._tarpit = Tarpit()
         self._tokenizer = TokenizerTurns()
-        self._reading = BytesAtOnce(max(_MOST_READ, limits.max_body))
+        self._bodies = BodyReader(limits, admission.jittered)
         admission.on_release = self._room.release
         self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
         # Until then retries are new demand: while no replica was there, nobody counted.
@@ -148,13 +133,11 @@ class Gate:
             if scope["method"] != "POST" or path in ANYBODYS:
                 await self.app(scope, receive, ErrorShaper(send).send)
                 return
+            body = await self._bodies.read(scope, receive, kind)
             if kind is Access.TOKENIZER:
-                body = await self._body(scope, receive, self._most_tokenized)
                 async with self._tokenizer.turn():
                     await self.app(scope, replay(body, receive), ErrorShaper(send).send)
-                return
-            body = await self._body(scope, receive, self._limits.max_body)
-            if kind is Access.COSTED:
+            elif kind is Access.COSTED:
                 assert caller is not None
                 await self._costed(scope, body, receive, send, caller)
             else:
@@ -170,35 +153,6 @@ class Gate:
             )
         except ClientGoneError:
             return
-
-    @property
-    def _most_tokenized(self) -> int:
-        """Bytes of a body for the tokenizer alone."""
-        context = _TOKENIZED_BYTES_PER_TOKEN * self._limits.context_tokens
-        return min(max(_TOKENIZED_BYTES, context), self._limits.max_body)
-
-    async def _body(self, scope: Scope, receive: Receive, limit: int) -> bytes:
-        content_type = header(scope, b"content-type")
-        if content_type is not None and not _is_json(content_type):
-            raise RequestRefusedError(
-                415, "Send the body as application/json.", "unsupported_media_type"
-            )
-        length = header(scope, b"content-length")
-        try:
-            if length is not None and length.isdigit() and int(length) > limit:
-                raise BodyTooLargeError
-            return await read_body(receive, limit, _BODY_S, self._reading)
-        except TimeoutError:
-            message = f"The body did not come within {_BODY_S:.0f} s."
-            raise RequestRefusedError(408, message, "body_timeout", headers=_CLOSE) from None
-        except NoRoomError:
-            message = "This replica reads as many bodies as it has room for."
-            again = [*retry_headers(self.admission.jittered(_BODIES_FULL_S)), *_CLOSE]
-            raise RequestRefusedError(503, message, "bodies_full", headers=again) from None
-        except BodyTooLargeError:
-            raise RequestRefusedError(
-                413, f"The body is longer than {limit} bytes.", "body_too_large"
-            ) from None
 
     async def _costed(
         self, scope: Scope, body: bytes, receive: Receive, send: Send, caller: Caller
@@ -368,11 +322,6 @@ class Gate:
         if outcome == "ok" and later > 0 and ticket.last_token_at is not None:
             tpot = (ticket.last_token_at - ticket.first_token_at) / later
             self._telemetry.sample(catalogue.TPOT, ticket.class_name, tpot)
-
-
-def _is_json(content_type: bytes) -> bool:
-    media_type = content_type.split(b";", 1)[0].strip().lower()
-    return media_type == b"application/json" or media_type.endswith(b"+json")
 
 
 def _retries(scope: Scope) -> int:

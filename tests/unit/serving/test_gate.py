@@ -22,7 +22,7 @@ from gate_world import (
 
 from forebay.observability import catalogue
 from forebay.policies.decisions import BATCH, INTERACTIVE
-from forebay.serving import gate
+from forebay.serving import body_reader
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.errors import retry_headers
 from forebay.serving.tap import CURRENT_TICKET, UnadmittedError
@@ -363,7 +363,7 @@ async def _slow_after_first_byte(scope: Scope, receive: Receive, send: Send) -> 
 
 
 async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_BODY_S", 0.02)
+    monkeypatch.setattr(body_reader, "_BODY_S", 0.02)
     world, sent = serving()[0], list[Message]()
     parts = [{"type": "http.request", "body": b'{"messages": [', "more_body": True}]
 
