@@ -139,6 +139,8 @@ class AdmissionController:
             self.waits.last_seen_at = now  # an engine without work is silent and does not stall
         tag = self.fair.tag(tenant, class_name, cost.tokens, now)
         self.waits.arrivals.add(flow, cost, now)
+        if cost.prefill_per_sequence <= self.ledger.part:
+            self.waits.short.add(("", class_name), cost, now)
         ticket = Ticket(class_name, tag, cost, now, budget_s, prediction.raw_s, tenant)
         ticket.paced = class_name == BATCH
         ticket.held = ticket.paced or self.turns.waits(ticket, prediction.own_s, now)
@@ -157,8 +159,17 @@ class AdmissionController:
         return self._predict(cost, (tenant, class_name), place, now)
 
     def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
-        caution = self.caution.share
-        return self.waits.predict(cost, flow, tag, lateness=self.lateness, caution=caution, now=now)
+        budget_s = self.config.classes[flow[1]].ttft_s
+        own_s = self.paces.prompts_s(cost.prefill_tokens)
+        return self.waits.predict(
+            cost,
+            flow,
+            tag,
+            takes_turns=flow[1] == BATCH or self.turns.takes_them(cost, budget_s, own_s),
+            lateness=self.lateness,
+            caution=self.caution.share,
+            now=now,
+        )
 
     def predict_typical(self, class_name: str, now: float) -> Prediction:
         """What the tenant that asks for most would wait with a prompt of a single token.
@@ -209,7 +220,8 @@ class AdmissionController:
         if self.draining:
             return "draining"
         if self.ledger.idle:
-            return None  # refusing on an idle engine would refuse for ever
+            hopeless = self._is_passed_by_too_many(class_name, prediction, now)
+            return "ttft_budget" if hopeless else None
         if self._over_the_bound(cost, class_name) > 0:
             return "queue_full"
         allowed_s = self._allowance(class_name, prediction, spent.retries) - spent.waited_s
@@ -226,6 +238,15 @@ class AdmissionController:
         if self.promises.broken_by(cost, tag, now, takes_turns=takes_turns):
             return "promise_kept"
         return None
+
+    def _is_passed_by_too_many(self, class_name: str, prediction: Prediction, now: float) -> bool:
+        """Whether a request would miss its deadline on an engine that is idle for a moment only.
+
+        Where nobody else comes it is let in: to refuse on an idle engine would be for ever.
+        """
+        if prediction.total_s <= self.config.classes[class_name].deadline_s:
+            return False
+        return self.waits.passing(prediction.own_s, now) > self.ledger.part
 
     def _over_the_bound(self, cost: Cost, class_name: str) -> float:
         """Prompt tokens by which a request would pass the hard bound.
@@ -467,7 +488,9 @@ class AdmissionController:
         if ticket.first_token_at is None:
             ticket.first_token_at = now
             waited_s = now - ticket.admitted_at
-            if not ticket.paced:
+            if self.waits.long.parts(ticket.cost):
+                self.waits.long.came_true(ticket.predicted_s, waited_s, now)
+            elif not ticket.paced:
                 self.lateness.add(ticket.predicted_s, waited_s, now)
             self.foresight.came_true(ticket, waited_s)
         return uncached
@@ -496,6 +519,9 @@ class AdmissionController:
         """The request is over, however it ended; release what it still holds."""
         if not ticket.closed:
             self._count_computed(ticket, now)
+            hoped = ticket.first_token_at is None and not ticket.held
+            if hoped and self.waits.long.parts(ticket.cost):
+                self.waits.long.given_up(ticket.predicted_s, now - ticket.admitted_at, now)
             over = ticket.spent_tokens - ticket.cost.tokens
             self.fair.correct(ticket.tenant, ticket.class_name, over, now)
         if ticket.held and not ticket.closed:

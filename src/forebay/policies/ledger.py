@@ -156,6 +156,7 @@ class Ledger:
         self._own_kv = 0  # tokens of what is in the engine, without those of its chunks
         self.in_parts = Counter[str]()  # sequences queued in the engine of more than a part: by
         self.in_parts_tokens = Counter[str]()  # class, and their prompt tokens to compute
+        self.long = TagQueue()  # the same by tag
         self.changes = 0  # of what runs: whoever derives from it compares this, and keeps
 
     @property
@@ -333,9 +334,13 @@ class Ledger:
             self._count_parts(sequence, -1)
 
     def _count_parts(self, sequence: Sequence, times: int) -> None:
-        if sequence.prefill > self.part:
-            self.in_parts[sequence.ticket.class_name] += times
-            self.in_parts_tokens[sequence.ticket.class_name] += times * sequence.prefill
+        if sequence.prefill <= self.part:
+            return
+        ticket = sequence.ticket
+        self.in_parts[ticket.class_name] += times
+        self.in_parts_tokens[ticket.class_name] += times * sequence.prefill
+        change = self.long.add if times > 0 else self.long.remove
+        change(ticket.tag, sequence.prefill, ticket.due_at)
 
     def check_integrity(self) -> None:
         """Raise AssertionError when a total differs from what the tickets add up to."""
@@ -357,7 +362,9 @@ class Ledger:
         assert all(not s.bound and s.state != "running" for s in sequences if s.ticket.held)
         in_parts = [s for s in here if s.state == "queued" and s.prefill > self.part]
         assert self.in_parts.total() == len(in_parts)
-        assert self.in_parts_tokens.total() == sum(s.prefill for s in in_parts)
+        assert self.in_parts_tokens.total() == sum(s.prefill for s in in_parts) == self.long.tokens
+        assert len(self.long) == len(in_parts)
+        self.long.check_integrity()
         assert set(self.running) == {s for s in sequences if s.state == "running"}
         self.prefixes.check_integrity(s.chunks for s in here)
         assert all(s.apart == CHUNK * len(s.chunks) for s in here if s.bound)

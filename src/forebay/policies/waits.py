@@ -7,7 +7,7 @@ engine.
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, inf
 
 from forebay.policies.batch_pacing import BatchPacing
 from forebay.policies.cost import Cost, CostModel
@@ -15,11 +15,14 @@ from forebay.policies.decisions import BATCH, AdmissionConfig
 from forebay.policies.fairness import FairQueue
 from forebay.policies.lateness import Lateness
 from forebay.policies.ledger import Ledger
+from forebay.policies.long_prompts import LongPrompts
 from forebay.policies.next_step import NextStep
 from forebay.policies.overtaking import Arrivals, Flow, Rival, prolonged, rivals
 from forebay.policies.paces import Paces
 from forebay.policies.prediction import Prediction, Releases, Wait, expected_releases
 
+_SHORT_HALF_LIFE_S = 5.0  # long prompts take about as long
+_MOST_BESIDE = 0.9  # of a step's time may be others' prompts
 _STALLED_STEPS = 5.0  # steps of the usual length without a sign of life, beyond which it stalls
 
 
@@ -28,6 +31,8 @@ class Waits:
 
     Attributes:
         arrivals: what flows were admitted for lately.
+        short: those of them whose prompts are computed in one part, as one flow.
+        long: how much longer than reckoned the very long ones take.
         last_seen_at: when the engine gave its last sign of life, on the caller's clock.
     """
 
@@ -50,6 +55,8 @@ class Waits:
         self.pacing = pacing
         self.next_step = next_step
         self.arrivals = Arrivals()
+        self.short = Arrivals(_SHORT_HALF_LIFE_S)
+        self.long = LongPrompts(ledger.part)
         self.last_seen_at: float | None = None
         self._curve: Releases | None = None
         self._curve_of = -1
@@ -60,6 +67,7 @@ class Waits:
         flow: Flow,
         tag: int,
         *,
+        takes_turns: bool,
         lateness: Lateness,
         caution: float,
         now: float,
@@ -70,11 +78,14 @@ class Waits:
             cost: the request's.
             flow: its tenant and class.
             tag: its place.
+            takes_turns: whether it waits for long prompts before it (`turns.py`).
             lateness: how much later than predicted first tokens come.
             caution: how surely so late at most; see `Lateness.of`.
             now: seconds.
         """
         ahead_tokens, ahead_sequences = self._ahead_of(tag, now)
+        if self.ledger.long and not takes_turns:
+            ahead_tokens = min(ahead_tokens, self._ahead_beside(cost, tag, now))
         ahead_s = self.paces.prompts_s(ahead_tokens)
         release_s = self._release_s(cost, ahead_sequences)
         waits = (ahead_s or release_s) and self.ledger.queued_sequences
@@ -83,7 +94,7 @@ class Waits:
             tokens, sequences = self._overtaking(others, cost, ahead_s, release_s)
             ahead_s = self.paces.prompts_s(ahead_tokens + tokens)
             release_s = self._release_s(cost, ahead_sequences + round(sequences))
-        own_s = self.paces.prompts_s(cost.prefill_tokens)
+        own_s = self._own_s(cost, now)
         if flow[1] == BATCH:
             entered_s = self.pacing.wait_s(self.ledger.at_gate.before(tag)[0])
             ahead_s = max(ahead_s, entered_s - release_s)
@@ -151,6 +162,40 @@ class Waits:
             sequences += 1
         computed = self.next_step.computed(self.ledger.engine_prefill, now)
         return max(tokens - computed, 0.0), sequences
+
+    def _ahead_beside(self, cost: Cost, tag: int, now: float) -> float:
+        """Prompt tokens that are computed before those of a request that passes the long ones.
+
+        A long prompt has a part of each step, whoever is behind it the rest (`prompt_parts.py`).
+        """
+        ledger = self.ledger
+        computed = self.next_step.computed(ledger.engine_prefill, now)
+        parts = len(ledger.long) * ledger.part
+        left = self.config.step_tokens - parts
+        if left < ledger.part:
+            return inf
+        short = ledger.engine_before(tag)[0] - ledger.long.before(tag)[0]
+        own = cost.prefill_per_sequence
+        steps = max(ceil((short + own) / left), ceil(own / ledger.part)) + 1  # with that under way
+        return short + min(max(ledger.long.tokens - computed, 0.0), steps * parts)
+
+    def _own_s(self, cost: Cost, now: float) -> float:
+        """Seconds in which a request's prompts are computed.
+
+        A long one that has a part of each step is computed in no fewer steps, and these take as
+        long as whatever comes meanwhile makes them.
+        """
+        whole_s, law = self.paces.prompts_s(cost.prefill_tokens), self.paces.law
+        parts = self.long.parts(cost)
+        if not parts or not law.known:
+            return whole_s
+        step_s = law.seconds(len(self.ledger.running), self.ledger.part)
+        beside = min(self.passing(1.0, now) * law.per_token_s, _MOST_BESIDE)
+        return max(whole_s, parts * step_s / (1.0 - beside)) * self.long.times(now)
+
+    def passing(self, seconds: float, now: float) -> float:
+        """Tokens of short prompts that will come within so many seconds, if it goes on so."""
+        return seconds * sum(prefill for _, prefill, _, _ in self.short.rates(now))
 
     def _releases(self, cost: Cost) -> Releases:
         """How slots and KV come free; computed once for all arrivals between two engine steps."""

@@ -122,9 +122,19 @@ def test_what_is_computed_is_not_waited_for() -> None:
     law = gate.policy.paces.law
     law.base_s, law.per_sequence_s, law.per_token_s = 0.001, 0.0001, 0.0001
     gate.admit(1000, 0.0)
-    small = Cost(1, 10, 10, 10)
-    waits = [gate.policy.predict(small, INTERACTIVE, at).ahead_s for at in (0.0, 0.05, 0.09)]
+    long = Cost(1, 4000, 10, 10)  # takes turns
+    waits = [gate.policy.predict(long, INTERACTIVE, at).ahead_s for at in (0.0, 0.05, 0.09)]
     assert waits == pytest.approx([0.1, 0.05, 0.01], abs=0.01)
+
+
+def test_a_short_prompt_waits_for_a_step_or_two_of_a_long_one_and_no_more() -> None:
+    gate = Gate(rate=10_000.0)
+    law = gate.policy.paces.law
+    law.base_s, law.per_sequence_s, law.per_token_s = 0.001, 0.0001, 0.0001
+    gate.admit(9000, 0.0)
+    small = Cost(1, 10, 10, 10)
+    waits = [gate.policy.predict(small, INTERACTIVE, at).ahead_s for at in (0.0, 0.5)]
+    assert waits == pytest.approx([2 * PART / 10_000] * 2)
 
 
 def test_an_engine_that_never_has_a_queue_still_tells_how_fast_prompts_drain() -> None:

@@ -77,7 +77,7 @@ async def _ticket(world: World, prefill: int) -> Any:
     from forebay.policies.cost import Cost
     from forebay.policies.ledger import Ticket
 
-    return Ticket(INTERACTIVE, 0, Cost(1, prefill, 10, 10), world.clock(), 1.0, 0.1)
+    return Ticket(INTERACTIVE, 0, Cost(40, prefill, 10, 10), world.clock(), 1.0, 0.1)
 
 
 @pytest.mark.parametrize(

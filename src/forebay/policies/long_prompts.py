@@ -1,0 +1,53 @@
+"""How much longer than reckoned very long prompts take, from those that came true and those not.
+
+Their tokens take longer than others' (each is compared with all before it), and whatever comes
+meanwhile has its part of each of their steps. What few of them show would make the lateness that is
+learned of everybody (`lateness.py`) a poor guide for both. One that is given up at its deadline
+tells something too: it takes at least so long. Without that the next would be let in on the same
+hope, and take as much of the engine for nothing.
+"""
+
+from __future__ import annotations
+
+from math import ceil, sqrt
+
+from forebay.policies.cost import Cost
+
+_MANY_PARTS = 16  # two whole steps of nothing else, from which on a prompt is very long
+_FADES_S = 60.0  # half of what was learned: one may be tried again
+_MOST_TIMES = 8.0
+
+
+class LongPrompts:
+    """Learns the factor by which predictions for very long prompts are too short."""
+
+    def __init__(self, part: int) -> None:
+        """Nothing was seen; prompts are computed in parts of so many tokens beside others."""
+        self._part = part
+        self._times, self._as_of = 1.0, 0.0
+
+    def parts(self, cost: Cost) -> int:
+        """Steps that the longest of a request's prompts takes beside others; 0 if not very long."""
+        parts = ceil(cost.prefill_per_sequence / self._part)
+        return parts if parts >= _MANY_PARTS else 0
+
+    def times(self, now: float) -> float:
+        """What to multiply a very long prompt's own seconds with; at least 1."""
+        halvings = max(now - self._as_of, 0.0) / _FADES_S
+        return 1.0 + (self._times - 1.0) * float(0.5**halvings)
+
+    def came_true(self, predicted_s: float, waited_s: float, now: float) -> None:
+        """A first token came after `waited_s`; `predicted_s` had the factor in it."""
+        if predicted_s > 0.0:
+            self._learn(self.times(now) * sqrt(waited_s / predicted_s), now)
+
+    def given_up(self, predicted_s: float, waited_s: float, now: float) -> None:
+        """No first token had come by then."""
+        if waited_s > predicted_s > 0.0:
+            self._learn(self.times(now) * waited_s / predicted_s, now)
+
+    def _learn(self, times: float, now: float) -> None:
+        self._times, self._as_of = min(max(times, 1.0), _MOST_TIMES), now
+
+    def __repr__(self) -> str:
+        return f"<LongPrompts {self._times:.2f} times as long as reckoned>"

@@ -1,0 +1,84 @@
+"""Very long prompts among ordinary ones: nobody pays for them, and none is begun in vain."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from one_replica import DEMO, Ask, OneReplica, capacity, p, poisson
+
+from forebay.engine_model.step_time import StepTime
+from forebay.policies.cost import Cost
+from forebay.policies.long_prompts import LongPrompts
+
+# A prompt of 9,000 tokens takes 1.5 s alone: attention makes its last tokens cost four times as
+# much as its first.
+SLOW = replace(
+    DEMO,
+    max_model_len=16_384,
+    kv_blocks=8_000,
+    step_time=StepTime(
+        base=4e-3, prefill_token=70e-6, decode_sequence=0.15e-3, prefill_pair=2.2e-8
+    ),
+)
+SHORT, GIANT = (182, 48), (9_000, 48)
+
+
+def test_ordinary_prompts_are_served_beside_some_fifty_times_as_long() -> None:
+    replica = OneReplica(profile=SLOW)
+    start, rate = replica.now, 0.6 * capacity(*SHORT, SLOW)
+    ordinary = poisson(rate, 40, *SHORT, start=start, seed=1)
+    giants = [Ask(start + 2 + 4 * number, *GIANT) for number in range(9)]
+    fates = replica.run([*ordinary, *giants])
+    others = [fate for fate in fates if fate.ask.prompt == SHORT[0]]
+    assert sum(fate.good for fate in others) >= 0.99 * len(others)
+    assert p(others, 99) <= 0.25
+    let_in = [fate for fate in fates if fate.ask.prompt == GIANT[0] and fate.shed is None]
+    assert len(let_in) <= 2  # none of them could have its first token by its deadline
+    assert Counter(fate.first_at is None for fate in let_in)[True] == len(let_in)
+
+
+def test_on_a_quiet_replica_a_very_long_prompt_is_served() -> None:
+    replica = OneReplica(profile=SLOW)
+    fates = replica.run([Ask(replica.now + 10 * number, *GIANT) for number in range(5)])
+    assert all(fate.first_at is not None for fate in fates)
+
+
+def test_after_the_others_have_gone_it_is_let_in_again() -> None:
+    replica = OneReplica(profile=SLOW)
+    start, rate = replica.now, 0.6 * capacity(*SHORT, SLOW)
+    busy = poisson(rate, 20, *SHORT, start=start, seed=1)
+    giants = [Ask(start + 2 + 4 * number, *GIANT) for number in range(4)]
+    later = Ask(start + 60, *GIANT)
+    *_, last = replica.run([*busy, *giants, later])
+    assert last.ask is later
+    assert last.first_at is not None
+
+
+def test_only_what_takes_many_parts_is_very_long() -> None:
+    long = LongPrompts(part=256)
+    assert long.parts(Cost(1, 9_000, 1, 1)) == 36
+    assert long.parts(Cost(100, 9_000, 1, 1)) == 0  # of 90 tokens each
+    assert long.parts(Cost(1, 3_000, 1, 1)) == 0
+
+
+def test_what_was_given_up_is_told_as_that_long_and_forgotten_in_minutes() -> None:
+    long = LongPrompts(part=256)
+    long.given_up(0.8, 0.5, now=10.0)  # its client left before it could have come
+    assert long.times(10.0) == 1.0
+    long.given_up(0.8, 2.0, now=10.0)
+    assert 0.8 * long.times(10.0) == pytest.approx(2.0)
+    assert long.times(70.0) == pytest.approx(1.75)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 10), st.floats(0, 10))))
+def test_a_prompt_is_never_told_as_shorter_than_reckoned(
+    seen: list[tuple[bool, float, float]],
+) -> None:
+    long = LongPrompts(part=256)
+    for number, (true, predicted_s, waited_s) in enumerate(seen):
+        (long.came_true if true else long.given_up)(predicted_s, waited_s, float(number))
+        assert 1.0 <= long.times(float(number)) <= 8.0
