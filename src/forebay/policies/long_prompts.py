@@ -14,7 +14,7 @@ from math import ceil, sqrt
 from forebay.policies.cost import Cost
 
 _MANY_PARTS = 16  # two whole steps of nothing else, from which on a prompt is very long
-_FADES_S = 60.0  # half of what was learned: one may be tried again
+_FADES_S = 600.0  # half of what was learned: under traffic, one may be tried again
 _MOST_TIMES = 8.0
 
 

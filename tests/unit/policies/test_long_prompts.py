@@ -65,13 +65,13 @@ def test_only_what_takes_many_parts_is_very_long() -> None:
     assert long.parts(Cost(1, 3_000, 1, 1)) == 0
 
 
-def test_what_was_given_up_is_told_as_that_long_and_forgotten_in_minutes() -> None:
+def test_what_was_given_up_is_told_as_that_long_and_forgotten_in_time() -> None:
     long = LongPrompts(part=256)
     long.given_up(0.8, 0.5, now=10.0)  # its client left before it could have come
     assert long.times(10.0) == 1.0
     long.given_up(0.8, 2.0, now=10.0)
     assert 0.8 * long.times(10.0) == pytest.approx(2.0)
-    assert long.times(70.0) == pytest.approx(1.75)
+    assert long.times(610.0) == pytest.approx(1.75)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 10), st.floats(0, 10))))
