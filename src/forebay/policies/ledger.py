@@ -3,9 +3,9 @@
 A ticket is one admitted request, a sequence one answer of it. A sequence is *queued* until its
 first token, *running* after it, and *ended* once finished or aborted. The sequences of a ticket
 that is held at the gate (`batch_pacing.py`) are queued, and not yet in the engine. Everything that
-changes the totals (`queued_prefill`, `queued_sequences`, `running`, `kv_tokens`) stands in this
-file, and `check_integrity` recomputes them from the tickets. What prompts in the engine have in
-common is counted once (`shared_prefixes.py`).
+changes the totals (`queued_prefill`, `queued_sequences`, `running`, `kv_tokens`, `context`) stands
+in this file, and `check_integrity` recomputes them from the tickets. What prompts in the engine
+have in common is counted once (`shared_prefixes.py`), but in `context`: each attends to all of it.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ class Sequence:
     state: SequenceState = "queued"
     chunks: Chunks = ()
     apart: int = 0
+
+    @property
+    def context(self) -> int:
+        """Tokens that its next one attends to, whoever else holds them."""
+        return self.prompt + self.produced
 
     @property
     def kv_tokens(self) -> int:
@@ -154,6 +159,7 @@ class Ledger:
         self.held: Counter[tuple[str, str]] = Counter()  # sequences in the engine, by flow
         self.prefixes = SharedPrefixes()  # of what is bound, and so in the engine
         self._own_kv = 0  # tokens of what is in the engine, without those of its chunks
+        self.context = 0  # tokens that the running attend to, each to all of its own
         self.in_parts = Counter[str]()  # sequences queued in the engine of more than a part: by
         self.in_parts_tokens = Counter[str]()  # class, and their prompt tokens to compute
         self.long = TagQueue()  # the same by tag
@@ -261,6 +267,7 @@ class Ledger:
         self._dequeue(sequence)
         self.held[sequence.ticket.flow] += 1
         self._own_kv += sequence.kv_tokens
+        self.context += sequence.context
         self.changes += 1
         self.totals[sequence.ticket.class_name].running += 1
         sequence.state = "running"
@@ -269,6 +276,7 @@ class Ledger:
     def produce(self, sequence: Sequence, tokens: int) -> None:
         """Count generated tokens."""
         self.changes += 1
+        self.context += tokens
         after = sequence.produced + tokens
         if after > sequence.expected - 1.0:  # before that, the footprint is the expected one
             self._own_kv -= sequence.kv_tokens
@@ -286,6 +294,7 @@ class Ledger:
             del self.running[sequence]
             self.totals[sequence.ticket.class_name].running -= 1
             self._own_kv -= sequence.kv_tokens
+            self.context -= sequence.context
             self._let_go(sequence.ticket.flow)
         if sequence.state != "ended":
             self.prefixes.let_go(sequence.chunks)
@@ -352,6 +361,7 @@ class Ledger:
             assert totals.held == sum(s.ticket.held for s in queued), (name, totals)
             running = [s for s in self.running if s.ticket.class_name == name]
             assert totals.running == len(running), (name, totals, len(running))
+        assert self.context == sum(s.context for s in self.running), self.context
         self.order.check_integrity()
         assert self.queued_prefill == sum(one.prefill for one in self.totals.values())
         assert self.queued_sequences == sum(one.sequences for one in self.totals.values())

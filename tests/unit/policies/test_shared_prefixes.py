@@ -151,6 +151,7 @@ def test_answers_to_one_prompt_share_it(admission: AdmissionController, begin: B
     begin(own=2, sequences=2)
     assert admission.ledger.kv_tokens == 24 * CHUNK + 2 * (WHOLE - 24 * CHUNK)
     assert admission.ledger.kv_held == 24 * CHUNK + 2 * (6_201 - 24 * CHUNK)
+    assert admission.ledger.context == 2 * 6_201  # which each of them attends to all the same
 
 
 def test_a_promise_of_cached_tokens_counts_less_once_others_are_seen_to_hold_them(
