@@ -196,7 +196,7 @@ class AdmissionController:
         if not self.paces.law.known:
             return 0.0
         tokens = self.costs.outputs.expected_total(0, self.costs.context_tokens)
-        return tokens * self.paces.law.per_sequence_s
+        return tokens * self.room.pace.answer_s
 
     @property
     def queue_bound(self) -> float:
@@ -399,6 +399,7 @@ class AdmissionController:
             engine_at=engine_at,
             drained=drained,
             running=len(ledger.running),
+            context=ledger.context,
             queued=self._queued,
         )
         self.paces.learn(
@@ -407,6 +408,7 @@ class AdmissionController:
             decoded=decoded,
             engine_at=engine_at,
             running=len(ledger.running),
+            context=ledger.context,
             queued=ledger.in_engine - len(ledger.running),
             binding=self._prompts_bind,
             crowded=self._kv_is_short,
@@ -419,9 +421,10 @@ class AdmissionController:
 
         The outputs are of all of them together. The rates learned are those of single steps.
         """
-        running = len(self.ledger.running)
+        running, context = len(self.ledger.running), self.ledger.context
         queued = self.ledger.in_engine - running
         for ended in ends[:-1]:
+            context += len(outputs)
             self.waits.last_seen_at = ended
             self.paces.learn(
                 drained=0,
@@ -429,6 +432,7 @@ class AdmissionController:
                 decoded=True,
                 engine_at=ended,
                 running=running,
+                context=context,
                 queued=queued,
                 binding=self._prompts_bind,
                 crowded=self._kv_is_short,
@@ -482,7 +486,7 @@ class AdmissionController:
         sequence = output.sequence
         uncached = max(sequence.prompt - (output.cached or 0), 1)
         self.ledger.start(sequence)
-        self.room.pace.began(uncached, sequence.expected)
+        self.room.pace.began(sequence.prompt, uncached, sequence.expected)
         ticket = sequence.ticket
         self.fair.started(ticket.tag)
         if ticket.first_token_at is None:

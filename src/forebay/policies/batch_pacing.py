@@ -88,6 +88,8 @@ class BatchPacing:
         self._prompt = Typical()  # tokens of an interactive prompt in one step
         self._batch_prompt = Typical()
         self._batch_answer = Typical()
+        self._context = Typical()  # tokens that an interactive answer attends to
+        self._batch_context = Typical()
         self._last_at = -inf
         self._last_step_at: float | None = None
         self._entered = 0
@@ -98,6 +100,7 @@ class BatchPacing:
     def interactive_came(self, cost: Cost, now: float) -> None:
         """An interactive request arrived at `now` (s)."""
         self._prompt.add(min(cost.prefill_per_sequence, part_tokens(self._step_tokens)))
+        self._context.add(_attended(cost))
         self._last_at = now
 
     def hold(self, ticket: Ticket) -> None:
@@ -105,6 +108,7 @@ class BatchPacing:
         self.held.add(ticket)
         self._batch_prompt.add(ticket.cost.prefill_per_sequence)
         self._batch_answer.add(ticket.cost.output_tokens / ticket.cost.sequences)
+        self._batch_context.add(_attended(ticket.cost))
 
     def enters(self, ticket: Ticket) -> None:
         """A held ticket goes to the engine."""
@@ -146,14 +150,15 @@ class BatchPacing:
 
     def own_step_s(self, law: StepLaw) -> float:
         """Seconds of a step that computes an interactive prompt, without batch; 0 while unknown."""
-        return law.seconds(self._interactive.rate, self._prompt.mean)
+        answers = self._interactive.rate
+        return law.seconds(answers, self._prompt.mean, answers * self._context.mean)
 
     def room(self, law: StepLaw) -> float:
         """Sequences of batch beside which interactive requests keep their pace; at least 1.
 
         Each makes every step longer by its token, and by a prompt once in an answer's length.
         """
-        each_s = law.per_sequence_s + law.per_token_s * self._prompts
+        each_s = law.answer_s(self._batch_context.mean) + law.per_token_s * self._prompts
         if not each_s:
             return inf
         return max((self._stretch - 1.0) * self.own_step_s(law) / each_s, 1.0)
@@ -197,3 +202,9 @@ class BatchPacing:
 
     def __repr__(self) -> str:
         return f"<BatchPacing {self.held!r} entering at {self.entry_rate.rate:.0f} tokens/s>"
+
+
+def _attended(cost: Cost) -> float:
+    """Tokens that each of its answers attends to: its prompt, and half of itself, in the mean."""
+    half = 0.5 * cost.output_tokens / cost.sequences
+    return cost.prefill_per_sequence + cost.cached_per_sequence + half

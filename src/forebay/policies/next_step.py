@@ -54,7 +54,7 @@ class NextStep:
         self._paces = paces
         self._began_at: float | None = None
         self._ended_at = -inf  # the step before, on the engine's clock
-        self._running = 0
+        self._running = self._context = 0
         self._computing = 0.0  # prompt tokens of the step that runs
         self._computed = 0.0  # and by those before it, of what is still queued
         self.way_in_s = 0.0
@@ -66,10 +66,16 @@ class NextStep:
     def woke(self, now: float, queued: Queued) -> None:
         """Prompts reached an idle engine at `now` (s)."""
         self._computed = 0.0
-        self._begin(now, 0, queued)
+        self._begin(now, 0, 0, queued)
 
     def stepped(
-        self, now: float, engine_at: float, drained: int, running: int, queued: Queued
+        self,
+        now: float,
+        engine_at: float,
+        drained: int,
+        running: int,
+        context: int,
+        queued: Queued,
     ) -> float:
         """A step ended, and the next begins.
 
@@ -79,6 +85,7 @@ class NextStep:
                 before is a further slice of the same step.
             drained: prompt tokens of the prompts that it finished.
             running: answers that go on.
+            context: tokens that these attend to.
             queued: what is still queued in the engine.
 
         Returns:
@@ -93,15 +100,15 @@ class NextStep:
             computed = self.computed(queued.tokens + drained, now)
         self._computed = max(computed - drained, 0.0)
         self._ended_at = engine_at
-        self._begin(now, running, queued)
+        self._begin(now, running, context, queued)
         return max(drained + self._computed - before, 0.0)
 
-    def _begin(self, now: float, running: int, queued: Queued) -> None:
+    def _begin(self, now: float, running: int, context: int, queued: Queued) -> None:
         """Of the prompts, as many are computed as have slots and, in parts, the step's tokens.
 
         What a step leaves half done is of prompts longer than a part.
         """
-        self._began_at, self._running = now, running
+        self._began_at, self._running, self._context = now, running, context
         tokens = max(self._step_tokens - running, 0)
         at_once = min(queued.prompts, self._slots - running, ceil(tokens / self._part))
         begun = queued.long_tokens * min(at_once / max(queued.long_prompts, 1), 1.0)
@@ -117,7 +124,7 @@ class NextStep:
             return 0.0
         # Prompts may drain more slowly than the law has it, which knows nothing of their length.
         drain_s = self._paces.prompts_s(self._computing)
-        step_s = max(law.seconds(self._running, self._computing), drain_s)
+        step_s = max(self._step_s, drain_s)
         steps = max(now - self._began_at, 0.0) / step_s
         if self._running:
             steps = min(steps, 1.0)  # its end would have been seen
@@ -143,11 +150,21 @@ class NextStep:
         rest_s, computed = 0.0, self.computed(queued_tokens, now)
         if answers and self._running and self._began_at is not None:
             computed = min(self._computed + self._computing, float(queued_tokens))
-            ends_at = self._began_at + law.seconds(self._running, self._computing)
-            rest_s = max(ends_at - now, 0.0)
+            rest_s = max(self._began_at + self._step_s - now, 0.0)
         tokens = queued_tokens - computed + own_tokens
         steps = max(ceil(own_tokens / self._part), ceil(tokens / self._step_tokens), 1)
-        return self.way_in_s + rest_s + steps * law.seconds(answers, 0) + law.per_token_s * tokens
+        answers_s = law.base_s + answers * law.answer_s(self._context_each)
+        return self.way_in_s + rest_s + steps * answers_s + law.per_token_s * tokens
+
+    @property
+    def _step_s(self) -> float:
+        """Seconds of the step that runs."""
+        return self._paces.law.seconds(self._running, self._computing, self._context)
+
+    @property
+    def _context_each(self) -> float:
+        """Tokens that an answer attends to: one that is queued, as those that run."""
+        return self._context / self._running if self._running else self._paces.law.context
 
     def __repr__(self) -> str:
         return f"<NextStep way in {1e3 * self.way_in_s:.1f} ms, {self._running} answers>"

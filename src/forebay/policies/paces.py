@@ -26,7 +26,7 @@ class Paces:
         prefill_rate: prompt tokens/s that it drains while they bind.
         step_rate: steps/s with answers in them.
         full_step_rate: steps/s of a full engine, without what its prompts take.
-        law: how long a step takes, by its answers and its prompt tokens.
+        law: how long a step takes, by its answers, what they attend to, and its prompt tokens.
     """
 
     def __init__(self, slots: int, step_tokens: int) -> None:
@@ -44,7 +44,7 @@ class Paces:
         self._last_step_at: float | None = None
         self._contended = False
         self._drained, self._finished, self._in_parts = 0.0, 0, False
-        self._running_before = 0
+        self._running_before = self._context_before = 0
 
     @property
     def seconds_per_token(self) -> float:
@@ -87,6 +87,7 @@ class Paces:
         decoded: bool,
         engine_at: float,
         running: int,
+        context: int,
         queued: int,
         binding: bool = True,
         crowded: bool = False,
@@ -101,6 +102,7 @@ class Paces:
             decoded: whether it made tokens of answers begun before.
             engine_at: when it ended, seconds on the engine's clock.
             running: sequences that run after it.
+            context: tokens that the next ones of these attend to.
             queued: sequences that wait in the engine after it.
             binding: whether it could be prompt tokens that they wait for.
             crowded: whether it could be KV blocks: then nobody knows which step computed what.
@@ -121,7 +123,7 @@ class Paces:
         self._last_step_at = engine_at
         # Prompts wait in the engine for the token budget, and not for slots.
         self._contended = binding and queued > 0 and running + queued <= self._slots
-        self._running_before = running
+        self._running_before, self._context_before = running, context
 
     def _take(self, elapsed: float, decoded: bool, running: int, *, known: bool) -> None:
         if self._contended and self._drained > 0:
@@ -135,7 +137,7 @@ class Paces:
         seen = not self._in_parts and (self._finished > 0 or not self._contended)
         if known and (seen or self._in_parts):
             computed = float(self._finished) if seen else self._drained
-            self.law.add(self._running_before, computed, elapsed)
+            self.law.add(self._running_before, computed, elapsed, self._context_before)
         if running >= _FULL_SHARE * self._slots:
             answers_s = elapsed - self.prompts_s(self._drained)
             self.full_step_rate.add(1.0, max(answers_s, _LEAST_ANSWERS * elapsed))

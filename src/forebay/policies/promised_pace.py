@@ -3,11 +3,12 @@
 In a step of T seconds each running answer gets a token, and prompts are computed. By the law of the
 steps (`step_law.py`), at x requests/s of P prompt tokens and A answer tokens after the first,
 
-    T = base + T x (A per_sequence + P per_token)
+    T = base + T x (A (per_sequence + C per_context) + P per_token)
 
-so the longest step that keeps the promise has room for T - base seconds of such work. A request
-stays for the steps of its prompt's parts and for A steps: each of those in the engine brings so
-much of its work to every step. That says how many there may be (record 0021).
+where an answer attends to C tokens in the mean over its steps: its prompt, and half of itself. So
+the longest step that keeps the promise has room for T - base seconds of such work. A request stays
+for the steps of its prompt's parts and for A steps: each of those in the engine brings so much of
+its work to every step. That says how many there may be (record 0021).
 """
 
 from __future__ import annotations
@@ -41,12 +42,32 @@ class PromisedPace:
         self._prompt = DecayedRate(_SEQUENCES)  # tokens computed of a prompt
         self._parts = DecayedRate(_SEQUENCES)  # steps in which they were
         self._answer = DecayedRate(_SEQUENCES)  # tokens after the first
+        self._attended = DecayedRate(_SEQUENCES)  # tokens that those attend to, all together
 
-    def began(self, computed: int, expected: float) -> None:
-        """A sequence has its first token: prompt tokens computed, answer tokens expected."""
+    def began(self, prompt: int, computed: int, expected: float) -> None:
+        """A sequence has its first token: of so many prompt tokens, and so many of them computed.
+
+        Its answer is expected to be of so many.
+        """
+        after = max(expected - 1.0, 0.0)
         self._prompt.add(computed, 1.0)
         self._parts.add(ceil(computed / self._part), 1.0)
-        self._answer.add(max(expected - 1.0, 0.0), 1.0)
+        self._answer.add(after, 1.0)
+        self._attended.add(after * (prompt + 0.5 * expected), 1.0)
+
+    @property
+    def context(self) -> float:
+        """Tokens that an answer attends to, in the mean over the steps of those that began lately.
+
+        Before any did, as in the steps that taught the law.
+        """
+        tokens, answer = self._attended.rate, self._answer.rate
+        return tokens / answer if answer else self._paces.law.context
+
+    @property
+    def answer_s(self) -> float:
+        """Seconds that such an answer takes of each step."""
+        return self._paces.law.answer_s(self.context)
 
     @property
     def step_s(self) -> float:
@@ -54,7 +75,7 @@ class PromisedPace:
         law = self._paces.law
         if self._config.tpot_s is None or not law.known:
             return inf
-        return max(self._config.tpot_s, _LEAST_STRETCH * law.seconds(1, 0))
+        return max(self._config.tpot_s, _LEAST_STRETCH * (law.base_s + self.answer_s))
 
     @property
     def sequences(self) -> float:
@@ -69,14 +90,14 @@ class PromisedPace:
         """Seconds of work that each sequence in the engine brings to every step."""
         law, answer = self._paces.law, self._answer.rate
         if not answer:
-            return law.per_sequence_s
-        work_s = answer * law.per_sequence_s + self._prompt.rate * law.per_token_s
+            return self.answer_s
+        work_s = answer * self.answer_s + self._prompt.rate * law.per_token_s
         return work_s / (answer + self._parts.rate)
 
     def step_s_with(self, sequences: float) -> float:
         """Seconds of a step with so many sequences in the engine, prompts and answers."""
         law = self._paces.law
-        most_s = law.seconds(sequences, self._config.step_tokens)
+        most_s = law.seconds(0, self._config.step_tokens) + sequences * self.answer_s
         return min(law.base_s + sequences * self._each_s, most_s)
 
     def sustained(self, at_once: float) -> tuple[float, float]:
@@ -94,9 +115,10 @@ class PromisedPace:
             tpot_s = self._paces.seconds_per_token_when_full
             return self._paces.prefill_rate.rate, at_once / tpot_s if tpot_s else 0.0
         step_s = min(self.step_s, law.seconds(0, self._config.step_tokens))
+        answer_s = self.answer_s
         left = 1.0 - law.base_s / step_s  # of a step, beside its base
-        in_slots = (1.0 / law.per_token_s, at_once / law.seconds(at_once, 0))
-        answers = left / law.per_sequence_s if law.per_sequence_s else in_slots[1]
+        in_slots = (1.0 / law.per_token_s, at_once / (law.base_s + at_once * answer_s))
+        answers = left / answer_s if answer_s else in_slots[1]
         in_pace = (left / law.per_token_s, answers)
         return max(in_pace, in_slots, key=self._work)
 

@@ -1,10 +1,13 @@
 """How long a step of the engine takes, by what it computes: a law learned from the steps seen.
 
     seconds = base + per_sequence x (answers that get a token) + per_token x (prompt tokens)
+                   + per_context x (tokens that these answers attend to)
 
-Least squares with fading memory. The three parts are told apart as soon as steps differ in both
-respects, which the warm-up sees to; where the steps seen do not tell them apart, a weak pull
-towards "all of it is the base" decides.
+Least squares with fading memory. The parts are told apart as soon as steps differ in each respect,
+which the warm-up sees to; where the steps seen do not tell them apart, a weak pull towards "all of
+it is the base" decides. While all answers attend to as much, that is so of the answers and what
+they attend to: either may be said to take the time. So whoever asks, asks with the context that
+answers have (`promised_pace.py`).
 """
 
 from __future__ import annotations
@@ -14,13 +17,17 @@ import numpy as np
 from forebay.policies.outputs import Floats
 
 _KEEP = 0.5 ** (1 / 4000)  # a step loses half its weight in so many: half a minute and more
-_FEW = 20.0  # steps' weight, below which nothing is said
 _REFIT = 32  # steps between two fits
 _MOST_TIMES = 4.0  # of what the law says: a longer step was a standstill, and counts as that
 _STRANGE = 2.0  # times longer or shorter than the law says: the engine is not what it was
 _STRANGE_KEEP = 0.5  # of what was learned, at each fit of such steps
 _ENOUGH = 256.0  # steps' weight, above which that is done
-_PULL = 1e-6  # of the steps' weight, with which the two slopes are held at 0
+# Of the steps' weight, with which the slopes are held at 0. What could be the answers' or their
+# context's is mostly the answers': noise taken for context would be large where contexts are.
+_PULL = np.array([0.0, 1e-6, 1e-6, 1e-5])
+_AGES = np.arange(_REFIT - 1, -1, -1.0)[:, np.newaxis]  # of the steps between two fits
+_ROOTS = np.sqrt(_KEEP**_AGES)  # of their weights
+_FADED = _KEEP**_REFIT
 
 
 class StepLaw:
@@ -28,88 +35,97 @@ class StepLaw:
 
     def __init__(self) -> None:
         """Know nothing."""
-        # Fading sums of 1, x, y, xx, xy, yy and of s, xs, ys, with x answers, y prompt tokens, s
-        # seconds. Plain floats: every step adds to them, and an array of nine costs 20 us.
-        self._moments: tuple[float, ...] = (0.0,) * 6
-        self._products: tuple[float, ...] = (0.0,) * 3
-        self._since_fit = 0
-        self._seen_s = self._said_s = 0.0  # since the last fit: what steps took, and should have
+        # Of 1, answers, prompt tokens, context and seconds, each of the five with each, fading.
+        self._moments: Floats = np.zeros((5, 5))
+        self._steps: list[tuple[float, ...]] = []  # since the last fit, the same five of each
         self.base_s = 0.0
         self.per_sequence_s = 0.0
         self.per_token_s = 0.0
+        self.per_context_s = 0.0
 
     @property
     def known(self) -> bool:
         """Whether enough steps were seen."""
         return self.base_s > 0.0
 
-    def seconds(self, sequences: float, prompt_tokens: float) -> float:
-        """Duration of a step with so many answers and prompt tokens; 0 while unknown."""
-        return self.base_s + self.per_sequence_s * sequences + self.per_token_s * prompt_tokens
+    @property
+    def context(self) -> float:
+        """Tokens that an answer attended to, in the mean over the steps seen."""
+        answers, tokens = float(self._moments[0, 1]), float(self._moments[0, 3])
+        return tokens / answers if answers else 0.0
 
-    def add(self, sequences: int, prompt_tokens: float, seconds: float) -> None:
-        """A step with so many answers and prompt tokens took so long."""
-        if self.known:
-            said_s = self.seconds(sequences, prompt_tokens)
-            seconds = min(seconds, _MOST_TIMES * said_s)
-            self._seen_s += seconds
-            self._said_s += said_s
-        x, y = sequences, prompt_tokens
-        n, at_x, at_y, xx, xy, yy = self._moments
-        self._moments = (
-            n * _KEEP + 1.0,
-            at_x * _KEEP + x,
-            at_y * _KEEP + y,
-            xx * _KEEP + x * x,
-            xy * _KEEP + x * y,
-            yy * _KEEP + y * y,
+    def seconds(self, sequences: float, prompt_tokens: float, context: float = 0.0) -> float:
+        """Duration of a step with so many answers and prompt tokens; 0 while unknown.
+
+        Args:
+            sequences: answers that get a token.
+            prompt_tokens: computed in it.
+            context: tokens that these answers attend to, all together.
+        """
+        return (
+            self.base_s
+            + self.per_sequence_s * sequences
+            + self.per_token_s * prompt_tokens
+            + self.per_context_s * context
         )
-        one, by_x, by_y = self._products
-        self._products = (
-            one * _KEEP + seconds,
-            by_x * _KEEP + x * seconds,
-            by_y * _KEEP + y * seconds,
-        )
-        self._since_fit += 1
-        if self._since_fit >= _REFIT and self._moments[0] >= _FEW:
+
+    def answer_s(self, context: float) -> float:
+        """What an answer that attends to so many tokens takes of each step, in seconds."""
+        return self.per_sequence_s + self.per_context_s * context
+
+    def add(
+        self, sequences: float, prompt_tokens: float, seconds: float, context: float = 0.0
+    ) -> None:
+        """A step with so many answers and prompt tokens took so long; `context` as in `seconds`."""
+        self._steps.append((1.0, sequences, prompt_tokens, context, seconds))
+        if len(self._steps) >= _REFIT:
             self._fit()
 
     def _fit(self) -> None:
-        """Solve for the three parts; one that comes out below 0 is taken to be 0."""
-        self._since_fit = 0
-        self._doubt()
-        n, x, y, xx, xy, yy = self._moments
-        every: Floats = np.array([[n, x, y], [x, xx, xy], [y, xy, yy]])
-        products: Floats = np.array(self._products)
-        free = [0, 1, 2]
-        found: Floats = np.zeros(3)
-        while free:
-            moments = every[np.ix_(free, free)]
-            pull = np.diag(_PULL * np.diag(moments) * (np.array(free) > 0))
-            found = np.zeros(3)
-            found[free] = np.linalg.lstsq(moments + pull, products[free], rcond=None)[0]
-            worst = min(free, key=lambda index: found[index] * every[index, index])
-            if found[worst] >= 0.0:
+        """Solve for the parts; one that comes out below 0 is taken to be 0."""
+        self._take_in()
+        # In units in which all parts are of a size: contexts are a million times the base's 1.
+        unit = np.sqrt(np.diag(self._moments)[:4])
+        unit[unit == 0.0] = 1.0
+        every = self._moments[:4, :4] / np.outer(unit, unit) + np.diag(_PULL)
+        products = self._moments[:4, 4] / unit
+        free = [0, 1, 2, 3]
+        while True:
+            found = np.linalg.solve(every[np.ix_(free, free)], products[free])
+            worst = int(np.argmin(found[1:])) + 1 if len(free) > 1 else 0
+            if found[worst] >= 0.0 or not worst:
                 break
-            free.remove(worst)
+            del free[worst]
         if found[0] > 0.0:
-            self.base_s, self.per_sequence_s, self.per_token_s = map(float, found)
+            parts = dict(zip(free, (found / unit[free]).tolist(), strict=True))
+            self.base_s = parts[0]
+            self.per_sequence_s = parts.get(1, 0.0)
+            self.per_token_s = parts.get(2, 0.0)
+            self.per_context_s = parts.get(3, 0.0)
 
-    def _doubt(self) -> None:
-        """Forget sooner where steps are no longer what the law says.
+    def _take_in(self) -> None:
+        """Count what was seen since the last fit.
 
-        Otherwise an engine that has become fast again would be kept from showing it: few answers
-        are let in, and few tell little of the time that each takes.
+        Forget sooner where steps are no longer what the law says. Otherwise an engine that has
+        become fast again would be kept from showing it: few answers are let in, and few tell
+        little of the time that each takes.
         """
-        if self._said_s and self._moments[0] > _ENOUGH:
-            times = self._seen_s / self._said_s
-            if not 1.0 / _STRANGE < times < _STRANGE:
-                self._moments = tuple(_STRANGE_KEEP * one for one in self._moments)
-                self._products = tuple(_STRANGE_KEEP * one for one in self._products)
-        self._seen_s = self._said_s = 0.0
+        steps: Floats = np.array(self._steps)
+        self._steps.clear()
+        times = 1.0
+        if self.known:
+            parts = (self.base_s, self.per_sequence_s, self.per_token_s, self.per_context_s)
+            said = steps[:, :4] @ np.array(parts)
+            steps[:, 4] = np.minimum(steps[:, 4], _MOST_TIMES * said)
+            times = float(steps[:, 4].sum() / said.sum())
+        steps *= _ROOTS
+        self._moments = _FADED * self._moments + steps.T @ steps
+        if self._moments[0, 0] > _ENOUGH and not 1.0 / _STRANGE < times < _STRANGE:
+            self._moments *= _STRANGE_KEEP
 
     def __repr__(self) -> str:
         return (
             f"<StepLaw {1e3 * self.base_s:.2f} ms + {1e6 * self.per_sequence_s:.0f} us per answer "
-            f"+ {1e6 * self.per_token_s:.1f} us per prompt token>"
+            f"+ {1e6 * self.per_token_s:.1f} us per prompt token "
+            f"+ {1e9 * self.per_context_s:.1f} ns per token of context>"
         )

@@ -147,6 +147,25 @@ def test_the_pace_of_a_full_engine_is_that_of_its_answers_alone() -> None:
     assert policy.paces.seconds_per_token > 0.02
 
 
+def test_steps_told_together_teach_the_same_as_one_by_one() -> None:
+    policies = controller(), controller()
+    for policy in policies:
+        tickets = [admit(policy, replace(SHORT, output_tokens=500, output_cap=500)) for _ in "abc"]
+        for ticket in tickets:
+            start(policy, ticket)
+        ends = [0.01 * step + 1e-5 * step**2 for step in range(1, 321)]
+        for first in range(0, 320, 20):
+            part, size = ends[first : first + 20], 20 if policy is policies[0] else 1
+            for at in range(0, 20, size):
+                outputs = [StepOutput(ticket.sequences[0], size) for ticket in tickets]
+                policy.observe_steps(outputs, part[at : at + size])
+        policy.check_integrity()
+        assert policy.ledger.context == 3 * (100 + 321)
+    together, alone = (policy.paces.law for policy in policies)
+    assert together.context == alone.context > 3 * 100 / 3
+    assert together.seconds(3, 0, 1_000) == alone.seconds(3, 0, 1_000) > 0
+
+
 def test_kv_that_cannot_soon_be_free_makes_a_wait() -> None:
     policy = controller(replace(CONFIG, kv_tokens=400))
     start(policy, admit(policy, replace(SHORT, prefill_tokens=300, output_tokens=90)))

@@ -111,7 +111,7 @@ def test_a_modest_tenant_finds_slots_beside_one_that_would_fill_them_all_with_lo
     [  # what `benchmarks/batch_frontier.py` prints, and some room
         (SHORT, DEMO, 1.6, 0.6),
         (SIZES["long outputs"], DEMO, 1.65, 0.6),
-        ((1000, 100), H100, 1.55, 0.7),
+        ((1000, 100), H100, 1.45, 0.65),
     ],
 )
 def test_batch_uses_much_of_what_is_left_and_interactive_hardly_feels_it(

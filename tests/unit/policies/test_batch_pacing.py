@@ -60,6 +60,18 @@ def test_the_law_of_steps_is_learned_from_steps(noise: float) -> None:
         assert learned.seconds(sequences, tokens) == pytest.approx(truth, rel=0.01 + noise / 4)
 
 
+def test_batch_that_attends_to_much_has_room_for_fewer() -> None:
+    rooms = []
+    for cached in (0, 6_000):
+        policy = controller()
+        policy.paces.law.per_context_s = 1e-7
+        admit(policy, INTERACTIVE)
+        admit(policy, BATCH, replace(SHORT, cached_tokens=cached))
+        rooms.append(policy.pacing.room(policy.paces.law))
+    # Each takes 0.1 ms for its token, 0.1 ms for its prompt, and 22.5 us or 622.5 us to attend.
+    assert rooms[0] / rooms[1] == pytest.approx(822.5 / 222.5, rel=0.01)
+
+
 def test_a_standstill_is_not_taken_for_the_engines_pace() -> None:
     learned = law(2.5e-3, 1e-4, 25e-6)
     before = learned.seconds(30, 200)

@@ -16,11 +16,12 @@ PART = part_tokens(STEP_TOKENS)
 BASE_S, PER_SEQUENCE_S, PER_TOKEN_S = 0.002, 0.0002, 0.00005
 
 
-def engine_of(*, known: bool = True) -> NextStep:
+def engine_of(*, known: bool = True, per_context_s: float = 0.0) -> NextStep:
     paces = Paces(SLOTS, STEP_TOKENS)
     law = paces.law
     if known:
         law.base_s, law.per_sequence_s, law.per_token_s = BASE_S, PER_SEQUENCE_S, PER_TOKEN_S
+        law.per_context_s = per_context_s
     return NextStep(SLOTS, STEP_TOKENS, paces)
 
 
@@ -29,7 +30,7 @@ def step_s(running: int, tokens: float) -> float:
 
 
 def stepped(engine: NextStep, at: float, drained: int, running: int, queued: int, n: int) -> None:
-    engine.stepped(at, at, drained, running, Queued(n, queued, n, queued))
+    engine.stepped(at, at, drained, running, 0, Queued(n, queued, n, queued))
 
 
 def test_on_an_idle_engine_it_is_the_way_in_and_the_own_step() -> None:
@@ -50,6 +51,16 @@ def test_of_a_step_that_runs_only_the_rest_is_waited_for() -> None:
     assert at_once == pytest.approx(step_s(50, 200) + own_s)
     assert half_way == pytest.approx(step_s(50, 200) / 2 + own_s)
     assert long_after == pytest.approx(own_s)
+
+
+def test_what_the_answers_attend_to_lengthens_the_step_that_runs_and_the_own() -> None:
+    engine, attending = engine_of(), engine_of(per_context_s=1e-8)
+    for one in (engine, attending):
+        one.stepped(10.0, 10.0, 0, 50, 300_000, Queued(1, 200, 1, 200))
+    without, beside = (one.first_token_s(60, 200, 100, 10.0) for one in (engine, attending))
+    assert without is not None
+    # Of 50 that run now, and of 60 with those queued, 6,000 tokens each.
+    assert beside == pytest.approx(without + 1e-8 * 6_000 * (50 + 60))
 
 
 def test_prompts_that_came_since_share_the_own_step() -> None:

@@ -368,8 +368,11 @@ def test_admission_knows_an_emulated_engine_before_its_first_request() -> None:
     policy = ClassPolicy(1.0, 2.0)
     config = AdmissionConfig({"interactive": policy}, slots=8, kv_tokens=9_999, step_tokens=2048)
     admission = AdmissionController(config, costs, lambda: 0.0)
-    profile = replace(FAST, step_time=StepTime(1e-3, 10e-6, 1e-3))
+    profile = replace(FAST, step_time=StepTime(1e-3, 10e-6, 1e-3, 1e-9))
     teach(admission, profile)
+    law = admission.paces.law
+    found = law.base_s, law.per_token_s, law.per_sequence_s, law.per_context_s
+    assert found == pytest.approx((1e-3, 10e-6, 1e-3, 1e-9), rel=0.01)
     assert admission.paces.prefill_rate.rate == pytest.approx(2048 / (1e-3 + 2048 * 10e-6))
-    assert admission.paces.seconds_per_token == pytest.approx(2e-3)
-    assert admission.paces.seconds_per_token_when_full == pytest.approx(9e-3)
+    assert admission.paces.seconds_per_token == pytest.approx(2e-3, rel=0.01)
+    assert admission.paces.seconds_per_token_when_full == pytest.approx(9e-3, rel=0.01)

@@ -38,9 +38,14 @@ def work_of(prompt: int, answer: int) -> float:
 
 
 @pytest.mark.parametrize("load", [0.3, 0.8, 2.0])
-@pytest.mark.parametrize(("prompt", "answer"), [(1000, 100), (100, 10), (200, 400), (4000, 20)])
+@pytest.mark.parametrize(
+    ("prompt", "answer", "off"),
+    [  # the longer a prompt, the more each of its tokens takes: the law has the mean
+        (1000, 100, 0.03), (100, 10, 0.03), (200, 400, 0.03), (4000, 20, 0.1), (8000, 200, 0.15)
+    ],
+)  # fmt: skip
 def test_what_replicas_sustain_says_how_many_a_load_needs(
-    prompt: int, answer: int, load: float
+    prompt: int, answer: int, off: float, load: float
 ) -> None:
     rate = load / work_of(prompt, answer)
     replica, rng, now, number = (
@@ -53,4 +58,4 @@ def test_what_replicas_sustain_says_how_many_a_load_needs(
     told = replica.reading()
     capacity = Capacity(told.prefill_rate, told.decode_rate, told.kv_tokens, "learned")
     found = need(Demand(rate * prompt, rate * answer), capacity)
-    assert found.prefill + found.decode == pytest.approx(load, rel=0.15)
+    assert found.prefill + found.decode == pytest.approx(load, rel=off)

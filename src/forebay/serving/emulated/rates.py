@@ -8,7 +8,8 @@ from forebay.policies.prompt_parts import part_tokens
 
 _PROMPT = 512  # tokens, as in `warm_up`
 _OUTPUT = 16
-_STEPS = 8  # of each kind that the law of steps is taught
+_LONG = 4  # times the context: the law of steps learns what it takes from steps of both
+_STEPS = 4  # of each kind that it is taught
 _BELIEVED_S = 1.0  # of observation that the figures stand for; what is seen soon outweighs them
 
 
@@ -26,6 +27,7 @@ def teach(admission: AdmissionController, profile: EngineProfile) -> None:
     for sequences in (1, slots // 2, slots):
         for tokens in (0, part_tokens(budget), budget):
             pairs = tokens * (_PROMPT + 1) // 2
-            step_s = profile.step_time.seconds(tokens, pairs, sequences, sequences * context)
-            for _ in range(_STEPS):
-                admission.paces.law.add(sequences, tokens, step_s)
+            for attended in (sequences * context, sequences * _LONG * context):
+                step_s = profile.step_time.seconds(tokens, pairs, sequences, attended)
+                for _ in range(_STEPS):
+                    admission.paces.law.add(sequences, tokens, step_s, attended)
