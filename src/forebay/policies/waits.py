@@ -189,7 +189,7 @@ class Waits:
         parts = self.long.parts(cost)
         if not parts or not law.known:
             return whole_s
-        step_s = law.seconds(len(self.ledger.running), self.ledger.part)
+        step_s = law.seconds(len(self.ledger.running), self.ledger.part, self.ledger.context)
         beside = min(self.passing(1.0, now) * law.per_token_s, _MOST_BESIDE)
         return max(whole_s, parts * step_s / (1.0 - beside)) * self.long.times(now)
 
