@@ -47,6 +47,7 @@ class FakeEngineRequest:
 @dataclass
 class FakeParams:
     max_tokens: int
+    min_tokens: int = 0
 
 
 @dataclass

@@ -142,8 +142,10 @@ class AdmissionController:
         if cost.prefill_per_sequence <= self.ledger.part:
             self.waits.short.add(("", class_name), cost, now)
         ticket = Ticket(class_name, tag, cost, now, budget_s, prediction.raw_s, tenant)
+        ticket.own_s = self.waits.own_s(cost, now)
+        ticket.ahead_s = prediction.raw_s - prediction.own_s
         ticket.paced = class_name == BATCH
-        ticket.held = ticket.paced or self.turns.waits(ticket, prediction.own_s, now)
+        ticket.held = ticket.paced or self.turns.waits(ticket, ticket.own_s, now)
         expected_s = self.foresight.of(ticket, prediction, now)
         self.ledger.open(ticket, cost.output_tokens / cost.sequences)
         if ticket.paced:
@@ -160,7 +162,7 @@ class AdmissionController:
 
     def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
         budget_s = self.config.classes[flow[1]].ttft_s
-        own_s = self.paces.prompts_s(cost.prefill_tokens)
+        own_s = self.waits.own_s(cost, now)
         return self.waits.predict(
             cost,
             flow,
@@ -234,7 +236,7 @@ class AdmissionController:
             if self.room.too_many(cost) > 0 and not self.room.is_owed(cost, flow, now):
                 return "tpot"
         budget_s = self.config.classes[class_name].ttft_s
-        takes_turns = self.turns.takes_them(cost, budget_s, prediction.own_s)
+        takes_turns = self.turns.takes_them(cost, budget_s, self.waits.own_s(cost, now))
         if self.promises.broken_by(cost, tag, now, takes_turns=takes_turns):
             return "promise_kept"
         return None
@@ -492,10 +494,11 @@ class AdmissionController:
         if ticket.first_token_at is None:
             ticket.first_token_at = now
             waited_s = now - ticket.admitted_at
-            if self.waits.long.parts(ticket.cost):
-                self.waits.long.came_true(ticket.predicted_s, waited_s, now)
-            elif not ticket.paced:
-                self.lateness.add(ticket.predicted_s, waited_s, now)
+            if not ticket.paced:
+                if self.waits.long.parts(ticket.cost):
+                    self.waits.long.came_true(ticket.own_s, waited_s - ticket.ahead_s, now)
+                else:
+                    self.lateness.add(ticket.predicted_s, waited_s, now)
             self.foresight.came_true(ticket, waited_s)
         return uncached
 
@@ -523,9 +526,10 @@ class AdmissionController:
         """The request is over, however it ended; release what it still holds."""
         if not ticket.closed:
             self._count_computed(ticket, now)
-            hoped = ticket.first_token_at is None and not ticket.held
+            hoped = ticket.first_token_at is None and not (ticket.held or ticket.paced)
             if hoped and self.waits.long.parts(ticket.cost):
-                self.waits.long.given_up(ticket.predicted_s, now - ticket.admitted_at, now)
+                took_s = now - ticket.admitted_at - ticket.ahead_s
+                self.waits.long.given_up(ticket.own_s, took_s, now)
             over = ticket.spent_tokens - ticket.cost.tokens
             self.fair.correct(ticket.tenant, ticket.class_name, over, now)
         if ticket.held and not ticket.closed:

@@ -74,6 +74,8 @@ class Ticket:
         admitted_at: seconds on the caller's clock.
         budget_s: seconds from `admitted_at` within which the first token was promised.
         predicted_s: raw predicted seconds to the first token, without the learned correction.
+        own_s: reckoned for its own prompts, without what is learned of very long ones.
+        ahead_s: seconds predicted before those.
         steps_s: the same by the engine's steps alone; None where more than they stood before it.
         tenant: whose it is; empty in open mode.
         held: whether it waits at the gate: its sequences are queued and not in the engine.
@@ -89,6 +91,8 @@ class Ticket:
     budget_s: float
     predicted_s: float
     tenant: str = ""
+    own_s: float = 0.0
+    ahead_s: float = 0.0
     steps_s: float | None = None
     sequences: list[Sequence] = field(default_factory=list)
     first_token_at: float | None = None

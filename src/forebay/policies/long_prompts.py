@@ -36,18 +36,22 @@ class LongPrompts:
         halvings = max(now - self._as_of, 0.0) / _FADES_S
         return 1.0 + (self._times - 1.0) * float(0.5**halvings)
 
-    def came_true(self, predicted_s: float, waited_s: float, now: float) -> None:
-        """A first token came after `waited_s`; `predicted_s` had the factor in it."""
-        if predicted_s > 0.0:
-            self._learn(self.times(now) * sqrt(waited_s / predicted_s), now)
+    def came_true(self, own_s: float, took_s: float, now: float) -> None:
+        """Its own part of the wait took so long; by itself it was reckoned to take `own_s`."""
+        if own_s > 0.0:
+            self._learn(sqrt(self.times(now) * _within(took_s / own_s)), now)
 
-    def given_up(self, predicted_s: float, waited_s: float, now: float) -> None:
+    def given_up(self, own_s: float, took_s: float, now: float) -> None:
         """No first token had come by then."""
-        if waited_s > predicted_s > 0.0:
-            self._learn(self.times(now) * waited_s / predicted_s, now)
+        if own_s > 0.0:
+            self._learn(max(self.times(now), _within(took_s / own_s)), now)
 
     def _learn(self, times: float, now: float) -> None:
-        self._times, self._as_of = min(max(times, 1.0), _MOST_TIMES), now
+        self._times, self._as_of = times, now
 
     def __repr__(self) -> str:
         return f"<LongPrompts {self._times:.2f} times as long as reckoned>"
+
+
+def _within(times: float) -> float:
+    return min(max(times, 1.0), _MOST_TIMES)

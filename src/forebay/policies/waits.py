@@ -94,7 +94,7 @@ class Waits:
             tokens, sequences = self._overtaking(others, cost, ahead_s, release_s)
             ahead_s = self.paces.prompts_s(ahead_tokens + tokens)
             release_s = self._release_s(cost, ahead_sequences + round(sequences))
-        own_s = self._own_s(cost, now)
+        own_s = self.own_s(cost, now) * self._times(cost, now)
         if flow[1] == BATCH:
             entered_s = self.pacing.wait_s(self.ledger.at_gate.before(tag)[0])
             ahead_s = max(ahead_s, entered_s - release_s)
@@ -179,7 +179,10 @@ class Waits:
         steps = max(ceil((short + own) / left), ceil(own / ledger.part)) + 1  # with that under way
         return short + min(max(ledger.long.tokens - computed, 0.0), steps * parts)
 
-    def _own_s(self, cost: Cost, now: float) -> float:
+    def _times(self, cost: Cost, now: float) -> float:
+        return self.long.times(now) if self.long.parts(cost) else 1.0
+
+    def own_s(self, cost: Cost, now: float) -> float:
         """Seconds in which a request's prompts are computed.
 
         A long one that has a part of each step is computed in no fewer steps, and these take as
@@ -191,7 +194,7 @@ class Waits:
             return whole_s
         step_s = law.seconds(len(self.ledger.running), self.ledger.part, self.ledger.context)
         beside = min(self.passing(1.0, now) * law.per_token_s, _MOST_BESIDE)
-        return max(whole_s, parts * step_s / (1.0 - beside)) * self.long.times(now)
+        return max(whole_s, parts * step_s / (1.0 - beside))
 
     def passing(self, seconds: float, now: float) -> float:
         """Tokens of short prompts that will come within so many seconds, if it goes on so."""

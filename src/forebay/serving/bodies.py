@@ -173,20 +173,24 @@ def _shape(
             "unsupported",
             "use_beam_search",
         )
+    most = limits.max_output_tokens or limits.context_tokens
     max_tokens = _first_count(data, _LIMITS_OF[path], limits)
     if path == "/v1/completions":
         text, ids, prompts = _prompts(data.get("prompt"))
-        if max_tokens is None:
-            max_tokens = _COMPLETIONS_DEFAULT_TOKENS
+        if "max_tokens" not in data:  # to vLLM null means as many as the context leaves
+            max_tokens = min(_COMPLETIONS_DEFAULT_TOKENS, most)
     else:
         text, ids, prompts = _conversation(data), 0, 1
+    if max_tokens is None:
+        max_tokens = limits.max_output_tokens
+    _check_least(data, max_tokens or most)
     samples = _samples(data, prompts, limits) if path in _SAMPLED else 1
     return RequestShape(text, ids, prompts, samples, max_tokens, cached_tokens=cached_tokens)
 
 
 def _first_count(data: dict[str, Any], fields: tuple[str, ...], limits: InputLimits) -> int | None:
     counts = [_count(data, field, limits) for field in fields]
-    return next((count for count in counts if count is not None), limits.max_output_tokens)
+    return next((count for count in counts if count is not None), None)
 
 
 def _whole(data: dict[str, Any], field: str) -> int | None:
@@ -216,6 +220,17 @@ def _count(data: dict[str, Any], field: str, limits: InputLimits) -> int | None:
             field,
         )
     return value
+
+
+def _check_least(data: dict[str, Any], most: int) -> None:
+    least = _whole(data, "min_tokens")
+    if least is not None and least > most:
+        raise RequestRefusedError(
+            400,
+            f"min_tokens is {least}; the answer has at most {most} tokens.",
+            "out_of_range",
+            "min_tokens",
+        )
 
 
 def _samples(data: dict[str, Any], prompts: int, limits: InputLimits) -> int:

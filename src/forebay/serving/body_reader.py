@@ -25,8 +25,8 @@ _BODY_S = 60.0
 # each of them as much as one may.
 _MOST_IN_PART = 256 * 1024 * 1024
 _NO_ROOM_S = 2.0
-# A context of ordinary text may be tokenized in one piece.
-_TOKENIZED_BYTES, _TOKENIZED_BYTES_PER_TOKEN = 64 * 1024, 6
+# A context of text may be tokenized in one piece, or its ids turned into text, as JSON has them.
+_TOKENIZED_BYTES, _TOKENIZED_BYTES_PER_TOKEN = 64 * 1024, 12
 _CLOSE: Headers = [(b"connection", b"close")]  # the rest of the body may still come
 
 

@@ -24,6 +24,7 @@ from forebay.policies.tarpit import Tarpit
 from forebay.serving.asgi import (
     App,
     ClientGoneError,
+    Message,
     Receive,
     Scope,
     Send,
@@ -135,8 +136,7 @@ class Gate:
                 return
             body = await self._bodies.read(scope, receive, kind)
             if kind is Access.TOKENIZER:
-                async with self._tokenizer.turn():
-                    await self.app(scope, replay(body, receive), ErrorShaper(send).send)
+                await self._tokenize(scope, replay(body, receive), send)
             elif kind is Access.COSTED:
                 assert caller is not None
                 await self._costed(scope, body, receive, send, caller)
@@ -153,6 +153,18 @@ class Gate:
             )
         except ClientGoneError:
             return
+
+    async def _tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app in a turn of its own, and send its answer after that: clients are slow."""
+        answer: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        async with self._tokenizer.turn():
+            await self.app(scope, receive, ErrorShaper(keep).send)
+        for message in answer:
+            await send(message)
 
     async def _costed(
         self, scope: Scope, body: bytes, receive: Receive, send: Send, caller: Caller

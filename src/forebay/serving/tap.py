@@ -128,6 +128,8 @@ class EngineTap:
             return 0
         if self._most_tokens is not None:
             params.max_tokens = min(params.max_tokens or self._most_tokens, self._most_tokens)
+            # vLLM's engine core checks this again as it reads the request, and dies of it.
+            params.min_tokens = min(getattr(params, "min_tokens", 0), params.max_tokens)
         return params.max_tokens or self._admission.costs.context_tokens
 
     def on_step(self, outputs: Iterable[EngineOutput], engine_at: float | None) -> None:

@@ -12,6 +12,7 @@ from one_replica import DEMO, Ask, OneReplica, capacity, p, poisson
 
 from forebay.engine_model.step_time import StepTime
 from forebay.policies.cost import Cost
+from forebay.policies.decisions import BATCH
 from forebay.policies.long_prompts import LongPrompts
 
 # A prompt of 9,000 tokens takes 1.5 s alone: attention makes its last tokens cost four times as
@@ -70,8 +71,15 @@ def test_what_was_given_up_is_told_as_that_long_and_forgotten_in_time() -> None:
     long.given_up(0.8, 0.5, now=10.0)  # its client left before it could have come
     assert long.times(10.0) == 1.0
     long.given_up(0.8, 2.0, now=10.0)
+    long.given_up(0.8, 2.0, now=10.0)  # another that was let in beside it tells the same
     assert 0.8 * long.times(10.0) == pytest.approx(2.0)
     assert long.times(610.0) == pytest.approx(1.75)
+
+
+def test_what_waits_at_the_gate_says_nothing_of_how_long_prompts_take() -> None:
+    replica = OneReplica(profile=SLOW)
+    replica.run([Ask(replica.now, *GIANT, class_name=BATCH) for _ in range(6)])
+    assert replica.admission.waits.long.times(replica.now) == 1.0
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 10), st.floats(0, 10))))

@@ -197,6 +197,23 @@ def test_without_a_limit_of_its_own_a_request_is_priced_at_the_services() -> Non
     limits = replace(LIMITS, max_output_tokens=200)
     body = json.dumps({"messages": []}).encode()
     assert parse_request(PATHS[0], body, limits, None).shape.max_tokens == 200
+    for sent, priced in ((b"{}", 16), (b'{"max_tokens": null}', 200), (b'{"max_tokens": 9}', 9)):
+        shape = parse_request("/v1/completions", sent, limits, None).shape
+        assert shape.max_tokens == priced
+    assert (
+        parse_request(
+            "/v1/completions", b"{}", replace(LIMITS, max_output_tokens=8), None
+        ).shape.max_tokens
+        == 8
+    )
+
+
+def test_no_answer_can_have_to_be_longer_than_it_may() -> None:
+    body = json.dumps({"messages": [], "min_tokens": 300}).encode()
+    assert isinstance(read(PATHS[0], body), ParsedRequest)
+    with pytest.raises(RequestRefusedError) as refused:
+        parse_request(PATHS[0], body, replace(LIMITS, max_output_tokens=200), None)
+    assert (refused.value.code, refused.value.param) == ("out_of_range", "min_tokens")
 
 
 @pytest.mark.parametrize("part", ["{}", "[]", '""', '{"a": [1]}'])
