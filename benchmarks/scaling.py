@@ -9,7 +9,10 @@ Parts, each with its bar:
   restart     Serve's controller killed while the fleet grows, and while it is busy
   zero        from zero by a client that obeys Retry-After
 
-Run as: python benchmarks/scaling.py PART [PART ...]
+With `--kill-controller`, Serve's controller is killed in the middle of `shed-burst` and `tokens`,
+once the fleet has begun to grow.
+
+Run as: python benchmarks/scaling.py PART [PART ...] [--kill-controller]
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from forebay.load.runner import LoadRun
 from forebay.spec.workload import WorkloadSpec
 from forebay.spec.workload_changes import fixed_workload
 from scaling_drain import drain
-from scaling_faults import restart, zero
+from scaling_faults import ControllerKilled, restart, zero
 from scaling_fleet import (
     STORY,
     Look,
@@ -54,8 +57,8 @@ SLOW_START_S, SLOW_RATE, SLOW_S = 90.0, 2.5, 220.0
 Rows = list[Bar]
 
 
-def shed_burst() -> Rows:
-    """Bar 2: a burst that a tight bound sheds whole."""
+def shed_burst(*, kill: bool = False) -> Rows:
+    """Bar 2: a burst that a tight bound sheds whole; `kill` the controller in it."""
     spec = service(
         admission={"max_queued_tokens": 1},
         scaling={"min": 1, "max": 8, "cold_start": "25s"},
@@ -63,6 +66,7 @@ def shed_burst() -> Rows:
     needed = with_headroom(replicas_of(BURST_RATE, MANY_PROMPT, MANY_ANSWER), 0.0)
     with running(spec) as fleet:
         began = time.time()
+        killed = ControllerKilled(fleet, BURST_S) if kill else None
         run = fleet.load(
             fixed_workload(
                 "burst", MANY_PROMPT, MANY_ANSWER, stages=[(BURST_RATE, BURST_S)], seed=1
@@ -80,23 +84,26 @@ def shed_burst() -> Rows:
         return [
             Bar("shed", 100 * shed, LEAST_SHED, "%", at_least=True),
             Bar("enough replicas, after burst + cold start", late, 10.0, "s"),
+            *(killed.bars(began + BURST_S) if killed else []),
             fleet.watch.validity(),
         ]
 
 
-def tokens() -> Rows:
-    """Bar 3: replicas by tokens, not by requests."""
+def tokens(*, kill: bool = False) -> Rows:
+    """Bar 3: replicas by tokens, not by requests; `kill` the controller while large ones come."""
     spec = service(scaling={"min": 1, "max": 8, "cold_start": "25s", "stable": "20s"})
     small, large = (MANY_PROMPT // 10, MANY_ANSWER // 10), (MANY_PROMPT, MANY_ANSWER)
-    work, rows = {}, []
+    work, rows, bars = {}, [], list[Bar]()
     with running(spec) as fleet:
         for name, kinds in (("small", [small]), ("large", [large]), ("both", [small, large])):
             began = time.time()
+            killed = ControllerKilled(fleet, TOKENS_S) if kill and name == "large" else None
             run = fleet.load(_mixed(name, kinds))
             looks = fleet.watch.since(began + TOKENS_S - SETTLED_S)
             work[name] = fmean(_work(look) for look in looks)
             ready = max(look.ready for look in looks)
             by_profile = sum(replicas_of(TOKENS_RATE, *kind) for kind in kinds)
+            bars += killed.bars(began + TOKENS_S) if killed else []
             rows.append(
                 (name, TOKENS_RATE * len(kinds), round(work[name], 3), round(by_profile, 3),
                  with_headroom(work[name]), ready, run.summary.shed, run.summary.failed)
@@ -110,6 +117,7 @@ def tokens() -> Rows:
         return [
             Bar("10 x the tokens, off by", 100 * abs(tenfold), 15.0, "%"),
             Bar("the mix against the sum, off by", 100 * abs(added), 15.0, "%"),
+            *bars,
             fleet.watch.validity(),
         ]
 
@@ -195,7 +203,7 @@ def _client(run: LoadRun) -> str:
     return f"client lag p99 {lag_p99_ms(run):.1f} ms, {verdict}"
 
 
-PARTS: dict[str, Callable[[], Rows]] = {
+PARTS: dict[str, Callable[..., Rows]] = {
     "shed-burst": shed_burst,
     "tokens": tokens,
     "floor": floor,
@@ -211,9 +219,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="+", choices=list(PARTS))
-    for part in parser.parse_args().parts:
+    parser.add_argument("--kill-controller", action="store_true", help="of shed-burst, tokens")
+    options = parser.parse_args()
+    for part in options.parts:
         print(f"\n## {part}", flush=True)
-        bars = PARTS[part]()
+        kill = options.kill_controller and part in ("shed-burst", "tokens")
+        bars = PARTS[part](kill=True) if kill else PARTS[part]()
         print_bars(bars)
         found: dict[str, Any] = {"bars": [bar.as_dict() for bar in bars]}
         write(f"scaling-{part}", found)

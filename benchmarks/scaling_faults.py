@@ -30,10 +30,10 @@ def restart() -> list[Bar]:
         load = threading.Thread(target=fleet.load, args=(workload,))
         load.start()
         watch.until(lambda look: (look.target or 0) > 1, 60.0)
-        first = _killed(fleet)
+        first = kill_controller(fleet)
         grown = watch.changes()[0]["target"]
         watch.until(lambda look: look.ready >= grown, 90.0)
-        second = _killed(fleet)
+        second = kill_controller(fleet)
         time.sleep(_AFTER_S)
         kept = {one["at"] for one in status(fleet.server.url)["scaling"]}
         oldest = min(kept)
@@ -53,7 +53,37 @@ def restart() -> list[Bar]:
         ]
 
 
-def _killed(fleet: Fleet) -> float:
+class ControllerKilled:
+    """Has Serve's controller killed as soon as the fleet has grown, whatever goes on meanwhile."""
+
+    def __init__(self, fleet: Fleet, within_s: float) -> None:
+        """Wait for it in a thread, so long at most."""
+        self._fleet = fleet
+        self._at: float | None = None
+        self._thread = threading.Thread(target=self._wait, args=(within_s,), daemon=True)
+        self._thread.start()
+
+    def _wait(self, within_s: float) -> None:
+        if self._fleet.watch.until(lambda look: (look.target or 0) > 1, within_s):
+            self._at = kill_controller(self._fleet)
+
+    def bars(self, until: float) -> list[Bar]:
+        """What must hold from then on, until the load has ended (`time.time`)."""
+        self._thread.join()
+        if self._at is None:
+            return [Bar("controller killed", None, 1, at_least=True)]
+        watch = self._fleet.watch
+        before = max(look.target or 0 for look in watch.looks if look.at < self._at)
+        after = [look.target for look in watch.since(self._at) if look.at < until and look.target]
+        kept = {one["at"] for one in status(self._fleet.server.url)["scaling"]}
+        known = {at for at, one in watch.decisions.items() if at >= min(kept) and _is_change(one)}
+        return [
+            Bar("lowest target after the controller was killed", min(after), before, at_least=True),
+            Bar("decisions lost", len(known - kept), 0),
+        ]
+
+
+def kill_controller(fleet: Fleet) -> float:
     """Kill the controller's process; when."""
     for process in fleet.server.processes():
         if " ".join(process.cmdline()).startswith("ray::ServeController"):
