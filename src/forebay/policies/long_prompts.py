@@ -16,6 +16,9 @@ from forebay.policies.cost import Cost
 _MANY_PARTS = 16  # two whole steps of nothing else, from which on a prompt is very long
 _FADES_S = 600.0  # half of what was learned: under traffic, one may be tried again
 _MOST_TIMES = 8.0
+# How much was still to do of one that was given up, nobody knows. Taken to be nothing, the next
+# would be let in as soon as a little of what was learned has faded.
+_UNFINISHED = 1.5
 
 
 class LongPrompts:
@@ -42,9 +45,9 @@ class LongPrompts:
             self._learn(sqrt(self.times(now) * _within(took_s / own_s)), now)
 
     def given_up(self, own_s: float, took_s: float, now: float) -> None:
-        """No first token had come by then."""
-        if own_s > 0.0:
-            self._learn(max(self.times(now), _within(took_s / own_s)), now)
+        """No first token had come by then; before it could have, that says nothing."""
+        if took_s > own_s > 0.0:
+            self._learn(max(self.times(now), _within(_UNFINISHED * took_s / own_s)), now)
 
     def _learn(self, times: float, now: float) -> None:
         self._times, self._as_of = times, now

@@ -68,12 +68,12 @@ def test_only_what_takes_many_parts_is_very_long() -> None:
 
 def test_what_was_given_up_is_told_as_that_long_and_forgotten_in_time() -> None:
     long = LongPrompts(part=256)
-    long.given_up(0.8, 0.5, now=10.0)  # its client left before it could have come
+    long.given_up(0.8, 0.7, now=10.0)  # its client left before it could have come
     assert long.times(10.0) == 1.0
     long.given_up(0.8, 2.0, now=10.0)
     long.given_up(0.8, 2.0, now=10.0)  # another that was let in beside it tells the same
-    assert 0.8 * long.times(10.0) == pytest.approx(2.0)
-    assert long.times(610.0) == pytest.approx(1.75)
+    assert 0.8 * long.times(10.0) == pytest.approx(3.0)
+    assert long.times(610.0) == pytest.approx(2.375)
 
 
 def test_what_waits_at_the_gate_says_nothing_of_how_long_prompts_take() -> None:
