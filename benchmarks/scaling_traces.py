@@ -59,8 +59,8 @@ def main() -> None:
     with running(options.jobs) as play:
         searches = {
             "ours": search_ours(play, world),
-            "ray": search_ray(play, world, (24, 32, 40)),
-            "queue": search_queue(play, world, (), (24, 32, 40)),
+            "ray": search_ray(play, world, (16, 20, 24)),
+            "queue": search_queue(play, world, (), (16, 20, 24)),
             "clairvoyant": play(world, plans((0.9,))),
         }
     report(searches)
@@ -86,7 +86,7 @@ def azure(path: Path, seconds: float) -> World:
 
 def search_ours(play: Play, world: World) -> list[Figures]:
     """Headrooms with the default window, then a longer one beside the best."""
-    first = play(world, [ours_with(headroom) for headroom in (0.2, 0.3, 0.35)])
+    first = play(world, [ours_with(headroom) for headroom in (0.15, 0.2, 0.25)])
     best = tuned(first).policy
     return first + play(world, [ours_with(best.values["headroom"], 600.0)])
 
