@@ -14,8 +14,6 @@ from forebay.spec.units import Seconds
 
 DEMO_MODEL = Path(__file__).parent.parent / "demo_model"
 
-_OF_AN_EMULATED_ENGINE = frozenset({"stream_interval"})  # of vLLM's arguments
-
 _HUGGING_FACE_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -84,9 +82,8 @@ class ModelSpec(Strict):
         default_factory=dict,
         examples=[{"max_num_seqs": 64}],
         description="Arguments of the engine under vLLM's own names, such as `max_model_len` "
-        "(tokens) or `tensor_parallel_size` (accelerators). An emulated engine has "
-        "`stream_interval` alone. Default: vLLM's own defaults, and `dtype` float32 on a CPU that "
-        "computes bfloat16 more slowly.",
+        "(tokens) or `tensor_parallel_size` (accelerators). Default: vLLM's own defaults, and "
+        "`dtype` float32 on a CPU that computes bfloat16 more slowly.",
     )
 
     @field_validator("source")
@@ -128,10 +125,8 @@ class ModelSpec(Strict):
     def _an_emulated_engine_has_its_profile(
         cls, args: dict[str, Any], info: ValidationInfo
     ) -> dict[str, Any]:
-        others = sorted(args.keys() - _OF_AN_EMULATED_ENGINE)
-        if others and info.data.get("engine") == "emulated":
-            what = f"{', '.join(others)} of vLLM's; an emulated engine is set by its profile"
-            raise refusal(what, f"leave {', '.join(_OF_AN_EMULATED_ENGINE)} alone, or nothing")
+        if args and info.data.get("engine") == "emulated":
+            raise refusal("are vLLM's; an emulated engine is set by its profile", "remove them")
         return args
 
     @field_validator("engine_args")

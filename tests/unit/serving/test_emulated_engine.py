@@ -114,16 +114,6 @@ async def test_a_stream_says_the_same_token_by_token(client: Client) -> None:
     assert last["usage"]["completion_tokens"] == 5
 
 
-async def test_with_an_interval_a_stream_is_told_in_parts_after_its_first_token() -> None:
-    engine = EmulatedEngine(FAST, time.perf_counter, stream_interval=4)
-    events = await Client(EmulatedApi(engine, "demo")).events(
-        "/v1/chat/completions", chat("hi", max_tokens=10, ignore_eos=True)
-    )
-    engine.close()
-    texts = [event["choices"][0]["delta"]["content"] for event in events]
-    assert [len(text.split()) for text in texts] == [1, 4, 4, 1]
-
-
 async def test_an_unbounded_answer_ends_by_itself_and_the_same_way_each_time(
     client: Client,
 ) -> None:

@@ -121,11 +121,3 @@ model:
 )
 def test_any_value_of_any_argument_is_judged_without_failing(name: str, value: object) -> None:
     assert len(faults({name: value})) <= 1
-
-
-def test_an_emulated_engine_takes_what_does_not_change_its_profile() -> None:
-    service = "name: s\nmodel: {id: m, engine: emulated, source: h100-8b, engine_args: %s}\n"
-    spec = load_service_text(service % "{stream_interval: 10}", "s.yaml")
-    assert spec.model.engine_args == {"stream_interval": 10}
-    with pytest.raises(SpecError, match="max_num_seqs of vLLM's; an emulated engine is set by"):
-        load_service_text(service % "{stream_interval: 10, max_num_seqs: 8}", "s.yaml")

@@ -59,31 +59,22 @@ class Delta:
 
 
 class _Listener:
-    """Deltas that one request's task has not taken yet.
+    """Deltas that one request's task has not taken yet."""
 
-    After the first token it is woken for every `interval` of them, as vLLM's `stream_interval`.
-    """
-
-    def __init__(self, answer: list[int], interval: int) -> None:
+    def __init__(self, answer: list[int]) -> None:
         self.answer = answer
-        self.interval = interval
-        self.told = self.next_at = 0
-        self.kept: list[int] = []
+        self.told = 0
         self.deltas: list[Delta] = []
         self.waiting: asyncio.Future[None] | None = None
 
-    def put(self, output: Output) -> list[int]:
-        """Take a step's output; its tokens."""
+    def put(self, output: Output) -> Delta:
         tokens = self.answer[self.told : self.told + output.new_tokens]
         self.told += output.new_tokens
-        self.kept += tokens
-        if output.finish is not None or self.told > self.next_at:
-            self.deltas.append(Delta(self.kept, output.finish, output.cached_tokens))
-            self.kept = []
-            self.next_at = self.told + self.interval - 1
-            if self.waiting is not None and not self.waiting.done():
-                self.waiting.set_result(None)
-        return tokens
+        delta = Delta(tokens, output.finish, output.cached_tokens)
+        self.deltas.append(delta)
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_result(None)
+        return delta
 
     def fail(self, error: Exception) -> None:
         if self.waiting is not None and not self.waiting.done():
@@ -97,18 +88,9 @@ def _closed() -> RuntimeError:
 class EmulatedEngine:
     """One replica's engine. Make and use it inside one event loop."""
 
-    def __init__(
-        self, profile: EngineProfile, clock: Callable[[], float], stream_interval: int = 1
-    ) -> None:
-        """Do nothing yet.
-
-        Args:
-            profile: what it does and how fast.
-            clock: counts seconds as `time.perf_counter` does, which the timer goes by.
-            stream_interval: tokens handed out at a time, after the first.
-        """
+    def __init__(self, profile: EngineProfile, clock: Callable[[], float]) -> None:
+        """`clock` counts seconds as `time.perf_counter` does, which the timer goes by."""
         self.profile = profile
-        self._interval = stream_interval
         self.lateness = StepLateness()
         self._model = EngineModel(profile)
         self._clock = clock
@@ -145,7 +127,7 @@ class EmulatedEngine:
         if self._tap is not None:
             self._tap.on_add(asked)
         answer = answer_tokens(prompt, min(max_tokens, stop_after), VOCABULARY)
-        listener = self._listeners[request_id] = _Listener(answer, self._interval)
+        listener = self._listeners[request_id] = _Listener(answer)
         request = EngineRequest(
             request_id, prompt, max_tokens, stop_after, asked.priority, asked.cache_salt, answer
         )
@@ -223,10 +205,10 @@ class EmulatedEngine:
             listener = self._listeners.get(output.request_id)
             if listener is None:
                 continue
-            tokens = listener.put(output)
+            delta = listener.put(output)
             stats = None
             if output.cached_tokens is not None:
                 stats = SimpleNamespace(num_cached_tokens=output.cached_tokens)
-            told.append(Told(output.request_id, tokens, output.finish, stats))
+            told.append(Told(output.request_id, delta.tokens, output.finish, stats))
         if self._tap is not None and told:
             self._tap.on_step(told, ended_at)

@@ -61,8 +61,7 @@ class EmulatedServer:
         engine = served(PROFILES[model.source])
         if model.slowed != 1:
             engine = engine.slowed(model.slowed)
-        interval = int(model.engine_args.get("stream_interval", 1))
-        self._engine = EmulatedEngine(engine, time.perf_counter, interval)
+        self._engine = EmulatedEngine(engine, time.perf_counter)
         limits = EngineLimits(
             slots=engine.max_num_seqs,
             kv_tokens=engine.kv_tokens,
