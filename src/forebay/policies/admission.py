@@ -308,6 +308,8 @@ class AdmissionController:
 
     def _release(self, now: float) -> None:
         """Let into the engine whoever of those held at the gate may go."""
+        if not (len(self.turns.held) or len(self.pacing.held)):
+            return  # as at nearly every step
         while (ticket := self.turns.held.first()) is not None and self.turns.may_enter(ticket, now):
             self.turns.held.remove(ticket)
             self._enter(ticket)

@@ -167,7 +167,9 @@ class Ledger:
         self.in_parts = Counter[str]()  # sequences queued in the engine of more than a part: by
         self.in_parts_tokens = Counter[str]()  # class, and their prompt tokens to compute
         self.long = TagQueue()  # the same by tag
-        self.changes = 0  # of what runs: whoever derives from it compares this, and keeps
+        # Of what runs, so that whoever derives from it may keep that: tokens, and beginnings and
+        self.changes = 0  # ends of answers;
+        self.turned = 0  # those two alone.
 
     @property
     def queued_prefill(self) -> int:
@@ -273,13 +275,14 @@ class Ledger:
         self._own_kv += sequence.kv_tokens
         self.context += sequence.context
         self.changes += 1
+        self.turned += 1
         self.totals[sequence.ticket.class_name].running += 1
         sequence.state = "running"
         self.running[sequence] = None
 
     def produce(self, sequence: Sequence, tokens: int) -> None:
         """Count generated tokens."""
-        self.changes += 1
+        self.changes += tokens
         self.context += tokens
         after = sequence.produced + tokens
         if after > sequence.expected - 1.0:  # before that, the footprint is the expected one
@@ -295,6 +298,7 @@ class Ledger:
             self._dequeue(sequence)
         elif sequence.state == "running":
             self.changes += 1
+            self.turned += 1
             del self.running[sequence]
             self.totals[sequence.ticket.class_name].running -= 1
             self._own_kv -= sequence.kv_tokens

@@ -61,8 +61,6 @@ class _Asked:
         n requests in so many seconds span n - 1 gaps; the one before the first belongs to them too.
         """
         age_s, count = now - self.first_at, self.requests
-        if age_s > _GROWN * half_life_s:
-            return 1.0
         spanned_s = age_s * count / (count - 1) if count > 1 else 0.0
         return 1.0 - float(0.5 ** max(spanned_s / half_life_s, 1 / min(count, _SHORTEST)))
 
@@ -110,9 +108,12 @@ class Arrivals:
 
     def _scaled(self, now: float) -> list[tuple[Flow, _Asked, float]]:
         """Every flow with what makes a rate of its amounts."""
-        whole = self._decay(now) * _LN2 / self._half_life_s
+        whole, half_life_s = self._decay(now) * _LN2 / self._half_life_s, self._half_life_s
+        grown_at = now - _GROWN * half_life_s
         return [
-            (flow, one, whole / one.seen_share(self._half_life_s, now))
+            (flow, one, whole)
+            if one.first_at < grown_at
+            else (flow, one, whole / one.seen_share(half_life_s, now))
             for flow, one in self._flows.items()
         ]
 

@@ -108,6 +108,29 @@ class Releases:
             steps = max(self.answer_tokens, others)
         return steps + rounds * self.answer_tokens
 
+    def after(self, steps: float, running: int) -> Releases:
+        """The same so many steps later, if it came about as expected; `running` are left then.
+
+        Raises:
+            ValueError: everything should have ended by then.
+        """
+        first = bisect_right(self.steps, steps)
+        if first == len(self.steps):
+            raise ValueError(f"nothing is known of what runs after {steps:.1f} steps")
+
+        def left(freed: list[float]) -> list[float]:
+            gone = _interpolated(steps, self.steps, freed) if first else 0.0
+            return [amount - gone for amount in freed[first:]]
+
+        return Releases(
+            steps=[at - steps for at in self.steps[first:]],
+            slots=left(self.slots),
+            kv_tokens=lambda: left(self.kv_tokens()),
+            running=running,
+            answer_tokens=self.answer_tokens,
+            capacity=self.capacity,
+        )
+
 
 _NOTHING = [0.0]
 

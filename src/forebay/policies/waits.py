@@ -19,7 +19,8 @@ from forebay.policies.long_prompts import LongPrompts
 from forebay.policies.next_step import NextStep
 from forebay.policies.overtaking import Arrivals, Flow, Rival, prolonged, rivals
 from forebay.policies.paces import Paces
-from forebay.policies.prediction import Prediction, Releases, Wait, expected_releases
+from forebay.policies.prediction import Prediction, Releases, Wait
+from forebay.policies.release_curve import ReleaseCurve
 
 _SHORT_HALF_LIFE_S = 5.0  # long prompts take about as long
 _MOST_BESIDE = 0.9  # of a step's time may be others' prompts
@@ -58,8 +59,7 @@ class Waits:
         self.short = Arrivals(_SHORT_HALF_LIFE_S)
         self.long = LongPrompts(ledger.part)
         self.last_seen_at: float | None = None
-        self._curve: Releases | None = None
-        self._curve_of = -1
+        self._curve = ReleaseCurve(ledger, costs.outputs, config.slots)
 
     def predict(
         self,
@@ -128,7 +128,8 @@ class Waits:
         )
         if needs.slots <= 0 and needs.kv_tokens <= 0:
             return 0.0
-        return self._releases(cost).wait(needs) * self.paces.seconds_per_token_when_full
+        releases = self._releases(cost, kv=needs.kv_tokens > 0)
+        return releases.wait(needs) * self.paces.seconds_per_token_when_full
 
     def seconds_per_slot(self, cost: Cost) -> float:
         """Seconds between two slots that a full engine gives back, by Little's law."""
@@ -200,18 +201,8 @@ class Waits:
         """Tokens of short prompts that will come within so many seconds, if it goes on so."""
         return seconds * sum(prefill for _, prefill, _, _ in self.short.rates(now))
 
-    def _releases(self, cost: Cost) -> Releases:
-        """How slots and KV come free; computed once for all arrivals between two engine steps."""
-        if self._curve is None or self._curve_of != self.ledger.changes or not self.ledger.running:
-            self._curve = expected_releases(
-                self.ledger.running,
-                self.costs.outputs,
-                self.ledger.prefixes,
-                answer_tokens=cost.output_tokens / cost.sequences,
-                capacity=self.config.slots,
-            )
-            self._curve_of = self.ledger.changes
-        return self._curve
+    def _releases(self, cost: Cost, *, kv: bool = False) -> Releases:
+        return self._curve.now(cost.output_tokens / cost.sequences, kv=kv)
 
     def backlog_s(self, cost: Cost) -> float:
         """Seconds until everybody who is queued now has a first token."""

@@ -16,6 +16,7 @@ from typing import Any
 from forebay.policies.cost import RequestShape
 from forebay.policies.decisions import BATCH, INTERACTIVE
 from forebay.serving.errors import RequestRefusedError
+from forebay.serving.json_bodies import loads
 
 _BYTES_PER_MESSAGE = 16  # role and separators that a chat template adds, about four tokens
 _BYTES_PER_IMAGE = 4096  # an image is about a thousand tokens in current models
@@ -32,6 +33,7 @@ _SAMPLED = frozenset({"/v1/completions", "/v1/chat/completions"})  # `n` answers
 _SHOWN = 40  # characters of a value that is wrong
 _TEXT_FIELDS = ("content", "text", "output", "arguments")
 _MOST_PARTS = 20_000  # of a body: they take some 20 ms
+_SMALL = 64 * 1024  # bytes of a body that takes no longer, whatever it is
 # A JSON string, also one that does not end; possessive, so that no body takes a second pass.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _NESTING = frozenset((dict, list))
@@ -103,6 +105,8 @@ def _check_structure(body: bytes, limits: InputLimits) -> None:
     A body of 4 MiB that is nothing but `{},` takes a second, in which no stream of this replica
     goes on; as text, it takes 20 ms. What stands in strings does not count, so code may be sent.
     """
+    if len(body) <= _SMALL:
+        return
     if body.count(b"{") + body.count(b"[") <= _MOST_PARTS and body.count(b",") <= _MOST_PARTS:
         return
     strings = (body.count(b'"') - body.count(b'\\"')) // 2
@@ -119,7 +123,7 @@ def _check_structure(body: bytes, limits: InputLimits) -> None:
 
 def _parse_json(body: bytes, max_depth: int) -> dict[str, Any]:
     try:
-        data = json.loads(body.decode("utf-8"))
+        data = loads(body)
     except UnicodeDecodeError as error:
         raise RequestRefusedError(
             400, f"The body is not valid UTF-8: {error.reason} at byte {error.start}.", "bad_utf8"

@@ -24,6 +24,7 @@ from typing import Any
 
 from forebay.policies.prefix_index import LONGEST_TEXT, chunk_hashes
 from forebay.policies.routing import Prompt
+from forebay.serving.json_bodies import loads
 
 _WHOLE = 64 * 1024  # bytes of body parsed as a whole: some 0.2 ms
 _HEAD = LONGEST_TEXT + 32 * 1024  # bytes read of a longer one; JSON's own signs take some
@@ -98,7 +99,7 @@ def _hash(data: bytes) -> int:
 def _read(body: bytes, size: int) -> _Text:
     if size <= _WHOLE and size == len(body):
         try:
-            return _read_fields(json.loads(body))
+            return _read_fields(loads(body))
         except ValueError:
             pass  # cut without a word: uploads of unknown length are
     return _read_head(body, size)

@@ -61,10 +61,6 @@ def test_however_long_a_prompt_is_so_many_chunks_are_looked_at() -> None:
     assert chunk_end(MAX_CHUNKS - 1) == LONGEST_TEXT == 64 * SMALL_CHUNK + 64 * LARGE_CHUNK
 
 
-def test_hashes_are_the_same_in_every_process() -> None:
-    assert chunk_hashes(bytes(2 * SMALL_CHUNK)) == (13291888589269634612, 16621108227786814298)
-
-
 def test_each_replica_is_matched_as_far_as_it_was_sent() -> None:
     index = PrefixIndex()
     chain = tuple(range(1, 11))

@@ -172,7 +172,7 @@ def test_a_promise_of_cached_tokens_counts_less_once_others_are_seen_to_hold_the
 
 def releases(admission: AdmissionController) -> float:
     """KV tokens that are expected to be free once all that run have ended."""
-    return admission.waits._releases(cost()).kv_tokens()[-1]
+    return admission.waits._releases(cost(), kv=True).kv_tokens()[-1]
 
 
 def test_an_answer_gives_back_only_what_it_holds_alone(
