@@ -66,7 +66,7 @@ def shed_burst(*, kill: bool = False) -> Rows:
     needed = with_headroom(replicas_of(BURST_RATE, MANY_PROMPT, MANY_ANSWER), 0.0)
     with running(spec) as fleet:
         began = time.time()
-        killed = ControllerKilled(fleet, BURST_S) if kill else None
+        killed = ControllerKilled(fleet.server, fleet.watch, BURST_S) if kill else None
         run = fleet.load(
             fixed_workload(
                 "burst", MANY_PROMPT, MANY_ANSWER, stages=[(BURST_RATE, BURST_S)], seed=1
@@ -97,7 +97,11 @@ def tokens(*, kill: bool = False) -> Rows:
     with running(spec) as fleet:
         for name, kinds in (("small", [small]), ("large", [large]), ("both", [small, large])):
             began = time.time()
-            killed = ControllerKilled(fleet, TOKENS_S) if kill and name == "large" else None
+            killed = (
+                ControllerKilled(fleet.server, fleet.watch, TOKENS_S)
+                if kill and name == "large"
+                else None
+            )
             run = fleet.load(_mixed(name, kinds))
             looks = fleet.watch.since(began + TOKENS_S - SETTLED_S)
             work[name] = fmean(_work(look) for look in looks)

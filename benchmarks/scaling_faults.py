@@ -9,10 +9,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
+import systems
 from forebay.spec.workload_changes import fixed_workload
-from scaling_fleet import MODEL, STORY, Fleet, running, service, status, story
+from scaling_fleet import MODEL, STORY, Look, Watch, running, service, status, story
 from tables import Bar, print_table
 
 _RATE, _LOAD_S = 2.5, 200.0
@@ -30,10 +32,10 @@ def restart() -> list[Bar]:
         load = threading.Thread(target=fleet.load, args=(workload,))
         load.start()
         watch.until(lambda look: (look.target or 0) > 1, 60.0)
-        first = kill_controller(fleet)
+        first = kill_controller(fleet.server)
         grown = watch.changes()[0]["target"]
         watch.until(lambda look: look.ready >= grown, 90.0)
-        second = kill_controller(fleet)
+        second = kill_controller(fleet.server)
         time.sleep(_AFTER_S)
         kept = {one["at"] for one in status(fleet.server.url)["scaling"]}
         oldest = min(kept)
@@ -53,29 +55,41 @@ def restart() -> list[Bar]:
         ]
 
 
-class ControllerKilled:
-    """Has Serve's controller killed as soon as the fleet has grown, whatever goes on meanwhile."""
+def has_grown(look: Look) -> bool:
+    """Whether the fleet has been asked to grow from one."""
+    return (look.target or 0) > 1
 
-    def __init__(self, fleet: Fleet, within_s: float) -> None:
-        """Wait for it in a thread, so long at most."""
-        self._fleet = fleet
+
+class ControllerKilled:
+    """Has Serve's controller killed in the middle of a load, whatever goes on meanwhile."""
+
+    def __init__(
+        self,
+        server: systems.Server,
+        watch: Watch,
+        within_s: float,
+        once: Callable[[Look], bool] = has_grown,
+    ) -> None:
+        """Wait in a thread for the moment, so long at most."""
+        self._server = server
+        self._watch = watch
         self._at: float | None = None
-        self._thread = threading.Thread(target=self._wait, args=(within_s,), daemon=True)
+        self._thread = threading.Thread(target=self._wait, args=(within_s, once), daemon=True)
         self._thread.start()
 
-    def _wait(self, within_s: float) -> None:
-        if self._fleet.watch.until(lambda look: (look.target or 0) > 1, within_s):
-            self._at = kill_controller(self._fleet)
+    def _wait(self, within_s: float, once: Callable[[Look], bool]) -> None:
+        if self._watch.until(once, within_s):
+            self._at = kill_controller(self._server)
 
     def bars(self, until: float) -> list[Bar]:
-        """What must hold from then on, until the load has ended (`time.time`)."""
+        """What must hold from then on, until the load falls or ends (`time.time`)."""
         self._thread.join()
         if self._at is None:
             return [Bar("controller killed", None, 1, at_least=True)]
-        watch = self._fleet.watch
+        watch = self._watch
         before = max(look.target or 0 for look in watch.looks if look.at < self._at)
         after = [look.target for look in watch.since(self._at) if look.at < until and look.target]
-        kept = {one["at"] for one in status(self._fleet.server.url)["scaling"]}
+        kept = {one["at"] for one in status(self._server.url)["scaling"]}
         known = {at for at, one in watch.decisions.items() if at >= min(kept) and _is_change(one)}
         return [
             Bar("lowest target after the controller was killed", min(after), before, at_least=True),
@@ -83,9 +97,9 @@ class ControllerKilled:
         ]
 
 
-def kill_controller(fleet: Fleet) -> float:
+def kill_controller(server: systems.Server) -> float:
     """Kill the controller's process; when."""
-    for process in fleet.server.processes():
+    for process in server.processes():
         if " ".join(process.cmdline()).startswith("ray::ServeController"):
             os.kill(process.pid, signal.SIGKILL)
             return time.time()

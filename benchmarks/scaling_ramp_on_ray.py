@@ -6,6 +6,8 @@ speed, which two cores carry for a smaller one: `l4-8b` with 2,000 tokens in and
 10 requests/s keep 5.8 replicas busy, so that seven hold the SLO and four do not. A system takes 45
 minutes. A replica counts from when it is asked for until its process is gone.
 
+With `--kill-controller`, Serve's controller is killed in the middle of the climb.
+
 Run as: python benchmarks/scaling_ramp_on_ray.py [--systems "forebay,static 7"] [--stages 7]
 """
 
@@ -33,7 +35,8 @@ from forebay.measure.lateness import MOST_LATE
 from forebay.measure.validity import LEAST_IDLE
 from forebay.spec.workload import WorkloadSpec
 from forebay.spec.workload_changes import fixed_workload
-from scaling_fleet import MODEL, PORT, STORY, Watch, story
+from scaling_faults import ControllerKilled
+from scaling_fleet import MODEL, PORT, STORY, Look, Watch, story
 from scaling_ramp import ATTAINED, COLD_START_S, REPLICAS, STAGES, THEIRS
 from tables import Bar, print_bars, print_table, write
 
@@ -41,6 +44,7 @@ PROFILE = "l4-8b"
 PROMPT, ANSWER, SPREAD = 2000, 150, 15
 TTFT_S, TPOT_S = 3.0, 0.1
 FEWEST, MOST = 3, 8
+CLIMB = 5  # stages of the ramp up to its peak
 SYSTEMS = ("forebay", "forebay 15%", "forebay 10%", "static 4", "static 7")
 _HEADROOM = "20%"  # Forebay's default
 _LOOK_S = 2.0
@@ -54,22 +58,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--systems", default="forebay", help=f"of {', '.join(SYSTEMS)}")
     parser.add_argument("--stages", type=int, default=len(STAGES), help="how many of the ramp")
+    parser.add_argument("--kill-controller", action="store_true", help="in the climb")
     options = parser.parse_args()
     names = [name.strip() for name in options.systems.split(",")]
     if unknown := sorted(set(names) - set(SYSTEMS)):
         parser.error(f"--systems: {', '.join(unknown)}; there are {', '.join(SYSTEMS)}")
-    rows = [measured(name, STAGES[: options.stages]) for name in names]
+    stages = STAGES[: options.stages]
+    rows, bars = [], list[Bar]()
+    for name in names:
+        row, of_kill = measured(name, stages, kill=options.kill_controller)
+        rows.append(row)
+        bars += [*judged(row), *of_kill]
     print_table(list(rows[0]), [tuple(row.values()) for row in rows])
     print(f"llm-d's, published: {THEIRS[3]} % with {THEIRS[4]} replicas")
-    bars = [bar for row in rows for bar in judged(row)]
     print_bars(bars)
     write("scaling_ramp_on_ray", {"rows": rows, "bars": [bar.as_dict() for bar in bars]})
 
 
-def measured(name: str, stages: Sequence[tuple[float, float]]) -> Row:
+def measured(
+    name: str, stages: Sequence[tuple[float, float]], *, kill: bool = False
+) -> tuple[Row, list[Bar]]:
     """One system under the ramp, until its fleet is at its smallest again."""
     with served(name) as (server, watch, replicas):
         began = time.time()
+        climb_s = sum(seconds for _, seconds in stages[:CLIMB])
+        killed = ControllerKilled(server, watch, climb_s, _is_climbing) if kill else None
         run = run_load(
             LoadPlan(
                 endpoint=Endpoint(url=server.url, model=MODEL),
@@ -79,11 +92,12 @@ def measured(name: str, stages: Sequence[tuple[float, float]]) -> Row:
             )
         )
         load_s = time.time() - began
+        of_kill = killed.bars(began + climb_s) if killed else []
         watch.until(lambda look: look.ready <= replicas.fewest, _BACK_WITHIN_S)
         counted = replicas.end()
         print_table(STORY, story(watch, began))
         late = max((look.late for look in watch.looks), default=0.0)
-    return {
+    row = {
         "system": name,
         **outcomes(run),
         "average replicas": round(average(counted, began), 2),
@@ -94,6 +108,11 @@ def measured(name: str, stages: Sequence[tuple[float, float]]) -> Row:
         "lag p99 ms": round(lag_p99_ms(run), 1),
         "valid": run.validity.valid,
     }
+    return row, of_kill
+
+
+def _is_climbing(look: Look) -> bool:
+    return (look.target or 0) > FEWEST + 1
 
 
 def outcomes(run: LoadRun) -> Row:

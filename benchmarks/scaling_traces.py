@@ -5,7 +5,8 @@ requests in 58 minutes, whose rate swings between 3.8 and 8 a second. It is laid
 second copy 90 s later, so that it keeps its swell at twice the rate. Replicas are the roofline
 profile `l4-8b`: Llama 3.1 8B in FP8 on one L4; cold start 120 s, TTFT 3 s, TPOT 100 ms.
 
-Each policy is tuned by a search that is shown: the cheapest setting that attains 97 %.
+Each policy is tuned by a search that is shown: the cheapest setting that attains 97 %; Forebay's,
+the cheapest that attains what the others do at theirs, since it should be worse in neither.
 
 Run as: python benchmarks/scaling_traces.py [--trace FILE] [--jobs 1] [--minutes 60]
 """
@@ -39,6 +40,7 @@ TRACE = Path(__file__).parents[1] / ".." / "shared" / "traces" / "azure_conv.csv
 APART_S = 90.0  # between the two copies of the trace
 COLD_START_S = 120.0
 SLOTS = 64
+RIVALS = ("ray", "queue")
 
 
 def main() -> None:
@@ -93,11 +95,12 @@ def search_ours(play: Play, world: World) -> list[Figures]:
 
 def report(searches: dict[str, list[Figures]]) -> None:
     best = {name: tuned(found) for name, found in searches.items()}
+    best["ours"] = tuned(searches["ours"], max(best[name].attainment for name in RIVALS))
     for found in searches.values():
         show(f"The search of {found[0].policy.name}", found)
     show("Each at its best", list(best.values()))
     bars: list[Bar] = []
-    for name in ("ray", "queue"):
+    for name in RIVALS:
         us, them = best["ours"], best[name]
         bars += [
             Bar(f"attained, beside {name}", 100 * us.attainment, 100 * them.attainment, "%", True),

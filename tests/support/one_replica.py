@@ -149,8 +149,10 @@ class OneReplica:
 
     def _warm_up(self) -> None:
         """As `serving/warm_up.py` does, less the round that compiles."""
-        for prompts, tokens in ((8, 512), (self.profile.max_num_seqs, 16)):
-            self.run([Ask(self.now, tokens, 16) for _ in range(prompts)])
+        long = min(4 * self.profile.max_num_batched_tokens, self.profile.max_model_len // 2)
+        usual = [*(4 * [16]), *(8 * [512])]
+        for lengths in (usual, [long], self.profile.max_num_seqs * [16]):
+            self.run([Ask(self.now, tokens, 16) for tokens in lengths])
         self.admission.forget_warm_up()
         self.fates.clear()
 

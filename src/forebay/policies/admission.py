@@ -351,6 +351,8 @@ class AdmissionController:
     def forget_warm_up(self) -> None:
         """What came so far was no traffic, and was predicted without knowing the engine."""
         self.lateness = _nothing_late_yet(self.config)
+        self.waits.forget()
+        self.waits.long.was_alone()
         self.caution = Caution()
         self.foresight.forget()
         self.pacing.forget()

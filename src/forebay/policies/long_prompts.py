@@ -5,6 +5,9 @@ meanwhile has its part of each of their steps. What few of them show would make 
 learned of everybody (`lateness.py`) a poor guide for both. One that is given up at its deadline
 tells something too: it takes at least so long. Without that the next would be let in on the same
 hope, and take as much of the engine for nothing.
+
+What traffic does to them is forgotten in time. What one took on an engine of its own, as the
+warm-up shows, is not.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ class LongPrompts:
     def __init__(self, part: int) -> None:
         """Nothing was seen; prompts are computed in parts of so many tokens beside others."""
         self._part = part
+        self._alone: float | None = None  # the factor on an engine of its own
         self._times, self._as_of = 1.0, 0.0
 
     def parts(self, cost: Cost) -> int:
@@ -37,17 +41,24 @@ class LongPrompts:
     def times(self, now: float) -> float:
         """What to multiply a very long prompt's own seconds with; at least 1."""
         halvings = max(now - self._as_of, 0.0) / _FADES_S
-        return 1.0 + (self._times - 1.0) * float(0.5**halvings)
+        least = self._alone or 1.0
+        return least + (self._times - least) * float(0.5**halvings)
 
     def came_true(self, own_s: float, took_s: float, now: float) -> None:
         """Its own part of the wait took so long; by itself it was reckoned to take `own_s`."""
         if own_s > 0.0:
-            self._learn(sqrt(self.times(now) * _within(took_s / own_s)), now)
+            seen = _within(took_s / own_s)
+            times = seen if self._alone is None else sqrt(self.times(now) * seen)
+            self._learn(max(times, self._alone or 1.0), now)
 
     def given_up(self, own_s: float, took_s: float, now: float) -> None:
         """No first token had come by then; before it could have, that says nothing."""
         if took_s > own_s > 0.0:
             self._learn(max(self.times(now), _within(_UNFINISHED * took_s / own_s)), now)
+
+    def was_alone(self) -> None:
+        """What was seen so far was on an engine of its own."""
+        self._alone = self._times
 
     def _learn(self, times: float, now: float) -> None:
         self._times, self._as_of = times, now

@@ -4,15 +4,16 @@ A limit takes what is wanted and the present target and says what may be done; o
 figure puts its name on the decision, so that a fleet can always tell why it has the size it has.
 In the order in which they apply: a fleet that cannot be seen is held; steps are limited, but not
 those to floors that schedules and people set; who asks a fleet of none gets one replica; a fall is
-believed only when nothing in the last while asked for more, and made at once: while the last while
-is about to ask for fewer still, it waits for that; bounds have the last word.
+believed only when nothing in the last while asked for more (in twice that, where it is of one
+replica among several), and made at once: while the last while is about to ask for fewer still, it
+waits for that; bounds have the last word.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 from typing import Literal, get_args
 
 from forebay.policies.scaling import Wanted
@@ -22,6 +23,9 @@ LIMITS: tuple[Limit, ...] = get_args(Limit)
 
 
 _LEAST_GROWTH = 2  # replicas
+# Between two sizes of a fleet noise decides, and one replica too many of several costs little.
+_SEVERAL = 4  # replicas, of which a fall by one
+_TIMES = 2.0  # has to be seen for so much longer
 _GATHER_S = 60.0  # to wait for the rest of a fall
 _GATHER_SHARE = 0.5  # of `stable_s`, for which a fleet that could shrink waits at most
 
@@ -133,7 +137,7 @@ def allow(
 
 def _asked(config: LimitConfig, replicas: int, state: LimitState, now: float) -> LimitState:
     """Keep what may yet be the largest of the window."""
-    fresh = [one for one in state.asked if one[0] > now - config.stable_s]
+    fresh = [one for one in state.asked if one[0] > now - _TIMES * config.stable_s]
     while fresh and fresh[-1][1] <= replicas:
         fresh.pop()
     return replace(state, asked=(*fresh, (now, replicas)))
@@ -143,11 +147,20 @@ def _held_back(
     config: LimitConfig, replicas: int, target: int, state: LimitState, now: float
 ) -> int:
     """Shrink only to what was asked at most in the window, and not right after shrinking."""
+    if state.shrunk_at is not None and now - state.shrunk_at < config.settle_s:
+        return target
+    lower = max(replicas, _most_asked(state, now, config.stable_s))
+    if lower >= target - 1 and target >= _SEVERAL:
+        lower = max(replicas, _most_asked(state, now, _TIMES * config.stable_s))
+    return int(min(lower, target))
+
+
+def _most_asked(state: LimitState, now: float, window_s: float) -> float:
+    """The most that was asked for in so many seconds; infinity before they have passed."""
     assert state.since is not None
-    most = max((count for _, count in state.asked), default=0)
-    young = now - state.since < config.stable_s
-    settling = state.shrunk_at is not None and now - state.shrunk_at < config.settle_s
-    return target if young or settling else min(max(replicas, most), target)
+    if now - state.since < window_s:
+        return inf
+    return max((count for at, count in state.asked if at > now - window_s), default=0)
 
 
 def _could_since(could: bool, state: LimitState, now: float) -> float | None:
@@ -162,9 +175,8 @@ def _falls_further(config: LimitConfig, lower: int, state: LimitState, now: floa
     if now - state.could_since >= _GATHER_SHARE * config.stable_s:
         return False
     gather_s = min(_GATHER_S, _GATHER_SHARE * config.stable_s)
-    until = now - config.stable_s + gather_s
-    soon = max((count for at, count in state.asked if at > until), default=0)
-    return soon < min(lower, max((count for _, count in state.asked), default=0))
+    soon = _most_asked(state, now, config.stable_s - gather_s)
+    return soon < min(lower, _most_asked(state, now, config.stable_s))
 
 
 def _stepped(config: LimitConfig, replicas: int, target: int, limits: list[Limit]) -> int:

@@ -55,11 +55,15 @@ class Waits:
         self.fair = fair
         self.pacing = pacing
         self.next_step = next_step
-        self.arrivals = Arrivals()
-        self.short = Arrivals(_SHORT_HALF_LIFE_S)
         self.long = LongPrompts(ledger.part)
         self.last_seen_at: float | None = None
         self._curve = ReleaseCurve(ledger, costs.outputs, config.slots)
+        self.forget()
+
+    def forget(self) -> None:
+        """What came so far was no traffic."""
+        self.arrivals = Arrivals()
+        self.short = Arrivals(_SHORT_HALF_LIFE_S)
 
     def predict(
         self,

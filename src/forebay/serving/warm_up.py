@@ -14,7 +14,9 @@ from forebay.serving.tap import CURRENT_TICKET, EngineTap
 OUTPUT_TOKENS = 16
 _PROMPTS = 8
 _TOKENS = 512
-_SHORT_PROMPT = 16
+_SHORT_PROMPTS = 4
+_SHORT_TOKENS = 16
+_LONG_STEPS = 4  # whole steps of tokens in a very long prompt
 
 RunPrompt = Callable[[list[int]], Awaitable[None]]
 
@@ -28,8 +30,9 @@ async def warm_up(
 ) -> None:
     """Run some prompts of random tokens.
 
-    The first round compiles, the second measures how prompts drain, the third how fast tokens come
-    when every slot is taken.
+    The first round compiles, the second measures how prompts drain, and by the answers of some
+    short ones what their tokens add to a step. The third shows how much longer a very long prompt
+    takes than its tokens would by that, the last how fast tokens come when every slot is taken.
 
     Args:
         admission: learns from them.
@@ -38,7 +41,9 @@ async def warm_up(
         clock: seconds.
         run: puts one prompt to the engine, to be answered with `OUTPUT_TOKENS`, and awaits its end.
     """
-    size = min(_TOKENS, max(admission.costs.context_tokens // 2, 1))
+    half = max(admission.costs.context_tokens // 2, 1)
+    usual = [*(_SHORT_PROMPTS * [_SHORT_TOKENS]), *(_PROMPTS * [min(_TOKENS, half)])]
+    very_long = [min(_LONG_STEPS * admission.config.step_tokens, half)]
     rng = random.Random(0)
 
     async def one(prompt: list[int]) -> None:
@@ -53,16 +58,12 @@ async def warm_up(
             admission.close(decision.ticket, clock())
             tap.forget(decision.ticket)
 
-    for prompts, tokens in (
-        (_PROMPTS, size),
-        (_PROMPTS, size),
-        (admission.config.slots, _SHORT_PROMPT),
-    ):
-        if tokens == size:
+    for lengths in (usual, usual, very_long, admission.config.slots * [_SHORT_TOKENS]):
+        if lengths is usual:
             admission.paces.forget()
         made = [
             [rng.randrange(vocabulary // 2, vocabulary) for _ in range(tokens)]
-            for _ in range(prompts)
+            for tokens in lengths
         ]
         await asyncio.gather(*(one(prompt) for prompt in made))
     admission.forget_warm_up()

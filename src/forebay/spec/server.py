@@ -49,8 +49,9 @@ class ScalingSpec(Strict):
     stable: Seconds = Field(
         default=300.0,
         gt=0,
-        description="Replicas go when nothing in so long has asked for them. Default 5m, as "
-        "Kubernetes' own autoscaler: starting one again costs more than keeping it.",
+        description="Replicas go when nothing in so long has asked for them; a single one of four "
+        "and more, in twice as long. Default 5m, as Kubernetes' own autoscaler: starting one again "
+        "costs more than keeping it.",
     )
     cold_start: Seconds = Field(
         default=60.0,

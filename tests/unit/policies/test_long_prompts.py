@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -37,9 +36,8 @@ def test_ordinary_prompts_are_served_beside_some_fifty_times_as_long() -> None:
     others = [fate for fate in fates if fate.ask.prompt == SHORT[0]]
     assert sum(fate.good for fate in others) >= 0.99 * len(others)
     assert p(others, 99) <= 0.25
-    let_in = [fate for fate in fates if fate.ask.prompt == GIANT[0] and fate.shed is None]
-    assert len(let_in) <= 2  # none of them could have its first token by its deadline
-    assert Counter(fate.first_at is None for fate in let_in)[True] == len(let_in)
+    # None could have its first token by its deadline, and the warm-up has shown it.
+    assert all(fate.shed for fate in fates if fate.ask.prompt == GIANT[0])
 
 
 def test_on_a_quiet_replica_a_very_long_prompt_is_served() -> None:
@@ -76,10 +74,22 @@ def test_what_was_given_up_is_told_as_that_long_and_forgotten_in_time() -> None:
     assert long.times(610.0) == pytest.approx(2.375)
 
 
+def test_what_one_took_on_an_engine_of_its_own_is_not_forgotten() -> None:
+    long = LongPrompts(part=256)
+    long.came_true(0.5, 1.2, now=10.0)
+    long.was_alone()
+    long.given_up(0.5, 2.0, now=20.0)
+    assert long.times(20.0) == pytest.approx(6.0)
+    assert long.times(1e6) == pytest.approx(2.4)
+    long.came_true(0.5, 0.5, now=1e6)
+    assert long.times(1e6) == pytest.approx(2.4)
+
+
 def test_what_waits_at_the_gate_says_nothing_of_how_long_prompts_take() -> None:
     replica = OneReplica(profile=SLOW)
+    before = replica.admission.waits.long.times(replica.now)
     replica.run([Ask(replica.now, *GIANT, class_name=BATCH) for _ in range(6)])
-    assert replica.admission.waits.long.times(replica.now) == 1.0
+    assert replica.admission.waits.long.times(replica.now) == before
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 10), st.floats(0, 10))))

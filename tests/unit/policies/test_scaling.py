@@ -293,4 +293,17 @@ def test_the_wait_for_the_rest_of_a_fall_has_an_end() -> None:
         fewer = 40 - second // 40
         allowed, state = allow(config, Wanted(fewer, fewer, fewer), target, state, float(second))
         target = allowed.replicas
-    assert target <= 40 - (700 - 300 - 150) // 40
+    assert target <= 40 - (700 - 300 - 150 - 40) // 40
+
+
+@pytest.mark.parametrize(("before", "wanted", "after_s"), [(5, 4, 600), (5, 3, 300), (3, 2, 300)])
+def test_a_fall_by_one_of_several_is_watched_for_twice_as_long(
+    before: int, wanted: int, after_s: int
+) -> None:
+    config, state, target = LimitConfig(1, 60), LimitState(), before
+    for second in range(after_s + 1):
+        assert target == before
+        one = Wanted(wanted, wanted, wanted)
+        allowed, state = allow(config, one, target, state, float(second))
+        target = allowed.replicas
+    assert target == wanted

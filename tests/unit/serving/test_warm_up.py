@@ -22,6 +22,10 @@ class Engine:
         self._left: dict[str, int] = {}
         self._steps = self._prompts = 0
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._left)
+
     async def run(self, prompt: list[int]) -> None:
         name, self._prompts = f"w{self._prompts}", self._prompts + 1
         self._world.tap.on_add(FakeEngineRequest(name, prompt, FakeParams(OUTPUT_TOKENS)))
@@ -58,6 +62,25 @@ async def test_compiling_is_not_taken_for_the_engines_pace() -> None:
     assert admission.paces.seconds_per_token == pytest.approx(STEP_S, rel=0.01)
     assert admission.lateness.of(0.1, world.clock.now) == untouched
     assert admission.paces.law.seconds(1, 0) < 2 * STEP_S
+
+
+async def test_prompts_are_measured_beside_answers_and_a_very_long_one_alone() -> None:
+    world = world_of()
+    rounds: list[list[int]] = []
+    engine = Engine(world)
+
+    async def run(prompt: list[int]) -> None:
+        if not engine.busy:
+            rounds.append([])
+        rounds[-1].append(len(prompt))
+        await engine.run(prompt)
+
+    await warm_up(world.admission, world.tap, 1000, world.clock, run)
+    _, measured, long, full = rounds
+    assert min(measured) < max(measured)  # the short ones answer while the others are computed
+    assert len(long) == 1
+    assert long[0] == world.admission.costs.context_tokens // 2
+    assert len(full) == world.admission.config.slots
 
 
 @pytest.mark.parametrize("fails", [False, True])

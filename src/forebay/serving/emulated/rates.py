@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from forebay.engine_model.profile import EngineProfile
 from forebay.policies.admission import AdmissionController
+from forebay.policies.cost import RequestShape
 from forebay.policies.prompt_parts import part_tokens
 
 _PROMPT = 512  # tokens, as in `warm_up`
 _OUTPUT = 16
 _LONG = 4  # times the context: the law of steps learns what it takes from steps of both
 _STEPS = 4  # of each kind that it is taught
+_LONG_STEPS = 4  # whole steps of tokens in a long prompt, as in `warm_up`
 _BELIEVED_S = 1.0  # of observation that the figures stand for; what is seen soon outweighs them
 
 
 def teach(admission: AdmissionController, profile: EngineProfile) -> None:
-    """Give admission the rates of the profile: prompts alone, one answer, every slot taken."""
+    """Give admission the rates of the profile.
+
+    Prompts alone, one answer, every slot taken, a very long prompt.
+    """
     budget = profile.max_num_batched_tokens
     pairs = budget * (_PROMPT + 1) // 2
     prompts_s = profile.step_time.seconds(budget, pairs, 0, 0)
@@ -31,3 +36,19 @@ def teach(admission: AdmissionController, profile: EngineProfile) -> None:
                 step_s = profile.step_time.seconds(tokens, pairs, sequences, attended)
                 for _ in range(_STEPS):
                     admission.paces.law.add(sequences, tokens, step_s, attended)
+    _teach_long(admission, profile)
+
+
+def _teach_long(admission: AdmissionController, profile: EngineProfile) -> None:
+    budget, waits = profile.max_num_batched_tokens, admission.waits
+    tokens = min(_LONG_STEPS * budget, profile.max_model_len // 2)
+    part = part_tokens(budget)
+    took_s = sum(
+        profile.step_time.seconds(part, part * before + part * (part + 1) // 2, 0, 0)
+        for before in range(0, tokens, part)
+    )
+    shape = RequestShape(prompt_bytes=0, prompt_ids=tokens, max_tokens=_OUTPUT)
+    cost = admission.costs.price(shape)
+    if waits.long.parts(cost):
+        waits.long.came_true(waits.own_s(cost, 0.0), took_s, 0.0)
+    waits.long.was_alone()
