@@ -8,10 +8,12 @@ memory for the KV cache is shared by nothing, so the larger of the two needs cou
 What is wanted is the need, as it will be when a replica started now is ready, over the share of a
 replica that may be used, plus what drains the backlog. The forecast takes part only as far as it is
 certain (`forecasting.py`), over the cold start as measured and one standard deviation more. To
-grow, even the low end of the need must not fit; then the demand is watched for a tenth of the cold
-start, and the fleet grows once, to what was seen since, instead of by one and again by one while
-the mean catches up; where a limit lets through a part of that, what is certain of the rest follows
-at the next looks. A fleet that has shrunk has a twentieth of room before it would grow again.
+grow, even the low end of the need must not fit: one standard error below the mean, and two while
+replicas are starting, since these were asked for by much the same mean. Then the demand is watched
+for a tenth of the cold start, and the fleet grows once, to what was seen since, instead of by one
+and again by one while the mean catches up; where a limit lets through a part of that, what is
+certain of the rest follows at the next looks. A fleet that has shrunk has a twentieth of room
+before it would grow again.
 Replicas that were asked for and are not ready yet are in the target already, so waiting for a slow
 node never asks for another.
 
@@ -35,6 +37,7 @@ _HALF_LIFE_SHARE = (
 )  # of the cold start: what is lost by waiting for evidence is that much more
 _CONFIRM_SHARE = 0.1  # of the cold start, for which a rise is watched before the fleet grows
 _CONFIRM_AT_LEAST_S, _CONFIRM_AT_MOST_S = 2.0, 15.0
+_CERTAIN = 2.0  # standard errors
 _WINDOW_SHARE = 2.0  # of the cold start, on which the trend looks back
 _ROUNDING = 1e-6  # replicas; 3.0000001 needs 3
 _IDLE = 0.01  # replicas; what is left of a fading mean once nobody asks any more
@@ -257,15 +260,17 @@ def want(
     in_full = _whole(ahead / usable + backlog)
     at_least = _at_least(forecast.lasting / usable + backlog, seen, latest)
     replicas = min(seen.target, at_least)
-    fits = _whole((ahead - forecast.error) / (usable + band) + backlog) <= seen.target
+    errors = _CERTAIN if seen.ready < seen.target else 1.0
+    low_end = ahead - errors * forecast.error
+    fits = _whole(low_end / (usable + band) + backlog) <= seen.target
     rise = _rising(state.rise, seen.target, now, fits=fits)
     if rise is not None:
         rise, replicas = rise.add(latest.total, seen.seconds), seen.target
         confirmed = now - rise.watched_since >= _confirm_s(seen)
         if confirmed or rise.step is not None:
             # What is left of a rise was seen for no longer: as much as is certain, until it is.
-            unsure = 0.0 if confirmed else 2.0 * forecast.error
-            ahead = max(rise.mean - unsure + ahead - forecast.level, 0.0)
+            left_out = 0.0 if confirmed else _CERTAIN * forecast.error
+            ahead = max(rise.mean - left_out + ahead - forecast.level, 0.0)
             replicas = max(_whole(ahead / usable + backlog), seen.target)
         if confirmed:
             rise = replace(rise, step=(seen.target, replicas), watched_since=now)

@@ -288,6 +288,9 @@ def _text(value: Any) -> int:
         return sum([_text(item) for item in value])
     if not isinstance(value, dict):
         return 0
+    content = value.get("content")
+    if isinstance(content, str) and len(value) == 2 and "role" in value:  # as most messages are
+        return _BYTES_PER_MESSAGE + _utf8(content)
     if "image_url" in value or value.get("type") in ("image", "input_image"):
         return _BYTES_PER_IMAGE
     size = _BYTES_PER_MESSAGE if "role" in value else 0

@@ -64,8 +64,10 @@ class _Text:
         if not isinstance(message, dict):
             self.add(f"{_words(message)}\x1e")
             return
-        role = message.get("role")
-        self.add(f"{_words(message)}\x1f{role}\x1e")  # the role last: a cut message has none yet
+        role, words = message.get("role"), message.get("content")
+        if not (isinstance(words, str) and "role" in message and len(message) == 2):
+            words = _words(message)  # few messages have more
+        self.add(f"{words}\x1f{role}\x1e")  # the role last: a cut message has none yet
         if role == "user" and not self.home_end:
             self.home_end = self.size
 
