@@ -4,7 +4,8 @@ Rates, bounds, SLO and cold start are those of `scaling_ramp.py`, which plays ll
 requests in virtual time. Here every request is sent and every token streamed at the engine's own
 speed, which two cores carry for a smaller one: `l4-8b` with 2,000 tokens in and 150 out, of which
 10 requests/s keep 5.8 replicas busy, so that seven hold the SLO and four do not. A system takes 45
-minutes. A replica counts from when it is asked for until its process is gone.
+minutes. A replica counts from when it is asked for until its process is gone. How late the emulator
+is counts over all steps of a replica: where others start, whole seconds of both cores go into that.
 
 With `--kill-controller`, Serve's controller is killed in the middle of the climb.
 
@@ -96,7 +97,7 @@ def measured(
         watch.until(lambda look: look.ready <= replicas.fewest, _BACK_WITHIN_S)
         counted = replicas.end()
         print_table(STORY, story(watch, began))
-        late = max((look.late for look in watch.looks), default=0.0)
+        late = max(watch.late_so_far.values(), default=0.0)
     row = {
         "system": name,
         **outcomes(run),

@@ -57,7 +57,9 @@ class ReplicaStatus(TypedDict):
         ttft_p50_s, ttft_p99_s: of the last 10 s; None without first tokens.
         prediction_error, prediction_bias: of the last predicted TTFTs: median relative error, and
             mean prediction over mean truth less 1; None before the first.
-        late_p99: of an emulated engine: how late its steps are, in steps; None for a real one.
+        late_p99: of an emulated engine: how late its last steps were, in steps; None for a real
+            one.
+        late_p99_so_far: how late all of them were.
         start_s: seconds of each phase of its start (`serving.start_clock.PHASES`), those past.
     """
 
@@ -79,6 +81,7 @@ class ReplicaStatus(TypedDict):
     prediction_error: float | None
     prediction_bias: float | None
     late_p99: float | None
+    late_p99_so_far: float | None
     start_s: dict[str, float]
 
 

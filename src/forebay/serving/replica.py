@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from forebay.measure.lateness import StepLateness
 from forebay.observability import catalogue
 from forebay.observability.status import ClassStatus, ReplicaStatus
 from forebay.policies.admission import AdmissionController
@@ -65,7 +66,7 @@ class Replica:
         *,
         name: str,
         seed: int,
-        late_p99: Callable[[], float | None] = lambda: None,
+        lateness: StepLateness | None = None,
         start: StartClock | None = None,
     ) -> None:
         """Nothing is admitted yet.
@@ -76,13 +77,13 @@ class Replica:
             clock: seconds.
             name: of this replica in what it publishes.
             seed: of the jitter of Retry-After.
-            late_p99: how late an emulated engine is, in steps.
+            lateness: of an emulated engine; None of a real one.
             start: how far this replica's start has come; None: it is not watched.
         """
         self.spec = spec
         self.name = name
         self.clock = clock
-        self._late_p99 = late_p99
+        self._lateness = lateness
         self._start = start
         self._engine = engine
         self.telemetry = Telemetry(clock)
@@ -160,7 +161,7 @@ class Replica:
             self.telemetry.flush(backend, self._gauges())
 
     def _gauges(self) -> dict[catalogue.Metric, float]:
-        ledger, late = self.admission.ledger, self._late_p99()
+        ledger, late = self.admission.ledger, self._lateness.p99 if self._lateness else None
         emulation = {} if late is None else {catalogue.EMULATION_LATE: late}
         return {
             **emulation,
@@ -232,7 +233,8 @@ class Replica:
             "ttft_p99_s": recent["ttft_p99"],
             "prediction_error": telemetry.prediction.error,
             "prediction_bias": telemetry.prediction.bias,
-            "late_p99": self._late_p99(),
+            "late_p99": self._lateness.p99 if self._lateness else None,
+            "late_p99_so_far": self._lateness.p99_so_far if self._lateness else None,
             "start_s": self._start_s(),
         }
 

@@ -35,7 +35,8 @@ def replica(name: str, offered: float, tokens: float, at_s: float = 0.0) -> Repl
         "classes": {"interactive": of_class(offered, shed)}, "tenants": {"acme": tokens},
         "prefill_rate": 9000.0, "seconds_per_token": 0.01, "slots": 64, "kv_tokens": 1000,
         "kv_usage": 0.5, "prompt_tokens": 100, "cached_tokens": 25,
-        "output_tokens": tokens, "ttft_p50_s": 0.1, "ttft_p99_s": None, "late_p99": None,
+        "output_tokens": tokens, "ttft_p50_s": 0.1, "ttft_p99_s": None,
+        "late_p99": None, "late_p99_so_far": None,
         "prediction_error": 0.1, "prediction_bias": None,
         "start_s": {"image": 2.0, "weights": 30.0},
     }  # fmt: skip

@@ -31,3 +31,21 @@ def test_of_many_steps_one_in_a_hundred_may_be_late() -> None:
     for number in range(1000):
         late.add(0.5 if number % 200 == 0 else 0.01, 1.0)
     assert late.p99 == pytest.approx(0.01)
+
+
+def test_what_was_late_long_ago_counts_among_all_steps() -> None:
+    late = StepLateness()
+    assert late.p99_so_far is None
+    for number in range(10_000):
+        late.add(0.3 if number < 200 else 0.02, 1.0)
+    assert late.p99 == pytest.approx(0.02)
+    assert late.p99_so_far == pytest.approx(0.3, rel=0.1)
+    for _ in range(20_000):
+        late.add(0.02, 1.0)
+    assert late.p99_so_far == pytest.approx(0.02, rel=0.1)
+
+
+def test_steps_later_than_ten_of_their_lengths_are_told_as_ten() -> None:
+    late = StepLateness()
+    late.add(1_000.0, 1.0)
+    assert late.p99_so_far == pytest.approx(10.0, rel=0.1)

@@ -78,7 +78,7 @@ class EmulatedServer:
             time.monotonic,
             name=replica_name(),
             seed=os.getpid(),
-            late_p99=lambda: self._engine.lateness.p99,
+            lateness=self._engine.lateness,
             start=self._start,
         )
         self._engine.attach(self._replica.tap)
