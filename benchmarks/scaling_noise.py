@@ -22,7 +22,7 @@ from forebay.simulate.clairvoyant import work_s
 from scaling_world import OURS, World, run, served
 from tables import Bar, print_bars, print_table, write
 
-SETTLE_S, WATCH_S, SPIKE_S, AFTER_S = 1200.0, 900.0, 60.0, 0.0
+SETTLE_S, WATCH_S, SPIKE_S, AFTER_S = 1200.0, 900.0, 60.0, 900.0
 SIZES = {"chat": (800, 150), "long prompts": (4000, 60), "long answers": (200, 600)}
 COLD_STARTS = (30.0, 120.0)
 LOADS = (1.6, 3.2)  # replicas kept busy

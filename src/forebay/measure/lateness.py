@@ -11,9 +11,7 @@ from forebay.measure.percentiles import percentile
 RECENT = 2048  # steps
 _FEWEST = 100  # of which one is a percentile
 MOST_LATE = 0.05  # of a step, p99: beyond it what was measured is this machine, not the engine
-
-
-_EDGES = [0.001 * 1.1**k for k in range(97)]  # of a step, up to ten of them
+_EDGES = [0.001 * 1.1**k for k in range(97)]  # of a step, up to some ten of them
 
 
 class StepLateness:
@@ -32,7 +30,7 @@ class StepLateness:
 
     @property
     def p99_so_far(self) -> float | None:
-        """The same of all steps so far, to a tenth of itself; None before the first."""
+        """99th percentile of all steps so far, in steps, to a tenth; None before the first."""
         if not self._recent:
             return None
         most = 0.99 * sum(self._counts)

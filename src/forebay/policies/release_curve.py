@@ -1,8 +1,8 @@
 """When slots and KV come free, for each decision: worked out anew only where it has changed much.
 
-The curve of expected releases (`prediction.py`) is the largest part of what an admission costs, and
-each step of the engine moves it: by a step, and by the few answers that began or ended. So it is
-kept for some steps, and read as many steps further on.
+Worked out for each step of the engine, the curve of expected releases (`prediction.py`) would be
+the largest part of what an admission costs. But a step moves it little: by itself, and by the few
+answers that began or ended. So it is kept for some steps, and read as many steps further on.
 """
 
 from __future__ import annotations

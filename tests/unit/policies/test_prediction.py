@@ -73,3 +73,16 @@ def test_of_many_answers_some_tell_enough(monkeypatch: pytest.MonkeyPatch) -> No
     for slots in (10, 100, 500, 990):
         assert steps(some, slots) == pytest.approx(steps(every, slots), abs=6)
     assert some.kv_tokens()[-1] == pytest.approx(every.kv_tokens()[-1], rel=0.02)
+
+
+def test_beyond_the_last_end_that_is_expected_nothing_is_read() -> None:
+    wave = releases(answers([40] * 10), capacity=10)
+    with pytest.raises(ValueError, match=r"after 61\.0 steps"):
+        wave.after(61.0, 10)
+
+
+def test_read_later_what_should_have_ended_by_then_is_left_out() -> None:
+    later = releases(answers(list(range(0, 100, 10))), capacity=10).after(35.0, 7)
+    assert later.steps[0] > 0
+    assert later.slots[-1] == pytest.approx(7, abs=0.5)
+    assert len(later.steps) == len(later.slots) == len(later.kv_tokens())

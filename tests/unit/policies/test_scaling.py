@@ -7,7 +7,7 @@ after the cold start. One replica keeps up with 10,000 prompt tokens/s or 1,000 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -287,12 +287,30 @@ def test_bounds_steps_and_reasons_always_hold(
         before = target
 
 
+def test_while_replicas_are_starting_more_are_asked_for_on_more_evidence() -> None:
+    cold, state = ColdStart(60.0), ScalingState()
+
+    def seen(requests: float, ready: int) -> Observation:
+        demand = Demand(requests * PROMPT, requests * ANSWER)
+        return Observation(demand, 1.0, Demand(), REPLICA, cold, ready, target=5)
+
+    for second in range(120):  # 5.2 replicas are kept busy, give or take
+        _, state = want(ScalingConfig(), seen(52 + 30 * (-1) ** second, 5), state, float(second))
+    wanted, quiet = want(ScalingConfig(), seen(52, 5), replace(state, rise=None), 120.0)
+    low_end = (wanted.level - wanted.error) / 0.85
+    assert low_end > 5 > (wanted.level - 2 * wanted.error) / 0.85
+    assert quiet.rise is not None
+    _, waiting = want(ScalingConfig(), seen(52, 3), replace(state, rise=None), 120.0)
+    assert waiting.rise is None
+
+
 def test_the_wait_for_the_rest_of_a_fall_has_an_end() -> None:
     config, state, target = LimitConfig(1, 60), LimitState(), 40
     for second in range(700):
         fewer = 40 - second // 40
         allowed, state = allow(config, Wanted(fewer, fewer, fewer), target, state, float(second))
         target = allowed.replicas
+    # The window, the wait, and 40 s in which it falls by one: that alone is not believed so soon.
     assert target <= 40 - (700 - 300 - 150 - 40) // 40
 
 
