@@ -14,7 +14,6 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
@@ -164,7 +163,7 @@ def gated(name: str, profile: EngineProfile) -> GatedReplica:
         tpot_s=TPOT_S * slowed,
     )
     part = part_tokens(profile.max_num_batched_tokens)
-    return GatedReplica(name, replace(profile, long_prefill_token_threshold=part), config, teach)
+    return GatedReplica(name, profile.in_parts(part), config, teach)
 
 
 class InTurn:

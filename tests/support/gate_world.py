@@ -48,6 +48,7 @@ class FakeEngineRequest:
 class FakeParams:
     max_tokens: int
     min_tokens: int = 0
+    extra_args: dict[str, Any] | None = None
 
 
 @dataclass

@@ -37,7 +37,7 @@ from forebay.policies.prompt_parts import part_tokens
 def _as_served(profile: EngineProfile) -> EngineProfile:
     """As Forebay runs it; every prompt is another one, so no time goes into looking in a cache."""
     part = part_tokens(profile.max_num_batched_tokens)
-    return replace(profile, prefix_caching=False, long_prefill_token_threshold=part)
+    return replace(profile, prefix_caching=False).in_parts(part)
 
 
 # The demo's limits, and round figures near its speed: what tests say of an engine must not change
@@ -245,7 +245,9 @@ class OneReplica:
             range(1, self.profile.max_model_len + 1),
         )
         self.admission.entered(ticket, self.now)
-        self._running[name] = _Running(fate, self.admission.bind(ticket, ask.prompt, cap))
+        bound = self.admission.bind(ticket, ask.prompt, cap)
+        request = replace(request, in_parts=bound.in_parts)
+        self._running[name] = _Running(fate, bound)
         self.engine.add(request, self.now)
 
     def _expire(self, name: str) -> None:

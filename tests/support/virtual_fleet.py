@@ -36,6 +36,7 @@ from forebay.spec.service import ServiceSpec
 H100 = replace(
     PROFILES["h100-8b"],
     long_prefill_token_threshold=part_tokens(PROFILES["h100-8b"].max_num_batched_tokens),
+    parts_on_request=True,
 )
 TPOT_S = 0.05
 _PUBLISH_S, _LOOK_S = 0.5, 0.25

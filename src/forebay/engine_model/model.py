@@ -82,7 +82,7 @@ class EngineModel:
         if len(sequence.answer) < sequence.goal - prompt:
             raise ValueError(f"an answer of {sequence.goal - prompt} tokens needs as many ids")
         self._live[request.request_id] = sequence
-        self._scheduler.waiting.push(sequence)
+        self._scheduler.add(sequence)
 
     def abort(self, request_id: str) -> bool:
         """End a request at once; a step in progress has no output for it.

@@ -21,6 +21,8 @@ class EngineProfile:
         block_size: tokens in a KV block.
         kv_blocks: KV blocks as vLLM's `num_gpu_blocks` counts them: one of them stays empty.
         long_prefill_token_threshold: most tokens of one prompt in a step; 0 sets no such limit.
+        parts_on_request: whether that limit holds only while a prompt that asks for it is computed,
+            as in Forebay's scheduler; in vLLM's own it always does.
         prefix_caching: whether full blocks are kept for prompts that begin alike.
         kv_bytes_per_token: memory of one token in the KV cache, all layers and workers together.
         text_bytes_per_token: bytes of text that a token stands for, on average.
@@ -39,6 +41,7 @@ class EngineProfile:
     text_bytes_per_token: float
     load_s: float
     long_prefill_token_threshold: int = 0
+    parts_on_request: bool = False
     prefix_caching: bool = True
 
     def __post_init__(self) -> None:
@@ -75,6 +78,10 @@ class EngineProfile:
     def blocks_for(self, tokens: int) -> int:
         """KV blocks that hold `tokens` of one sequence."""
         return -(-tokens // self.block_size)
+
+    def in_parts(self, tokens: int) -> EngineProfile:
+        """The same engine with Forebay's scheduler: prompts in parts while one asks for it."""
+        return replace(self, long_prefill_token_threshold=tokens, parts_on_request=True)
 
     def slowed(self, factor: float) -> EngineProfile:
         """The same engine with every time `factor` times as long, and saying so.

@@ -52,7 +52,13 @@ class Scheduler:
         self.running: list[LiveSequence] = []
         self.waiting = WaitingQueue()
         self.preemptions = 0
-        self._chunk = profile.long_prefill_token_threshold or profile.max_num_batched_tokens
+        self._in_parts: list[LiveSequence] = []  # whose prompts ask for parts, as long as they live
+
+    def add(self, sequence: LiveSequence) -> None:
+        """Queue a sequence that arrives."""
+        self.waiting.push(sequence)
+        if sequence.request.in_parts:
+            self._in_parts.append(sequence)
 
     def schedule(self) -> Batch:
         """Put the next step together. Not to be called with nothing in the engine."""
@@ -121,14 +127,25 @@ class Scheduler:
         batch.count = count
 
     def _attempt(self) -> Batch:
-        batch = Batch(self.profile.max_num_batched_tokens)
-        self._schedule_running(batch)
+        batch, chunk = Batch(self.profile.max_num_batched_tokens), self._chunk
+        self._schedule_running(batch, chunk)
         if not batch.preempted:
-            self._schedule_waiting(batch)
+            self._schedule_waiting(batch, chunk)
         return batch
 
-    def _schedule_running(self, batch: Batch) -> None:
-        running, chunk, index = self.running, self._chunk, 0
+    @property
+    def _chunk(self) -> int:
+        """Most tokens of a prompt in the next step."""
+        profile = self.profile
+        part, most = profile.long_prefill_token_threshold, profile.max_num_batched_tokens
+        if profile.parts_on_request:
+            self._in_parts = [s for s in self._in_parts if s.state != "ended"]
+            if not any(s.computed < len(s.request.prompt) for s in self._in_parts):
+                return most
+        return part or most
+
+    def _schedule_running(self, batch: Batch, chunk: int) -> None:
+        running, index = self.running, 0
         while index < len(running) and batch.budget:
             sequence = running[index]
             tokens = sequence.length - sequence.computed
@@ -144,12 +161,12 @@ class Scheduler:
             batch.budget -= tokens
             index += 1
 
-    def _schedule_waiting(self, batch: Batch) -> None:
+    def _schedule_waiting(self, batch: Batch, chunk: int) -> None:
         while batch.budget and len(self.running) < self.profile.max_num_seqs:
             sequence = self.waiting.head()
             if sequence is None or not self._admit(sequence):
                 return
-            tokens = min(sequence.length - sequence.computed, self._chunk, batch.budget)
+            tokens = min(sequence.length - sequence.computed, chunk, batch.budget)
             reach = sequence.computed + tokens
             self._allocate(sequence, reach)
             self._name_full_blocks(sequence, reach)

@@ -26,6 +26,7 @@ class EngineRequest:
         salt: prompts share cached blocks only within one salt.
         answer: token ids that it will give, enough of them; left empty, `answer_tokens` of the
             prompt are taken.
+        in_parts: whether all prompts are cut while this one is computed; see `EngineProfile`.
     """
 
     request_id: str
@@ -35,6 +36,7 @@ class EngineRequest:
     priority: int = 0
     salt: str | None = None
     answer: Sequence[int] = ()
+    in_parts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class AdmissionController:
         self.lateness = _nothing_late_yet(config)
         self.caution = Caution()
         self.next_step = NextStep(config.slots, config.step_tokens, self.paces)
-        self.turns = Turns(self.ledger, self.next_step)
+        self.turns = Turns(config.step_tokens, self.ledger, self.next_step)
         self.foresight = Foresight(self.ledger, self.next_step)
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
         self.room = Room(config, self.ledger, self.paces, self.fair)
@@ -139,11 +139,12 @@ class AdmissionController:
             self.waits.last_seen_at = now  # an engine without work is silent and does not stall
         tag = self.fair.tag(tenant, class_name, cost.tokens, now)
         self.waits.arrivals.add(flow, cost, now)
-        if cost.prefill_per_sequence <= self.ledger.part:
+        if cost.prefill_per_sequence <= self.config.step_tokens:
             self.waits.short.add(("", class_name), cost, now)
         ticket = Ticket(class_name, tag, cost, now, budget_s, prediction.raw_s, tenant)
         ticket.own_s = self.waits.own_s(cost, now)
         ticket.ahead_s = prediction.raw_s - prediction.own_s
+        ticket.uncut = self.config.step_tokens
         ticket.paced = class_name == BATCH
         ticket.held = ticket.paced or self.turns.waits(ticket, ticket.own_s, now)
         expected_s = self.foresight.of(ticket, prediction, now)
@@ -319,6 +320,8 @@ class AdmissionController:
                 full.add(ticket.flow)
             elif self._may_enter(ticket, now):
                 self.pacing.enters(ticket)
+                if self.pacing.shares(now):  # an interactive request waits for its steps
+                    ticket.uncut = self.ledger.part
                 self._enter(ticket)
             else:
                 return
@@ -383,7 +386,7 @@ class AdmissionController:
     def observe_step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
         """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
         drained = of_batch = 0
-        decoded = in_parts = False
+        decoded = large = False
         part = self.ledger.part
         self.waits.last_seen_at = now
         for output in outputs:
@@ -391,7 +394,7 @@ class AdmissionController:
             if sequence.state == "queued":
                 tokens = self._first_token(output, now)
                 drained += tokens
-                in_parts = in_parts or tokens > part
+                large = large or tokens > part
                 of_batch += sequence.prefill if sequence.ticket.paced else 0
             elif sequence.state == "running":
                 decoded = True
@@ -410,7 +413,7 @@ class AdmissionController:
         )
         self.paces.learn(
             drained=prompt_tokens,
-            finished=None if in_parts or ledger.in_parts.total() else drained,
+            finished=None if large or ledger.large else drained,
             decoded=decoded,
             engine_at=engine_at,
             running=len(ledger.running),
@@ -464,8 +467,9 @@ class AdmissionController:
         return Queued(
             ledger.in_engine - len(ledger.running),
             ledger.engine_prefill,
-            ledger.in_parts.total(),
-            ledger.in_parts_tokens.total(),
+            ledger.large,
+            ledger.large_tokens,
+            cut=bool(ledger.long),
         )
 
     @property
@@ -481,7 +485,7 @@ class AdmissionController:
             return True
         if ledger.totals[BATCH].held:
             return False
-        return bool(ledger.running) or ledger.in_parts.total() > 0
+        return bool(ledger.running) or ledger.large > 0
 
     @property
     def _kv_is_short(self) -> bool:
@@ -545,15 +549,22 @@ class AdmissionController:
         """What the engine has probably done for answers that end without a token.
 
         Or whoever leaves just before it would pay for nothing, and keep others waiting all the
-        same. Their turn comes when the prediction has their own prompts begin.
+        same. Prompts are computed in the order of their tags; in parts, beside each other, from
+        when the prediction has them begin.
         """
-        rate = self.paces.prefill_rate.rate
-        waited_s = now - ticket.admitted_at
-        for sequence in ticket.sequences:
-            if sequence.bound and sequence.state == "queued":
+        left = [s for s in ticket.sequences if s.bound and s.state == "queued"]
+        if not left:
+            return
+        ledger, rate = self.ledger, self.paces.prefill_rate.rate
+        begun = self.next_step.begun(ledger.engine_prefill, now)
+        begun -= ledger.engine_before(ticket.tag)[0]
+        for sequence in left:
+            if ledger.long or not self.paces.law.known:
                 own_s = sequence.prefill / rate if rate else 0.0
-                at_work_s = min(waited_s - (ticket.predicted_s - own_s), own_s)
-                sequence.computed = max(round(at_work_s * rate), 0)
+                begun = (now - ticket.admitted_at - (ticket.predicted_s - own_s)) * rate
+            sequence.computed = round(min(max(begun, 0.0), sequence.prefill))
+            begun -= sequence.prefill
+            self.next_step.left(sequence.prefill)
 
     def check_integrity(self) -> None:
         """Raise AssertionError when a total or a bound does not hold."""

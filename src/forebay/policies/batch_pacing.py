@@ -99,7 +99,9 @@ class BatchPacing:
 
     def interactive_came(self, cost: Cost, now: float) -> None:
         """An interactive request arrived at `now` (s)."""
-        self._prompt.add(min(cost.prefill_per_sequence, part_tokens(self._step_tokens)))
+        tokens = cost.prefill_per_sequence
+        uncut = tokens <= self._step_tokens
+        self._prompt.add(tokens if uncut else part_tokens(self._step_tokens))
         self._context.add(_attended(cost))
         self._last_at = now
 
@@ -185,14 +187,15 @@ class BatchPacing:
 
     def _may_go_beside(self, ticket: Ticket, place: Place, now: float) -> bool:
         """Whether prompts may be in the engine with those that go before them."""
+        if not self.shares(now):
+            tokens = min(ticket.cost.prefill_tokens, ticket.cost.sequences * self._step_tokens)
+            return tokens + place.ahead_tokens <= _ALONE_STEPS * self._step_tokens
         own = self._in_a_step(ticket.cost.prefill_tokens, ticket.cost.sequences)
         tokens = own + self._in_a_step(place.ahead_tokens, place.ahead_sequences)
-        if not self.shares(now):
-            return tokens <= _ALONE_STEPS * self._step_tokens
         return tokens <= self._most_credit and own <= self._credit
 
     def _in_a_step(self, tokens: int, sequences: int) -> int:
-        """Of the prompt tokens of so many sequences, those that one step computes at most."""
+        """Of the prompt tokens of so many sequences, those that one step computes in parts."""
         return min(tokens, sequences * part_tokens(self._step_tokens))
 
     def check_integrity(self) -> None:

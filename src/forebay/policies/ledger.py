@@ -10,6 +10,7 @@ have in common is counted once (`shared_prefixes.py`), but in `context`: each at
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
@@ -53,6 +54,11 @@ class Sequence:
     apart: int = 0
 
     @property
+    def in_parts(self) -> bool:
+        """Whether its prompt has to be computed in parts."""
+        return self.prefill > self.ticket.uncut
+
+    @property
     def context(self) -> int:
         """Tokens that its next one attends to, whoever else holds them."""
         return self.prompt + self.produced
@@ -76,6 +82,7 @@ class Ticket:
         predicted_s: raw predicted seconds to the first token, without the learned correction.
         own_s: reckoned for its own prompts, without what is learned of very long ones.
         ahead_s: seconds predicted before those.
+        uncut: tokens up to which a prompt of its is computed in one go; a longer one in parts.
         steps_s: the same by the engine's steps alone; None where more than they stood before it.
         tenant: whose it is; empty in open mode.
         held: whether it waits at the gate: its sequences are queued and not in the engine.
@@ -93,6 +100,7 @@ class Ticket:
     tenant: str = ""
     own_s: float = 0.0
     ahead_s: float = 0.0
+    uncut: int = sys.maxsize
     steps_s: float | None = None
     sequences: list[Sequence] = field(default_factory=list)
     first_token_at: float | None = None
@@ -153,7 +161,7 @@ class Ledger:
     """Running totals over the open tickets of one replica."""
 
     def __init__(self, class_names: tuple[str, ...], part: int) -> None:
-        """Nothing is promised; `part` tokens of a prompt are computed in one step at most."""
+        """Nothing is promised; a prompt of more than `part` tokens may take several steps."""
         self.part = part
         self.tickets: dict[Ticket, None] = {}
         self.running: dict[Sequence, None] = {}
@@ -164,8 +172,9 @@ class Ledger:
         self.prefixes = SharedPrefixes()  # of what is bound, and so in the engine
         self._own_kv = 0  # tokens of what is in the engine, without those of its chunks
         self.context = 0  # tokens that the running attend to, each to all of its own
-        self.in_parts = Counter[str]()  # sequences queued in the engine of more than a part: by
-        self.in_parts_tokens = Counter[str]()  # class, and their prompt tokens to compute
+        self.large = self.large_tokens = 0  # of more than a part, of those queued in the engine
+        self.in_parts = Counter[str]()  # of these the ones that are computed in parts: by class,
+        self.in_parts_tokens = Counter[str]()  # and their prompt tokens to compute
         self.long = TagQueue()  # the same by tag
         # Of what runs, so that whoever derives from it may keep that: tokens, and beginnings and
         self.changes = 0  # ends of answers;
@@ -353,6 +362,10 @@ class Ledger:
     def _count_parts(self, sequence: Sequence, times: int) -> None:
         if sequence.prefill <= self.part:
             return
+        self.large += times
+        self.large_tokens += times * sequence.prefill
+        if not sequence.in_parts:
+            return
         ticket = sequence.ticket
         self.in_parts[ticket.class_name] += times
         self.in_parts_tokens[ticket.class_name] += times * sequence.prefill
@@ -378,7 +391,9 @@ class Ledger:
         here = [s for s in sequences if s.state != "ended" and not s.ticket.held]
         assert self.held == Counter(s.ticket.flow for s in here)
         assert all(not s.bound and s.state != "running" for s in sequences if s.ticket.held)
-        in_parts = [s for s in here if s.state == "queued" and s.prefill > self.part]
+        large = [s for s in here if s.state == "queued" and s.prefill > self.part]
+        assert (self.large, self.large_tokens) == (len(large), sum(s.prefill for s in large))
+        in_parts = [s for s in large if s.in_parts]
         assert self.in_parts.total() == len(in_parts)
         assert self.in_parts_tokens.total() == sum(s.prefill for s in in_parts) == self.long.tokens
         assert len(self.long) == len(in_parts)

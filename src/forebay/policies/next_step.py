@@ -22,22 +22,25 @@ _KEEP = 0.9  # weight that the way in keeps at each request
 
 
 class Queued(NamedTuple):
-    """Prompts queued in an engine: how many, their tokens to compute, and of the long likewise.
+    """Prompts queued in an engine: how many, their tokens to compute, and of the large likewise.
 
-    Long is what is computed in several parts.
+    Large is what may take several steps: in parts, where they are `cut`, and otherwise where the
+    budget of a step ends.
     """
 
     prompts: int
     tokens: int
-    long_prompts: int
-    long_tokens: int
+    large_prompts: int
+    large_tokens: int
+    cut: bool = False
 
 
 class NextStep:
     """Where the engine is in its steps, and how long requests take to reach it.
 
-    A prompt longer than a step's part of it is computed in several. Steps that only compute such
-    parts show no sign of life: while no answer runs, the time that passed tells how far they are.
+    A prompt longer than a step is computed in parts, and so are those beside it. Steps that only
+    compute such parts show no sign of life: while no answer runs, the time that passed tells how
+    far they are.
     """
 
     def __init__(self, slots: int, step_tokens: int, paces: Paces) -> None:
@@ -55,17 +58,23 @@ class NextStep:
         self._began_at: float | None = None
         self._ended_at = -inf  # the step before, on the engine's clock
         self._running = self._context = 0
+        self._cut = False
         self._computing = 0.0  # prompt tokens of the step that runs
         self._computed = 0.0  # and by those before it, of what is still queued
+        self._left = 0  # of prompts that left since it began
         self.way_in_s = 0.0
 
     def entered(self, seconds: float) -> None:
         """A request reached the engine so many seconds after it was admitted."""
         self.way_in_s = _KEEP * self.way_in_s + (1.0 - _KEEP) * seconds
 
+    def left(self, tokens: int) -> None:
+        """Of a prompt of so many that was queued in the engine, no more will come."""
+        self._left += tokens
+
     def woke(self, now: float, queued: Queued) -> None:
         """Prompts reached an idle engine at `now` (s)."""
-        self._computed = 0.0
+        self._computed, self._left = 0.0, 0
         self._begin(now, 0, 0, queued)
 
     def stepped(
@@ -91,30 +100,37 @@ class NextStep:
         Returns:
             Prompt tokens computed since the step before: those of prompts that go on, too.
         """
-        before = self._computed
+        before, tokens = self._computed, queued.tokens + drained + self._left
         if engine_at <= self._ended_at:
             computed = self._computed
         elif self._running:
-            computed = self._computed + min(self._computing, queued.tokens + drained)
+            computed = self._computed + min(self._computing, tokens)
         else:
-            computed = self.computed(queued.tokens + drained, now)
-        self._computed = max(computed - drained, 0.0)
+            computed = self.computed(tokens, now)
+        half_done = max(computed - drained, 0.0)
+        self._computed = half_done
         self._ended_at = engine_at
         self._begin(now, running, context, queued)
-        return max(drained + self._computed - before, 0.0)
+        in_vain, self._left = min(self._left, half_done - self._computed), 0
+        return max(drained + self._computed + in_vain - before, 0.0)
 
     def _begin(self, now: float, running: int, context: int, queued: Queued) -> None:
         """Of the prompts, as many are computed as have slots and, in parts, the step's tokens.
 
-        What a step leaves half done is of prompts longer than a part.
+        What a step leaves half done is of large prompts: of all of them in parts, of one if uncut.
         """
         self._began_at, self._running, self._context = now, running, context
+        self._cut = queued.cut
         tokens = max(self._step_tokens - running, 0)
-        at_once = min(queued.prompts, self._slots - running, ceil(tokens / self._part))
-        begun = queued.long_tokens * min(at_once / max(queued.long_prompts, 1), 1.0)
+        part = self._part if queued.cut else self._step_tokens
+        at_once = min(queued.prompts, self._slots - running)
+        if queued.cut:
+            at_once = min(at_once, ceil(tokens / part))
+        half_done = at_once if queued.cut else 1
+        begun = queued.large_tokens * min(half_done / max(queued.large_prompts, 1), 1.0)
         self._computed = min(self._computed, begun)
         share = at_once / max(queued.prompts, 1)
-        self._computing = min(queued.tokens * share - self._computed, at_once * self._part, tokens)
+        self._computing = min(queued.tokens * share - self._computed, at_once * part, tokens)
         self._computing = max(self._computing, 0.0)
 
     def computed(self, queued_tokens: int, now: float) -> float:
@@ -129,6 +145,11 @@ class NextStep:
         if self._running:
             steps = min(steps, 1.0)  # its end would have been seen
         return min(self._computed + self._computing * steps, float(queued_tokens))
+
+    def begun(self, queued_tokens: int, now: float) -> float:
+        """The same with those of the step that runs: whoever leaves, it computes them."""
+        begun = max(self._computed + self._computing, self.computed(queued_tokens, now))
+        return min(begun, float(queued_tokens))
 
     def first_token_s(
         self, answers: int, queued_tokens: int, own_tokens: int, now: float
@@ -152,7 +173,9 @@ class NextStep:
             computed = min(self._computed + self._computing, float(queued_tokens))
             rest_s = max(self._began_at + self._step_s - now, 0.0)
         tokens = queued_tokens - computed + own_tokens
-        steps = max(ceil(own_tokens / self._part), ceil(tokens / self._step_tokens), 1)
+        in_parts = self._cut or own_tokens > self._step_tokens
+        own_steps = ceil(own_tokens / self._part) if in_parts else 1
+        steps = max(own_steps, ceil(tokens / self._step_tokens))
         answers_s = law.base_s + answers * law.answer_s(self._context_each)
         return self.way_in_s + rest_s + steps * answers_s + law.per_token_s * tokens
 

@@ -146,10 +146,12 @@ class Paces:
     def _longest_credible_s(self) -> float:
         """Seconds that one step may count for; a standstill is remembered as no more than that.
 
-        Several times a step with all slots and all its prompt tokens, so that an engine that has
-        become slow is still seen as what it is after a few steps.
+        Several times a step with all slots and all its prompt tokens, or with what several steps
+        drained of which none was seen, so that an engine that has become slow is still seen as what
+        it is after a few steps.
         """
-        fullest_s = self.seconds_per_token_when_full + self.prompts_s(self._step_tokens)
+        tokens = max(self._step_tokens, self._drained)
+        fullest_s = self.seconds_per_token_when_full + self.prompts_s(tokens)
         return _MOST_TIMES * fullest_s or inf
 
     def __repr__(self) -> str:

@@ -34,7 +34,6 @@ class PromisedPace:
         """Nothing has been asked for."""
         self._config = config
         self._paces = paces
-        self._part = part_tokens(config.step_tokens)
         self.forget()
 
     def forget(self) -> None:
@@ -51,7 +50,8 @@ class PromisedPace:
         """
         after = max(expected - 1.0, 0.0)
         self._prompt.add(computed, 1.0)
-        self._parts.add(ceil(computed / self._part), 1.0)
+        step = self._config.step_tokens
+        self._parts.add(ceil(computed / part_tokens(step)) if computed > step else 1.0, 1.0)
         self._answer.add(after, 1.0)
         self._attended.add(after * (prompt + 0.5 * expected), 1.0)
 

@@ -29,6 +29,7 @@ class Promises:
     ) -> None:
         """See `AdmissionController` for what these are."""
         self._slots = slots
+        self._step_tokens = step_tokens
         self._share_a_step = step_tokens // ledger.part  # prompts, in parts
         self._ledger = ledger
         self._paces = paces
@@ -52,7 +53,7 @@ class Promises:
         order, rate = self._ledger.order, self._paces.prefill_rate.rate
         computed = self._computed(now)
         for through, tokens, due in order.last_before(tag, self._share_a_step):
-            if tokens <= self._ledger.part:
+            if tokens <= self._step_tokens:
                 continue
             behind, most = order.tokens - through, (self._share_a_step - 1) * tokens
             beside, beside_then = min(behind, most), min(behind + cost.prefill_tokens, most)

@@ -68,9 +68,16 @@ def executor_class(config: Any) -> type[Executor]:
 
 
 def cut_long_prompts(scheduler: Any) -> None:
-    """Have long prompts computed in parts, unless the file says how large those should be."""
-    if scheduler.enable_chunked_prefill and not scheduler.long_prefill_token_threshold:
+    """Have very long prompts computed in parts, unless the file says how to schedule prompts.
+
+    A threshold of the file's own holds for all prompts, as with vLLM alone.
+    """
+    if not scheduler.enable_chunked_prefill or scheduler.scheduler_cls is not None:
+        return
+    if not scheduler.long_prefill_token_threshold:
         scheduler.long_prefill_token_threshold = part_tokens(scheduler.max_num_batched_tokens)
+        name = "AsyncPartsOnRequest" if scheduler.async_scheduling else "PartsOnRequest"
+        scheduler.scheduler_cls = f"forebay.serving.scheduler.{name}"
 
 
 class ForebayEngine(VLLMEngine):

@@ -16,6 +16,7 @@ from forebay.observability import catalogue
 from forebay.policies.admission import AdmissionController
 from forebay.policies.decisions import StepOutput
 from forebay.policies.ledger import Sequence, Ticket
+from forebay.policies.prompt_parts import IN_PARTS
 from forebay.policies.shared_prefixes import Chunks, prompt_chunks
 from forebay.serving.telemetry import Telemetry
 
@@ -103,9 +104,9 @@ class EngineTap:
             if ticket.prompt_bytes:
                 self._admission.costs.observe_prompt(ticket.prompt_bytes, prompt)
         self._ids.setdefault(ticket, []).append(request.request_id)
-        self._sequences[request.request_id] = self._admission.bind(
-            ticket, prompt, cap, self._chunks(request)
-        )
+        sequence = self._admission.bind(ticket, prompt, cap, self._chunks(request))
+        self._sequences[request.request_id] = sequence
+        _say_whether_in_parts(request.sampling_params, sequence)
 
     def _chunks(self, request: EngineRequest) -> Chunks:
         """What of its prompt a request may share: nothing, where vLLM looks at more than tokens.
@@ -173,3 +174,11 @@ class EngineTap:
         left = [one for one in ids if self._sequences.pop(one, None) is not None]
         if left:
             self.abort(left)
+
+
+def _say_whether_in_parts(params: Any, sequence: Sequence) -> None:
+    """To `scheduler.py`; a client that says it by itself would have everybody's prompts cut."""
+    if params is None:
+        return
+    others = {key: v for key, v in (params.extra_args or {}).items() if key != IN_PARTS}
+    params.extra_args = {**others, IN_PARTS: True} if sequence.in_parts else others or None

@@ -83,7 +83,15 @@ class OpenReplica:
     def _room(self, ask: Ask) -> int:
         return self.profile.max_model_len - ask.prompt
 
-    def _enter(self, fate: Fate, cap: int, priority: int, now: float | None = None) -> None:
+    def _enter(
+        self,
+        fate: Fate,
+        cap: int,
+        priority: int,
+        now: float | None = None,
+        *,
+        in_parts: bool = False,
+    ) -> None:
         ask, name = fate.ask, f"{fate.ask.number:09}"
         request = EngineRequest(
             name,
@@ -93,6 +101,7 @@ class OpenReplica:
             priority,
             ask.salt,
             ask.answer_ids or range(1, self.profile.max_model_len + 1),
+            in_parts,
         )
         self._fates[name] = fate
         self.player.add(request, ask.at_s if now is None else now)
@@ -205,8 +214,9 @@ class GatedReplica(OpenReplica):
             if (fate := self._held.pop(ticket, None)) is not None:
                 cap = ticket.cost.output_cap
                 self.admission.entered(ticket, now)
-                self.admission.bind(ticket, fate.ask.prompt, cap, self._chunks(fate.ask))
-                self._enter(fate, cap, ticket.tag, now)
+                chunks = self._chunks(fate.ask)
+                bound = self.admission.bind(ticket, fate.ask.prompt, cap, chunks)
+                self._enter(fate, cap, ticket.tag, now, in_parts=bound.in_parts)
         self._let_go.clear()
 
     def _chunks(self, ask: Ask) -> Chunks:

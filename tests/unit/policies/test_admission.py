@@ -208,7 +208,7 @@ def test_interactive_does_not_wait_behind_the_batch_queue() -> None:
     interactive = policy.predict(SHORT, INTERACTIVE, 0.0)
     assert batch.ahead_s == pytest.approx(6.0)
     # Only the batch request that is next, and one whose prompt the engine may have begun.
-    assert interactive.ahead_s == pytest.approx((2_000 + 2_048) / 10_000)
+    assert interactive.ahead_s == pytest.approx((2_000 + 2_000) / 10_000)
 
 
 def test_a_promise_made_to_batch_is_kept() -> None:

@@ -29,8 +29,17 @@ def step_s(running: int, tokens: float) -> float:
     return BASE_S + running * PER_SEQUENCE_S + tokens * PER_TOKEN_S
 
 
-def stepped(engine: NextStep, at: float, drained: int, running: int, queued: int, n: int) -> None:
-    engine.stepped(at, at, drained, running, 0, Queued(n, queued, n, queued))
+def stepped(
+    engine: NextStep,
+    at: float,
+    drained: int,
+    running: int,
+    queued: int,
+    n: int,
+    *,
+    cut: bool = False,
+) -> None:
+    engine.stepped(at, at, drained, running, 0, Queued(n, queued, n, queued, cut))
 
 
 def test_on_an_idle_engine_it_is_the_way_in_and_the_own_step() -> None:
@@ -74,8 +83,36 @@ def test_prompts_that_came_since_share_the_own_step() -> None:
 
 def test_a_long_prompt_takes_a_step_for_each_of_its_parts() -> None:
     engine = engine_of()
-    four_parts = engine.first_token_s(0, 0, 4 * PART, 0.0)
-    assert four_parts == pytest.approx(4 * BASE_S + 4 * PART * PER_TOKEN_S)
+    twelve_parts = engine.first_token_s(0, 0, 12 * PART, 0.0)
+    assert twelve_parts == pytest.approx(12 * BASE_S + 12 * PART * PER_TOKEN_S)
+
+
+def test_a_prompt_that_fits_in_a_step_takes_one_unless_others_are_cut() -> None:
+    engine = engine_of()
+    alone = engine.first_token_s(0, 0, 4 * PART, 0.0)
+    assert alone == pytest.approx(BASE_S + 4 * PART * PER_TOKEN_S)
+    stepped(engine, 1.0, 0, 1, 0, 0, cut=True)
+    beside = engine.first_token_s(1, 0, 4 * PART, 2.0)
+    assert beside == pytest.approx(4 * step_s(1, PART))
+
+
+def test_uncut_prompts_are_computed_one_after_another() -> None:
+    engine = engine_of()
+    stepped(engine, 1.0, 0, 1, 12 * PART, 2)  # of 6 parts each; a step has room for 8
+    assert engine.computed(12 * PART, 9.0) == STEP_TOKENS - 1
+    stepped(engine, 2.0, 6 * PART, 1, 6 * PART, 1)
+    assert engine.computed(6 * PART, 2.0) == 2 * PART - 1
+    assert engine.begun(6 * PART, 2.0) == 6 * PART
+
+
+def test_what_is_computed_of_prompts_that_leave_was_computed_all_the_same() -> None:
+    engine = engine_of()
+    queued = Queued(2, 12 * PART, 2, 12 * PART)
+    engine.stepped(1.0, 1.0, 0, 1, 0, queued)
+    engine.left(6 * PART)
+    rest = Queued(0, 0, 0, 0)
+    assert engine.stepped(2.0, 2.0, 6 * PART, 1, 0, rest) == STEP_TOKENS - 1
+    assert engine.stepped(3.0, 3.0, 0, 1, 0, rest) == 0
 
 
 def test_nothing_is_said_before_the_steps_are_known() -> None:
@@ -87,7 +124,7 @@ def test_nothing_is_said_before_the_steps_are_known() -> None:
 
 def test_a_prompt_alone_is_computed_as_time_passes_though_no_step_is_seen() -> None:
     engine = engine_of()
-    engine.woke(1.0, Queued(1, 6 * PART, 1, 6 * PART))
+    engine.woke(1.0, Queued(1, 6 * PART, 1, 6 * PART, cut=True))
     part_s = step_s(0, PART)
     assert engine.computed(6 * PART, 1.0) == 0.0
     assert engine.computed(6 * PART, 1.0 + 2.5 * part_s) == pytest.approx(2.5 * PART)
@@ -96,18 +133,18 @@ def test_a_prompt_alone_is_computed_as_time_passes_though_no_step_is_seen() -> N
 
 def test_beside_an_answer_a_prompt_is_computed_a_part_a_step() -> None:
     engine = engine_of()
-    stepped(engine, 1.0, 0, 1, 4 * PART, 1)
+    stepped(engine, 1.0, 0, 1, 4 * PART, 1, cut=True)
     assert engine.computed(4 * PART, 9.0) == PART  # an end of that step would have been seen
-    stepped(engine, 1.5, 0, 1, 4 * PART, 1)
-    stepped(engine, 2.0, 0, 1, 4 * PART, 1)
+    stepped(engine, 1.5, 0, 1, 4 * PART, 1, cut=True)
+    stepped(engine, 2.0, 0, 1, 4 * PART, 1, cut=True)
     assert engine.computed(4 * PART, 2.0) == 2 * PART
 
 
 def test_a_further_slice_of_a_step_computes_nothing_more() -> None:
     engine = engine_of()
-    stepped(engine, 1.0, 0, 1, 4 * PART, 1)
-    stepped(engine, 2.0, 0, 1, 4 * PART, 1)
-    stepped(engine, 2.0, 0, 1, 4 * PART, 1)
+    stepped(engine, 1.0, 0, 1, 4 * PART, 1, cut=True)
+    stepped(engine, 2.0, 0, 1, 4 * PART, 1, cut=True)
+    stepped(engine, 2.0, 0, 1, 4 * PART, 1, cut=True)
     assert engine.computed(4 * PART, 2.0) == PART
 
 

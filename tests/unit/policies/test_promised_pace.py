@@ -57,7 +57,7 @@ def test_the_bound_is_where_the_pace_meets_the_promise() -> None:
     assert taught().room.pace.sequences == pytest.approx(20, abs=0.1)
 
 
-@pytest.mark.parametrize(("prompt", "answer", "bound"), [(100, 50, 18.5), (1000, 50, 10.7)])
+@pytest.mark.parametrize(("prompt", "answer", "bound"), [(100, 50, 18.5), (1000, 50, 10.1)])
 def test_the_prompts_of_those_who_come_next_take_their_part_of_a_step(
     prompt: int, answer: int, bound: float
 ) -> None:

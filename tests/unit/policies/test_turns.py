@@ -19,7 +19,7 @@ from forebay.policies.lateness import Lateness
 from forebay.policies.ledger import Ticket
 from forebay.policies.prompt_parts import part_tokens
 
-STEP_TOKENS = 1024
+STEP_TOKENS = 256
 PART = part_tokens(STEP_TOKENS)
 RATE = 1000.0  # tokens/s: a prompt of 300 takes more than a quarter of the budget
 CONFIG = AdmissionConfig(
@@ -111,8 +111,8 @@ def test_who_comes_does_not_make_one_late_whose_steps_it_shares() -> None:
     gate = Gate()
     gate.policy.lateness = Lateness(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
     gate.admit(500, 0.0)
-    assert isinstance(gate.ask(PART, 0.0), Admitted)
-    late = gate.ask(PART // 2, 0.35)  # 500 + 128 + 64 tokens would take until 1.04
+    assert isinstance(gate.ask(128, 0.0), Admitted)
+    late = gate.ask(64, 0.35)  # 500 + 128 + 64 tokens would take until 1.04
     assert not isinstance(late, Admitted)
     assert late.reason == "promise_kept"
 
@@ -120,7 +120,7 @@ def test_who_comes_does_not_make_one_late_whose_steps_it_shares() -> None:
 def test_what_is_computed_is_not_waited_for() -> None:
     gate = Gate(rate=10_000.0)
     law = gate.policy.paces.law
-    law.base_s, law.per_sequence_s, law.per_token_s = 0.001, 0.0001, 0.0001
+    law.base_s, law.per_sequence_s, law.per_token_s = 0.0001, 0.0001, 0.0001
     gate.admit(1000, 0.0)
     long = Cost(1, 4000, 10, 10)  # takes turns
     waits = [gate.policy.predict(long, INTERACTIVE, at).ahead_s for at in (0.0, 0.05, 0.09)]

@@ -123,13 +123,20 @@ class EmulatedEngine:
         """
         if self._closed:
             raise _closed()
-        asked = Asked(request_id, prompt, SimpleNamespace(max_tokens=max_tokens))
+        asked = Asked(request_id, prompt, SimpleNamespace(max_tokens=max_tokens, extra_args=None))
         if self._tap is not None:
             self._tap.on_add(asked)
         answer = answer_tokens(prompt, min(max_tokens, stop_after), VOCABULARY)
         listener = self._listeners[request_id] = _Listener(answer)
         request = EngineRequest(
-            request_id, prompt, max_tokens, stop_after, asked.priority, asked.cache_salt, answer
+            request_id,
+            prompt,
+            max_tokens,
+            stop_after,
+            asked.priority,
+            asked.cache_salt,
+            answer,
+            in_parts=bool(asked.sampling_params.extra_args),
         )
         try:
             self._model.add(request, self._clock())

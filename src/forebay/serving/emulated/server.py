@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import replace
 from typing import Any
 
 from forebay.engine_model.profile import EngineProfile
@@ -26,10 +25,10 @@ from forebay.spec.service import ServiceSpec
 
 
 def served(engine: EngineProfile) -> EngineProfile:
-    """An engine as Forebay starts it: like vLLM's, it computes long prompts in parts."""
+    """An engine as Forebay starts it: like vLLM's, it computes very long prompts in parts."""
     if engine.long_prefill_token_threshold:
         return engine
-    return replace(engine, long_prefill_token_threshold=part_tokens(engine.max_num_batched_tokens))
+    return engine.in_parts(part_tokens(engine.max_num_batched_tokens))
 
 
 _AHEAD = -10  # nice
