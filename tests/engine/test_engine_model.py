@@ -21,6 +21,7 @@ from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.sequences import EngineRequest
 from forebay.engine_model.step_time import StepTime
 from forebay.engine_model.tokens import answer_tokens
+from forebay.policies.prompt_parts import IN_PARTS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -42,6 +43,7 @@ PROFILE = EngineProfile(
 PROFILES = {
     "tight": PROFILE,
     "threshold": replace(PROFILE, long_prefill_token_threshold=10, kv_blocks=60),
+    "in parts": replace(PROFILE, kv_blocks=60).in_parts(10),
     "roomy": replace(PROFILE, kv_blocks=400),
     "uncached": replace(PROFILE, prefix_caching=False, kv_blocks=45),
 }
@@ -58,6 +60,8 @@ class Theirs:
         from vllm.v1.core.sched.scheduler import Scheduler
         from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
         from vllm.v1.structured_output import StructuredOutputManager
+
+        from forebay.serving.scheduler import PartsOnRequest
 
         init_none_hash(sha256)
         self.hasher = get_request_block_hasher(profile.block_size, sha256)
@@ -80,7 +84,8 @@ class Theirs:
         )
         config.cache_config.num_gpu_blocks = profile.kv_blocks
         spec = FullAttentionSpec(profile.block_size, num_kv_heads=1, head_size=1, dtype=torch.float)
-        self.scheduler = Scheduler(
+        made = PartsOnRequest if profile.parts_on_request else Scheduler
+        self.scheduler = made(
             vllm_config=config,
             kv_cache_config=KVCacheConfig(
                 num_blocks=profile.kv_blocks,
@@ -98,7 +103,11 @@ class Theirs:
         from vllm import SamplingParams
         from vllm.v1.request import Request
 
-        sampling = SamplingParams(max_tokens=request.max_tokens, stop_token_ids=[END])
+        sampling = SamplingParams(
+            max_tokens=request.max_tokens,
+            stop_token_ids=[END],
+            extra_args={IN_PARTS: True} if request.in_parts else None,
+        )
         prompt = list(request.prompt)
         self.answers[request.request_id] = list(request.answer)
         self.scheduler.add_request(
@@ -177,6 +186,7 @@ def trace_request(rng: random.Random, name: str, earlier: list[EngineRequest]) -
         priority=rng.randint(0, 3),
         salt=rng.choice([None, None, "salt"]),
         answer=answer,
+        in_parts=len(prompt) > PROFILE.max_num_batched_tokens or rng.random() < 0.1,
     )
 
 

@@ -5,8 +5,11 @@ import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from forebay.policies.prompt_parts import part_tokens
 
 pytest.importorskip("vllm")
 
@@ -16,6 +19,32 @@ TOOL = Path(__file__).parents[2] / "tools/gen_engine_args.py"
 def test_the_shipped_arguments_are_those_of_the_installed_vllm() -> None:
     done = subprocess.run([sys.executable, TOOL, "--check"], capture_output=True, check=False)
     assert done.returncode == 0, "stale; run tools/gen_engine_args.py"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_prompts_are_cut_on_request_unless_the_file_says_otherwise(asynchronous: bool) -> None:
+    from vllm.config import SchedulerConfig
+
+    from forebay.serving.engine import cut_long_prompts
+    from forebay.serving.scheduler import AsyncPartsOnRequest, PartsOnRequest
+
+    def config(**changes: Any) -> SchedulerConfig:
+        made = SchedulerConfig(
+            max_model_len=4096,
+            is_encoder_decoder=False,
+            max_num_batched_tokens=2048,
+            async_scheduling=asynchronous,
+            **changes,
+        )
+        cut_long_prompts(made)
+        return made
+
+    ours = config()
+    assert ours.long_prefill_token_threshold == part_tokens(2048)
+    chosen = AsyncPartsOnRequest if asynchronous else PartsOnRequest
+    assert ours.get_scheduler_cls() is chosen
+    theirs = config(long_prefill_token_threshold=512)
+    assert (theirs.long_prefill_token_threshold, theirs.scheduler_cls) == (512, None)
 
 
 def test_ray_deals_out_exactly_these_names() -> None:

@@ -1,10 +1,10 @@
 """What the engine computes now, and the first token of a request that waits only for steps.
 
-While slots and KV are free, a request waits for three things: its way through the front end
-(templating, tokenizing, the process boundary), the rest of the step that runs, and the step that
-computes its prompt. On a lightly loaded engine these are all of its TTFT, and the first two make
-one request's twice another's: how far the step has got is known, and the way in is much the same
-from one request to the next.
+While slots and KV are free, a request waits for the end of the step that runs, and for the step
+that computes its prompt; for one more, where its way through the front end (templating, tokenizing,
+the process boundary) takes longer than the rest of the first. On a lightly loaded engine that is
+all of its TTFT: how far the step has got is known, and the way in is much the same from one request
+to the next.
 
 What is computed already counts in a queue too. Where a prompt takes a good part of the budget, what
 is left of the one before decides whether another can wait for it.
@@ -168,16 +168,19 @@ class NextStep:
         law = self._paces.law
         if not law.known:
             return None
-        rest_s, computed = 0.0, self.computed(queued_tokens, now)
+        answers_s = law.base_s + answers * law.answer_s(self._context_each)
+        begins_s, before = self.way_in_s, queued_tokens - self.computed(queued_tokens, now)
         if answers and self._running and self._began_at is not None:
-            computed = min(self._computed + self._computing, float(queued_tokens))
-            rest_s = max(self._began_at + self._step_s - now, 0.0)
-        tokens = queued_tokens - computed + own_tokens
+            before = max(queued_tokens - self._computed - self._computing, 0.0)
+            begins_s = max(self._began_at + self._step_s - now, 0.0)
+            if begins_s < self.way_in_s:  # it misses the next one, which computes those before it
+                begins_s = max(begins_s + answers_s + law.per_token_s * before, self.way_in_s)
+                before = 0.0
+        tokens = before + own_tokens
         in_parts = self._cut or own_tokens > self._step_tokens
         own_steps = ceil(own_tokens / self._part) if in_parts else 1
         steps = max(own_steps, ceil(tokens / self._step_tokens))
-        answers_s = law.base_s + answers * law.answer_s(self._context_each)
-        return self.way_in_s + rest_s + steps * answers_s + law.per_token_s * tokens
+        return begins_s + steps * answers_s + law.per_token_s * tokens
 
     @property
     def _step_s(self) -> float:

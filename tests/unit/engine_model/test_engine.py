@@ -122,6 +122,17 @@ def test_the_long_prefill_threshold_leaves_budget_for_others() -> None:
     assert run.first_at.keys() == {"b"}
 
 
+def test_prompts_are_cut_only_while_one_that_asks_for_it_is_computed() -> None:
+    run = Run(EngineModel(PROFILE.in_parts(6)))
+    run.add(ask("a", 14, tokens=1))
+    assert run.step().prefill_tokens == 14
+    run.add(replace(ask("b", 12, tokens=1), in_parts=True), ask("c", 10, tokens=1))
+    assert run.step().prefill_tokens == 6 + 6
+    assert run.step().prefill_tokens == 6 + 4
+    run.add(ask("d", 14, tokens=1))
+    assert run.step().prefill_tokens == 14
+
+
 def test_no_more_run_than_there_are_slots() -> None:
     run = Run(engine(max_num_seqs=2))
     run.add(*(ask(name, 3) for name in "abc"))

@@ -24,9 +24,19 @@ class EngineMachine(RuleBasedStateMachine):
         budget=st.integers(4, 24),
         spare=st.integers(0, 12),
         threshold=st.integers(0, 8),
+        on_request=st.booleans(),
         caching=st.booleans(),
     )
-    def start(self, slots: int, budget: int, spare: int, threshold: int, caching: bool) -> None:
+    def start(
+        self,
+        slots: int,
+        budget: int,
+        spare: int,
+        threshold: int,
+        *,
+        on_request: bool,
+        caching: bool,
+    ) -> None:
         self.profile = EngineProfile(
             name="random",
             source="made up for tests",
@@ -40,6 +50,7 @@ class EngineMachine(RuleBasedStateMachine):
             text_bytes_per_token=1.0,
             load_s=0.0,
             long_prefill_token_threshold=threshold,
+            parts_on_request=on_request,
             prefix_caching=caching,
         )
         self.model = EngineModel(self.profile)
@@ -63,13 +74,22 @@ class EngineMachine(RuleBasedStateMachine):
         stop=st.integers(1, 20),
         priority=st.integers(0, 2),
         salt=st.sampled_from([None, "x"]),
+        in_parts=st.booleans(),
     )
     def arrive(
-        self, family: int, prompt: int, tokens: int, stop: int, priority: int, salt: str | None
+        self,
+        family: int,
+        prompt: int,
+        tokens: int,
+        stop: int,
+        priority: int,
+        salt: str | None,
+        *,
+        in_parts: bool,
     ) -> None:
         name = str(len(self.asked))
         ids = range(family, family + prompt)
-        self.asked[name] = EngineRequest(name, ids, tokens, stop, priority, salt)
+        self.asked[name] = EngineRequest(name, ids, tokens, stop, priority, salt, in_parts=in_parts)
         self.model.add(self.asked[name], self.now)
 
     @precondition(lambda self: self.open())

@@ -62,6 +62,18 @@ def test_of_a_step_that_runs_only_the_rest_is_waited_for() -> None:
     assert long_after == pytest.approx(own_s)
 
 
+def test_the_way_in_passes_while_the_step_runs_unless_it_ends_before() -> None:
+    engine = engine_of()
+    for _ in range(200):
+        engine.entered(0.004)
+    stepped(engine, 10.0, 0, 50, 200, 1)
+    own_s, runs_s = step_s(51, 100), step_s(50, 200)
+    at_once = engine.first_token_s(51, 200, 100, 10.0)
+    too_late = engine.first_token_s(51, 200, 100, 10.0 + runs_s - 0.001)
+    assert at_once == pytest.approx(runs_s + own_s)
+    assert too_late == pytest.approx(0.001 + step_s(51, 0) + own_s)
+
+
 def test_what_the_answers_attend_to_lengthens_the_step_that_runs_and_the_own() -> None:
     engine, attending = engine_of(), engine_of(per_context_s=1e-8)
     for one in (engine, attending):

@@ -21,7 +21,9 @@ from gate_world import (
 )
 
 from forebay.observability import catalogue
-from forebay.policies.decisions import BATCH, INTERACTIVE
+from forebay.policies.cost import RequestShape
+from forebay.policies.decisions import BATCH, INTERACTIVE, Admitted
+from forebay.policies.prompt_parts import IN_PARTS
 from forebay.serving import body_reader
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.errors import retry_headers
@@ -43,6 +45,21 @@ async def test_priority_salt_and_rank_are_the_taps_whatever_the_client_sent() ->
     await world.post("/v1/completions", {"prompt": "a"}, headers={"x-forebay-class": "batch"})
     assert [(r.cache_salt, r.data_parallel_rank) for r in seen] == [(None, None)] * 2
     assert all(r.priority >= 0 for r in seen)
+
+
+async def test_whether_prompts_are_cut_is_the_taps_whatever_the_client_sent() -> None:
+    world, _ = serving()
+    cut = {}
+    for tokens in (10, 3_000):  # of steps of 2,048
+        shape = RequestShape(prompt_bytes=0, prompt_ids=tokens, max_tokens=1)
+        decision = world.admission.decide(world.admission.costs.price(shape), INTERACTIVE, 0.0)
+        assert isinstance(decision, Admitted)
+        CURRENT_TICKET.set(decision.ticket)
+        params = FakeParams(1, extra_args={"mine": 1, IN_PARTS: tokens == 10})
+        world.tap.on_add(FakeEngineRequest(str(tokens), [1] * tokens, params))
+        cut[tokens] = params.extra_args
+    CURRENT_TICKET.set(None)
+    assert cut == {10: {"mine": 1}, 3_000: {"mine": 1, IN_PARTS: True}}
 
 
 async def test_nothing_reaches_the_engine_without_a_ticket() -> None:
