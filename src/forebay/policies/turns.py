@@ -6,9 +6,9 @@ second. So the second waits at the gate until the first has no more than a part 
 one is so much longer that it had better not wait for it. Where a prompt takes little of the budget
 they do share: several parts in a step are cheaper than one, and nobody is late.
 
-In virtual time (`benchmarks/long_prompts_in_time.py`: 0.45 s for each prompt of 1,400 tokens, a
-budget of 1 s; offered 1.7 and 2.55 times what the engine finishes) 1.53 and 1.88 requests/s were
-good side by side, 1.73 and 1.90 one after the other, and with prompts not cut at all 1.92 and 2.13.
+In virtual time (`benchmarks/long_prompts_in_time.py`: 0.42 s for each prompt of 2,800 tokens, a
+budget of 1 s; offered 1.7 and 2.55 times what the engine finishes) 1.32 and 1.45 requests/s were
+good side by side, 1.57 and 1.77 one after the other, and with prompts not cut at all 1.67 and 1.93.
 """
 
 from __future__ import annotations

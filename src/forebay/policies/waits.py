@@ -32,7 +32,7 @@ class Waits:
 
     Attributes:
         arrivals: what flows were admitted for lately.
-        short: those of them whose prompts are computed in one part, as one flow.
+        short: those of them whose prompts fit in a step, as one flow.
         long: how much longer than reckoned the very long ones take.
         last_seen_at: when the engine gave its last sign of life, on the caller's clock.
     """
