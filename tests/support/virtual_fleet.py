@@ -10,7 +10,6 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,8 @@ from forebay.serving.tenancy import Caller, Tenancy
 from forebay.spec.keys import key_hash, new_key
 from forebay.spec.service import ServiceSpec
 
-H100 = replace(
-    PROFILES["h100-8b"],
-    long_prefill_token_threshold=part_tokens(PROFILES["h100-8b"].max_num_batched_tokens),
-    parts_on_request=True,
-)
+H100 = PROFILES["h100-8b"]
+H100 = H100.in_parts(part_tokens(H100.max_num_batched_tokens))
 TPOT_S = 0.05
 _PUBLISH_S, _LOOK_S = 0.5, 0.25
 _TEXT = 4  # bytes of a token
