@@ -6,12 +6,27 @@ import json
 import urllib.request
 from pathlib import Path
 
+import yaml
+from eventually import eventually
 from ray_cluster import Cluster
 from serving_process import ENGINE_SERVICE, ServingProcess, free_port, port_is_free
 
+from forebay.spec.keys import key_hash, new_key
+
+
+def with_keys(folder: Path, key: str) -> Path:
+    """The file of a service with one tenant."""
+    lab = {"name": "lab", "key_hashes": [key_hash(key)]}
+    (folder / "tenants.yaml").write_text(yaml.safe_dump({"tenants": [lab]}))
+    spec = {**yaml.safe_load(ENGINE_SERVICE.read_text()), "tenants": "tenants.yaml"}
+    file = folder / "keyed.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    return file
+
 
 def test_a_running_cluster_is_used_and_left_as_it_was(cluster: Cluster, tmp_path: Path) -> None:
-    serving = ServingProcess(ENGINE_SERVICE, tmp_path, ray_address=f"127.0.0.1:{cluster.port}")
+    file = with_keys(tmp_path, key := new_key())
+    serving = ServingProcess(file, tmp_path, ray_address=f"127.0.0.1:{cluster.port}")
     try:
         serving.wait_for("Ctrl-C drains")
         assert cluster.names_of("VLLM::EngineCore"), "the engine does not run in the cluster"
@@ -19,15 +34,18 @@ def test_a_running_cluster_is_used_and_left_as_it_was(cluster: Cluster, tmp_path
         request = urllib.request.Request(
             f"{serving.url}/v1/completions",
             json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            {"Content-Type": "application/json", "Authorization": f"Bearer {key}"},
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert json.load(answer)["usage"]["completion_tokens"] == 4
+        # The engine's replica is in a placement group that has no room for anything else.
+        assert eventually(lambda: bool(cluster.names_of("FleetActor")), within_s=60), "no ledger"
         assert serving.interrupt() == 0, "\n".join(serving.lines[-40:])
         assert serving.leftovers() == []
         assert port_is_free(serving.port)
         assert cluster.names_of("raylet"), "the cluster was ended with the service"
         assert cluster.names_of("VLLM") == cluster.names_of("ServeReplica") == []
+        assert eventually(lambda: not cluster.names_of("FleetActor")), "the ledger was left"
     finally:
         serving.end()
 

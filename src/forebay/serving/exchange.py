@@ -14,19 +14,21 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from forebay.policies.fleet_fairness import FleetFairness
 from forebay.policies.quota_owner import QuotaOwner
 from forebay.policies.quotas import PERIOD_S
 from forebay.serving.fleet_reports import Answer, ByClass, Report
-from forebay.serving.head import ON_THE_HEAD
+from forebay.serving.head import on_the_head
 from forebay.serving.tenancy import Tenancy
 
 _LOG = logging.getLogger("ray.serve")  # goes to the replica's log
 _NAMESPACE = "forebay"
 _LOOK_S = 0.05  # how finely a report that became urgent is noticed
 _ANSWER_S = 1.0
+_LOOK_AGAIN_S = 1.0  # after looking in vain: each time takes milliseconds of the interpreter's lock
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class Exchange:
         self._tenancy = tenancy
         self._service = service
         self._actor: Any = None
+        self._look_at = -inf  # not before then
         self._finding: asyncio.Task[Any] | None = None
         self._asking: asyncio.Task[None] | None = None
         self._in_trouble = False
@@ -120,6 +123,8 @@ class Exchange:
     async def _report(self) -> None:
         try:
             if self._actor is None:
+                if time.monotonic() < self._look_at:
+                    return
                 self._actor = await asyncio.wait_for(self._found(), _ANSWER_S)
             report = self._tenancy.report(time.monotonic())
             if report is None:
@@ -131,6 +136,7 @@ class Exchange:
             self._tell(f"no answer within {_ANSWER_S:g} s")
         except Exception as error:  # dead or away: silence, which a replica knows to bear
             self._actor = None
+            self._look_at = time.monotonic() + _LOOK_AGAIN_S
             self._tell(f"{type(error).__name__}: {error}")
         finally:
             self._asking = None
@@ -157,21 +163,7 @@ class Exchange:
 
 
 def _actor(service: str) -> Any:
-    import ray
-
-    # Detached: a handle got by name does not keep an actor alive, and nobody's may be the one.
-    return (
-        ray.remote(FleetActor)
-        .options(
-            name=_name(service),
-            namespace=_NAMESPACE,
-            get_if_exists=True,
-            lifetime="detached",
-            num_cpus=0,
-            resources=ON_THE_HEAD,
-        )
-        .remote()
-    )
+    return on_the_head(FleetActor, _name(service), _NAMESPACE)
 
 
 def end_ledger(service: str) -> None:

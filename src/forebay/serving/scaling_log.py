@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from forebay.serving.head import ON_THE_HEAD
+from forebay.serving.head import on_the_head
 
 _NAMESPACE = "forebay"
 _KEPT = 2_000  # records: some MB
@@ -117,20 +117,7 @@ class ScalingLog:
 
 def scaling_log(service: str) -> Any:
     """The service's log actor, made if there is none."""
-    import ray
-
-    return (
-        ray.remote(ScalingLog)
-        .options(
-            name=_name(service),
-            namespace=_NAMESPACE,
-            get_if_exists=True,
-            lifetime="detached",
-            num_cpus=0,
-            resources=ON_THE_HEAD,
-        )
-        .remote()
-    )
+    return on_the_head(ScalingLog, _name(service), _NAMESPACE)
 
 
 async def node_seconds(service: str, process_began: float) -> float | None:

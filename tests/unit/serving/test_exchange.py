@@ -119,3 +119,24 @@ async def test_while_the_ledger_is_looked_for_streams_go_on_and_one_thread_looks
     monkeypatch.setattr(module, "_ANSWER_S", 5.0)
     await exchange.now()
     assert len(ledger.heard) == looks == 1
+
+
+async def test_a_ledger_that_cannot_be_made_is_not_tried_again_at_once(
+    tenants: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def actor(service: str) -> Ledger:
+        nonlocal looks
+        looks += 1
+        raise ValueError("no room")
+
+    monkeypatch.setattr(module, "_actor", actor)
+    world, _ = serving(tenants=tenants)
+    exchange = Exchange(world.tenancy, "s")
+    for _ in range(3):
+        await exchange.now()
+    assert looks == 1
+    exchange._look_at = 0.0
+    await exchange.now()
+    assert looks == 2
