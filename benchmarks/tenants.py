@@ -251,12 +251,17 @@ def tokens_of(record: RequestRecord) -> int:
 
 
 def tokens_while(records: Sequence[RequestRecord], end_s: float) -> float:
-    """Tokens/s between the warm-up and the end of the offered load, prompts with their first."""
-    total = 0
+    """Tokens/s between the warm-up and the end of the offered load, prompts with their first.
+
+    An answer's tokens come in chunks of several; each is taken for as large as the others.
+    """
+    total = 0.0
     for record in records:
-        times = [at for at in record.token_times or () if WARM_S <= at < end_s]
-        first_is_among_them = bool(times) and times[0] == (record.token_times or times)[0]
-        total += len(times) + (record.prompt_tokens if first_is_among_them else 0)
+        chunks = record.token_times or ()
+        inside = [at for at in chunks if WARM_S <= at < end_s]
+        if inside:
+            total += (record.tokens_out or len(chunks)) * len(inside) / len(chunks)
+            total += record.prompt_tokens if inside[0] == chunks[0] else 0
     return total / (end_s - WARM_S)
 
 
