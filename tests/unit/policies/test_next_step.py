@@ -226,6 +226,20 @@ def test_one_that_is_very_late_moves_little() -> None:
     assert factor.of(0.02) < 0.0212
 
 
+def test_most_are_told_what_most_see_where_one_in_eight_is_very_late() -> None:
+    factor = Factor()
+    for step in range(1000):
+        factor.add(0.02, 0.02 if step % 8 else 0.2)
+    assert factor.of(0.02) == pytest.approx(0.02, rel=0.05)
+
+
+def test_it_follows_an_engine_that_takes_twice_as_long() -> None:
+    factor = Factor()
+    for step in range(1000):
+        factor.add(0.02, 0.02 if step < 400 else 0.04)
+    assert factor.of(0.02) == pytest.approx(0.04, rel=0.05)
+
+
 def test_few_first_tokens_and_odd_ones_teach_nothing() -> None:
     factor = Factor()
     for _ in range(10):
