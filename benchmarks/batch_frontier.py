@@ -19,7 +19,7 @@ from forebay.engine_model.profile import EngineProfile
 from forebay.policies.decisions import BATCH, INTERACTIVE
 from tables import print_table
 
-STRETCHES = (1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 3.0)
+STRETCHES = (1.1, 1.3, 1.5, 1.7, 2.0)
 INTERACTIVE_LOAD, BATCH_LOAD = 0.4, 3.0  # of the capacity
 
 

@@ -36,7 +36,8 @@ def main() -> None:
     for way, (parts, much) in WAYS.items():
         with patch.object(prompt_parts, "_PARTS", parts), patch.object(turns, "_MUCH", much):
             part = prompt_parts.part_tokens(DEMO.max_num_batched_tokens)
-            profile = replace(DEMO, step_time=STEP, max_model_len=16_384).in_parts(part)
+            profile = replace(DEMO, step_time=STEP, max_model_len=16_384)
+            profile = profile.with_forebay_scheduler(part)
             most = capacity(PROMPT, ANSWER, profile)
             rows += [(way, f"{factor:g}", *played(profile, factor * most)) for factor in FACTORS]
     print_table(["prompts", "x capacity", "good/s", "refused", "TTFT p50 s", "TTFT p99 s"], rows)

@@ -163,7 +163,7 @@ def gated(name: str, profile: EngineProfile) -> GatedReplica:
         tpot_s=TPOT_S * slowed,
     )
     part = part_tokens(profile.max_num_batched_tokens)
-    return GatedReplica(name, profile.in_parts(part), config, teach)
+    return GatedReplica(name, profile.with_forebay_scheduler(part), config, teach)
 
 
 class InTurn:

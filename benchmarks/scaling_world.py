@@ -138,7 +138,7 @@ def served(name: str, slots: int) -> EngineProfile:
     """A profile as Forebay serves it; no prompt is repeated, so none is looked for in a cache."""
     profile = named_profile(name)
     part = part_tokens(profile.max_num_batched_tokens)
-    return replace(profile.in_parts(part), max_num_seqs=slots, prefix_caching=False)
+    return replace(profile.with_forebay_scheduler(part), max_num_seqs=slots, prefix_caching=False)
 
 
 def ours(world: World, headroom: float = HEADROOM, stable_s: float = STABLE_S) -> TokenScaler:

@@ -160,11 +160,11 @@ def engine_core(spec: ServiceSpec) -> Any:
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.core import EngineCore
 
-    from forebay.serving.engine import cut_long_prompts, executor_class
+    from forebay.serving.engine import executor_class, schedule_by_marks
 
     config = EngineArgs(model=str(spec.model.source_path), **engine_kwargs(spec))
     made = config.create_engine_config()
-    cut_long_prompts(made.scheduler_config)
+    schedule_by_marks(made.scheduler_config)
     return EngineCore(made, executor_class(made), log_stats=False)
 
 

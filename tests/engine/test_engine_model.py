@@ -21,7 +21,7 @@ from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.sequences import EngineRequest
 from forebay.engine_model.step_time import StepTime
 from forebay.engine_model.tokens import answer_tokens
-from forebay.policies.prompt_parts import IN_PARTS
+from forebay.policies.marks import Marks
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -43,7 +43,9 @@ PROFILE = EngineProfile(
 PROFILES = {
     "tight": PROFILE,
     "threshold": replace(PROFILE, long_prefill_token_threshold=10, kv_blocks=60),
-    "in parts": replace(PROFILE, kv_blocks=60).in_parts(10),
+    "marked": replace(PROFILE, kv_blocks=60).with_forebay_scheduler(10),
+    "marked and tight": PROFILE.with_forebay_scheduler(10),
+    "marked and roomy": replace(PROFILE, kv_blocks=400).with_forebay_scheduler(48),
     "roomy": replace(PROFILE, kv_blocks=400),
     "uncached": replace(PROFILE, prefix_caching=False, kv_blocks=45),
 }
@@ -61,7 +63,7 @@ class Theirs:
         from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
         from vllm.v1.structured_output import StructuredOutputManager
 
-        from forebay.serving.scheduler import PartsOnRequest
+        from forebay.serving.scheduler import ForebayScheduler
 
         init_none_hash(sha256)
         self.hasher = get_request_block_hasher(profile.block_size, sha256)
@@ -84,7 +86,7 @@ class Theirs:
         )
         config.cache_config.num_gpu_blocks = profile.kv_blocks
         spec = FullAttentionSpec(profile.block_size, num_kv_heads=1, head_size=1, dtype=torch.float)
-        made = PartsOnRequest if profile.parts_on_request else Scheduler
+        made = ForebayScheduler if profile.forebay_scheduler else Scheduler
         self.scheduler = made(
             vllm_config=config,
             kv_cache_config=KVCacheConfig(
@@ -106,7 +108,7 @@ class Theirs:
         sampling = SamplingParams(
             max_tokens=request.max_tokens,
             stop_token_ids=[END],
-            extra_args={IN_PARTS: True} if request.in_parts else None,
+            extra_args=Marks(request.in_parts, request.gives_way).as_args(),
         )
         prompt = list(request.prompt)
         self.answers[request.request_id] = list(request.answer)
@@ -187,6 +189,7 @@ def trace_request(rng: random.Random, name: str, earlier: list[EngineRequest]) -
         salt=rng.choice([None, None, "salt"]),
         answer=answer,
         in_parts=len(prompt) > PROFILE.max_num_batched_tokens or rng.random() < 0.1,
+        gives_way=rng.random() < 0.5,
     )
 
 

@@ -25,8 +25,8 @@ def test_the_shipped_arguments_are_those_of_the_installed_vllm() -> None:
 def test_prompts_are_cut_on_request_unless_the_file_says_otherwise(asynchronous: bool) -> None:
     from vllm.config import SchedulerConfig
 
-    from forebay.serving.engine import cut_long_prompts
-    from forebay.serving.scheduler import AsyncPartsOnRequest, PartsOnRequest
+    from forebay.serving.engine import schedule_by_marks
+    from forebay.serving.scheduler import AsyncForebayScheduler, ForebayScheduler
 
     def config(**changes: Any) -> SchedulerConfig:
         made = SchedulerConfig(
@@ -36,12 +36,12 @@ def test_prompts_are_cut_on_request_unless_the_file_says_otherwise(asynchronous:
             async_scheduling=asynchronous,
             **changes,
         )
-        cut_long_prompts(made)
+        schedule_by_marks(made)
         return made
 
     ours = config()
     assert ours.long_prefill_token_threshold == part_tokens(2048)
-    chosen = AsyncPartsOnRequest if asynchronous else PartsOnRequest
+    chosen = AsyncForebayScheduler if asynchronous else ForebayScheduler
     assert ours.get_scheduler_cls() is chosen
     theirs = config(long_prefill_token_threshold=512)
     assert (theirs.long_prefill_token_threshold, theirs.scheduler_cls) == (512, None)

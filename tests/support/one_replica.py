@@ -37,7 +37,7 @@ from forebay.policies.prompt_parts import part_tokens
 def _as_served(profile: EngineProfile) -> EngineProfile:
     """As Forebay runs it; every prompt is another one, so no time goes into looking in a cache."""
     part = part_tokens(profile.max_num_batched_tokens)
-    return replace(profile, prefix_caching=False).in_parts(part)
+    return replace(profile, prefix_caching=False).with_forebay_scheduler(part)
 
 
 # The demo's limits, and round figures near its speed: what tests say of an engine must not change
@@ -114,7 +114,7 @@ class OneReplica:
 
     profile: EngineProfile = DEMO
     tpot_s: float | None = None
-    batch_stretch: float = 1.3
+    batch_stretch: float = 1.7
     weights: dict[str, float] = field(default_factory=dict)
     stalls: tuple[tuple[float, float], ...] = ()
     warm: bool = True
@@ -246,7 +246,7 @@ class OneReplica:
         )
         self.admission.entered(ticket, self.now)
         bound = self.admission.bind(ticket, ask.prompt, cap)
-        request = replace(request, in_parts=bound.in_parts)
+        request = replace(request, **bound.marks._asdict())
         self._running[name] = _Running(fate, bound)
         self.engine.add(request, self.now)
 

@@ -33,7 +33,7 @@ from forebay.spec.keys import key_hash, new_key
 from forebay.spec.service import ServiceSpec
 
 H100 = PROFILES["h100-8b"]
-H100 = H100.in_parts(part_tokens(H100.max_num_batched_tokens))
+H100 = H100.with_forebay_scheduler(part_tokens(H100.max_num_batched_tokens))
 TPOT_S = 0.05
 _PUBLISH_S, _LOOK_S = 0.5, 0.25
 _TEXT = 4  # bytes of a token

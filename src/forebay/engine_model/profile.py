@@ -21,8 +21,9 @@ class EngineProfile:
         block_size: tokens in a KV block.
         kv_blocks: KV blocks as vLLM's `num_gpu_blocks` counts them: one of them stays empty.
         long_prefill_token_threshold: most tokens of one prompt in a step; 0 sets no such limit.
-        parts_on_request: whether that limit holds only while a prompt that asks for it is computed,
-            as in Forebay's scheduler; in vLLM's own it always does.
+        forebay_scheduler: whether it is Forebay's scheduler: that limit holds only while a prompt
+            that asks for it is computed, and requests may give way to prompts. In vLLM's own the
+            limit always holds, and nobody gives way.
         prefix_caching: whether full blocks are kept for prompts that begin alike.
         kv_bytes_per_token: memory of one token in the KV cache, all layers and workers together.
         text_bytes_per_token: bytes of text that a token stands for, on average.
@@ -41,7 +42,7 @@ class EngineProfile:
     text_bytes_per_token: float
     load_s: float
     long_prefill_token_threshold: int = 0
-    parts_on_request: bool = False
+    forebay_scheduler: bool = False
     prefix_caching: bool = True
 
     def __post_init__(self) -> None:
@@ -79,9 +80,9 @@ class EngineProfile:
         """KV blocks that hold `tokens` of one sequence."""
         return -(-tokens // self.block_size)
 
-    def in_parts(self, tokens: int) -> EngineProfile:
-        """The same engine with Forebay's scheduler: prompts in parts while one asks for it."""
-        return replace(self, long_prefill_token_threshold=tokens, parts_on_request=True)
+    def with_forebay_scheduler(self, part: int) -> EngineProfile:
+        """The same engine with Forebay's scheduler; it cuts prompts at `part` tokens."""
+        return replace(self, long_prefill_token_threshold=part, forebay_scheduler=True)
 
     def slowed(self, factor: float) -> EngineProfile:
         """The same engine with every time `factor` times as long, and saying so.

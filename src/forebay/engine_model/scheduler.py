@@ -8,6 +8,9 @@ defaults: chunked prefill, `scheduler_reserve_full_isl`, no watermark. Three of 
 latency: a running sequence is displaced only when KV runs short, and then by recompute; a step that
 preempted admits nobody; a head of the queue whose whole prompt does not fit in free blocks holds up
 all behind it.
+
+With `EngineProfile.forebay_scheduler`, also what `serving/scheduler.py` adds to it: prompts in
+parts by request, and sequences that give way to prompts of others.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from forebay.engine_model.blocks import BlockPool
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.sequences import LiveSequence
 from forebay.engine_model.waiting import WaitingQueue
+from forebay.policies.marks import FEWEST_LEFT_OUT, MOST_LEFT_OUT
 
 
 @dataclass(slots=True)
@@ -53,21 +57,26 @@ class Scheduler:
         self.waiting = WaitingQueue()
         self.preemptions = 0
         self._in_parts: list[LiveSequence] = []  # whose prompts ask for parts, as long as they live
+        self._giving_way: list[LiveSequence] = []  # those that do, likewise
+        self._left_out = 0  # steps in a row in which they were
 
     def add(self, sequence: LiveSequence) -> None:
         """Queue a sequence that arrives."""
         self.waiting.push(sequence)
         if sequence.request.in_parts:
             self._in_parts.append(sequence)
+        if sequence.request.gives_way and self.profile.forebay_scheduler:
+            self._giving_way.append(sequence)
 
     def schedule(self) -> Batch:
         """Put the next step together. Not to be called with nothing in the engine."""
         preempted = self.preemptions
         batch = self._attempt()
         while not batch.tokens:
-            # A running sequence preempted itself first of all. vLLM then has an empty step, which
-            # takes no time.
-            assert batch.preempted, "nothing can be scheduled"
+            # A running sequence preempted itself first of all, or all gave way to a prompt for
+            # which there is no room. vLLM then has an empty step, which takes no time.
+            assert batch.preempted or self._left_out, "nothing can be scheduled"
+            self._left_out = MOST_LEFT_OUT if self._left_out else 0
             batch = self._attempt()
         batch.preempted = self.preemptions - preempted
         return batch
@@ -127,27 +136,50 @@ class Scheduler:
         batch.count = count
 
     def _attempt(self) -> Batch:
-        batch, chunk = Batch(self.profile.max_num_batched_tokens), self._chunk
-        self._schedule_running(batch, chunk)
+        batch = Batch(self.profile.max_num_batched_tokens)
+        giving_way = self._left_out < MOST_LEFT_OUT and self._prompt_goes_first()
+        self._left_out = self._left_out + 1 if giving_way else 0
+        chunk = self._chunk(giving_way=giving_way)
+        most = self.profile.max_num_seqs
+        if giving_way:
+            others = sum(s.state == "waiting" for s in self._giving_way)
+            most = min(most, len(self.running) + max(len(self.waiting) - others, 1))
+        self._schedule_running(batch, chunk, giving_way=giving_way)
         if not batch.preempted:
-            self._schedule_waiting(batch, chunk)
+            self._schedule_waiting(batch, chunk, most)
         return batch
 
-    @property
-    def _chunk(self) -> int:
+    def _chunk(self, *, giving_way: bool) -> int:
         """Most tokens of a prompt in the next step."""
         profile = self.profile
         part, most = profile.long_prefill_token_threshold, profile.max_num_batched_tokens
-        if profile.parts_on_request:
+        if profile.forebay_scheduler:
             self._in_parts = [s for s in self._in_parts if s.state != "ended"]
-            if not any(s.computed < len(s.request.prompt) for s in self._in_parts):
+            here = (s for s in self._in_parts if not (giving_way and s.request.gives_way))
+            if not any(map(_is_prompt, here)):
                 return most
         return part or most
 
-    def _schedule_running(self, batch: Batch, chunk: int) -> None:
+    def _prompt_goes_first(self) -> bool:
+        """Whether those who give way are left out of the next step."""
+        if not self._giving_way:
+            return False
+        self._giving_way = [s for s in self._giving_way if s.state != "ended"]
+        ways = [s for s in self._giving_way if s.state == "running"]
+        if FEWEST_LEFT_OUT * len(self.running) > len(ways) and not any(map(_is_prompt, ways)):
+            return False
+        head = self.waiting.head() if len(self.running) < self.profile.max_num_seqs else None
+        if head is not None and not head.request.gives_way:
+            return True
+        return any(_is_prompt(s) and not s.request.gives_way for s in self.running)
+
+    def _schedule_running(self, batch: Batch, chunk: int, *, giving_way: bool) -> None:
         running, index = self.running, 0
         while index < len(running) and batch.budget:
             sequence = running[index]
+            if giving_way and sequence.request.gives_way:
+                index += 1
+                continue
             tokens = sequence.length - sequence.computed
             if tokens > 1:
                 tokens = min(tokens, chunk, batch.budget)
@@ -161,8 +193,9 @@ class Scheduler:
             batch.budget -= tokens
             index += 1
 
-    def _schedule_waiting(self, batch: Batch, chunk: int) -> None:
-        while batch.budget and len(self.running) < self.profile.max_num_seqs:
+    def _schedule_waiting(self, batch: Batch, chunk: int, most: int) -> None:
+        """Let the first of the queue run, as long as fewer than `most` do."""
+        while batch.budget and len(self.running) < most:
             sequence = self.waiting.head()
             if sequence is None or not self._admit(sequence):
                 return
@@ -266,3 +299,8 @@ class Scheduler:
 
     def __repr__(self) -> str:
         return f"<Scheduler running={len(self.running)} waiting={len(self.waiting)} {self.pool}>"
+
+
+def _is_prompt(sequence: LiveSequence) -> bool:
+    """Whether some of its prompt is still to be computed."""
+    return sequence.computed < len(sequence.request.prompt)

@@ -26,7 +26,9 @@ class EngineRequest:
         salt: prompts share cached blocks only within one salt.
         answer: token ids that it will give, enough of them; left empty, `answer_tokens` of the
             prompt are taken.
-        in_parts: whether all prompts are cut while this one is computed; see `EngineProfile`.
+        in_parts: whether all prompts are cut while this one is computed (`forebay_scheduler`).
+        gives_way: whether it computes nothing in steps that compute a prompt of who does not give
+            way (likewise).
     """
 
     request_id: str
@@ -37,6 +39,7 @@ class EngineRequest:
     salt: str | None = None
     answer: Sequence[int] = ()
     in_parts: bool = False
+    gives_way: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from forebay.policies.decisions import (
 from forebay.policies.fairness import FairQueue
 from forebay.policies.foresight import Foresight
 from forebay.policies.lateness import Lateness
-from forebay.policies.ledger import Ledger, Sequence, Ticket
+from forebay.policies.ledger import Answers, Ledger, Sequence, Ticket
 from forebay.policies.next_step import NextStep, Queued
 from forebay.policies.overtaking import Flow
 from forebay.policies.paces import Paces
@@ -60,6 +60,7 @@ _ERRS_BY = 0.25  # of the tightest budget: what a prediction of 0 errs in propor
 _SOONEST_RETRY = 0.25  # of the budget, for which a client is asked to wait at least
 _SPENT_BY_RETRY = 2.0 * _SOONEST_RETRY  # at most, mostly: waits are jittered up to twice as long
 _MOST_SPENT = 0.75
+_SLICE = 128  # outputs that vLLM hands on at a time; a step may have more
 _LEAST_WAIT = 0.1  # of the budget, for which a prompt may wait that would be late by itself
 
 
@@ -339,8 +340,7 @@ class AdmissionController:
 
     def _may_enter(self, ticket: Ticket, now: float) -> bool:
         ledger = self.ledger
-        batch = ledger.totals[BATCH]
-        in_engine = batch.sequences - batch.held + batch.running
+        in_engine = ledger.totals[BATCH].in_engine
         place = Place(ledger.in_engine, in_engine, *ledger.engine_before(ticket.tag))
         if place.batch:
             if in_engine + ticket.cost.sequences > self.room.for_batch:
@@ -385,8 +385,9 @@ class AdmissionController:
 
     def observe_step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
         """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
-        drained = of_batch = 0
+        drained = of_batch = seen = 0
         decoded = large = False
+        some_give_way = of_others = self.ledger.answers != self.ledger.going_first
         part = self.ledger.part
         self.waits.last_seen_at = now
         for output in outputs:
@@ -398,29 +399,33 @@ class AdmissionController:
                 of_batch += sequence.prefill if sequence.ticket.paced else 0
             elif sequence.state == "running":
                 decoded = True
+                of_others = of_others and not sequence.ticket.paced
+            seen += 1
             sequence.ticket.last_token_at = now
             self._progress(output)
         if not self.ledger.queued_sequences:
             self.fair.nothing_waits()
         ledger = self.ledger
+        answers = ledger.going_first if self._prompt_goes_first else ledger.answers
         prompt_tokens = self.next_step.stepped(
             now=now,
             engine_at=engine_at,
             drained=drained,
-            running=len(ledger.running),
-            context=ledger.context,
+            answers=answers,
             queued=self._queued,
+            left_out=len(ledger.running) - answers.running,
         )
         self.paces.learn(
             drained=prompt_tokens,
             finished=None if large or ledger.large else drained,
             decoded=decoded,
             engine_at=engine_at,
-            running=len(ledger.running),
-            context=ledger.context,
+            answers=ledger.answers,
             queued=ledger.in_engine - len(ledger.running),
             binding=self._prompts_bind,
             crowded=self._kv_is_short,
+            first=ledger.going_first,
+            left_out=None if some_give_way and seen >= _SLICE else of_others,
         )
         self.pacing.stepped(of_batch, ledger.totals[INTERACTIVE].running, self.paces.law, now)
         self._release(now)
@@ -440,8 +445,7 @@ class AdmissionController:
                 finished=0,
                 decoded=True,
                 engine_at=ended,
-                running=running,
-                context=context,
+                answers=Answers(running, context),
                 queued=queued,
                 binding=self._prompts_bind,
                 crowded=self._kv_is_short,
@@ -471,6 +475,12 @@ class AdmissionController:
             ledger.large_tokens,
             cut=bool(ledger.long),
         )
+
+    @property
+    def _prompt_goes_first(self) -> bool:
+        """Whether the engine has an interactive prompt, to which batch gives way."""
+        interactive = self.ledger.totals[INTERACTIVE]
+        return interactive.sequences > interactive.held
 
     @property
     def _prompts_bind(self) -> bool:

@@ -1,9 +1,9 @@
 """When batch that waits at the gate may enter the engine.
 
-The engine's queue decides who is next, but does not shorten the step that runs. An interactive
-request that comes while batch prompts fill a step waits for its end, its own step is longer by
-every answer that batch has running, and a full engine has no slot for it. So admitted batch waits
-at the gate, in the order of its tags, and enters while
+Batch gives way to interactive prompts in the engine (`marks.py`), but the step that runs is not
+shortened. An interactive request that comes while batch prompts fill a step waits for its end, its
+further tokens take longer by every answer that batch has running, and a full engine has no slot for
+it. So admitted batch waits at the gate, in the order of its tags, and enters while
 
 - the sequences that batch has in the engine make steps longer by no more than `stretch` allows: of
   the step that computes an interactive prompt without batch, by the learned `StepLaw`;

@@ -55,7 +55,7 @@ class AdmissionConfig:
     margin: float = 0.2
     tpot_s: float | None = None
     max_queued_tokens: int | None = None
-    batch_stretch: float = 1.3
+    batch_stretch: float = 1.7
 
 
 @dataclass(frozen=True, slots=True)

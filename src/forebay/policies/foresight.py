@@ -6,6 +6,7 @@ gate, the queue's (`waits.py`); of who waits for nothing but steps, the engine's
 
 from __future__ import annotations
 
+from forebay.policies.decisions import BATCH
 from forebay.policies.expectation import Expectation, Factor
 from forebay.policies.ledger import Ledger, Ticket
 from forebay.policies.next_step import NextStep
@@ -29,7 +30,7 @@ class Foresight:
         """Seconds to the first token of a ticket that is not in the ledger yet; noted on it."""
         if not (ticket.held or prediction.release_s):
             ticket.steps_s = self._next_step.first_token_s(
-                self._ledger.in_engine,
+                self._answers_beside(ticket),
                 self._ledger.engine_prefill,
                 ticket.cost.prefill_per_sequence,
                 now,
@@ -39,6 +40,11 @@ class Foresight:
         else:
             expected_s = self._queued.of(ticket.predicted_s)
         return expected_s + prediction.stalled_s
+
+    def _answers_beside(self, ticket: Ticket) -> int:
+        """Answers in the steps that compute its prompt: batch gives way to others."""
+        every = self._ledger.in_engine
+        return every if ticket.paced else every - self._ledger.totals[BATCH].in_engine
 
     def entered(self, ticket: Ticket, now: float) -> None:
         """The first sequence of a ticket reached the engine at `now` (s)."""

@@ -13,9 +13,10 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from forebay.policies.cost import Cost
+from forebay.policies.marks import Marks
 from forebay.policies.shared_prefixes import CHUNK, Chunks, SharedPrefixes
 from forebay.policies.tag_queue import TagQueue
 
@@ -57,6 +58,11 @@ class Sequence:
     def in_parts(self) -> bool:
         """Whether its prompt has to be computed in parts."""
         return self.prefill > self.ticket.uncut
+
+    @property
+    def marks(self) -> Marks:
+        """What the engine's scheduler is told of it."""
+        return Marks(self.in_parts, self.ticket.paced)
 
     @property
     def context(self) -> int:
@@ -145,6 +151,13 @@ class Ticket:
         return next((s for s in self.sequences if not s.bound and s.state == "queued"), None)
 
 
+class Answers(NamedTuple):
+    """Answers that run, and the tokens that their next ones attend to, all together."""
+
+    running: int
+    context: int
+
+
 @dataclass(slots=True)
 class ClassTotals:
     """One class: queued prompt tokens to compute, queued sequences, how many of them are held at
@@ -155,6 +168,11 @@ class ClassTotals:
     sequences: int = 0
     held: int = 0
     running: int = 0
+
+    @property
+    def in_engine(self) -> int:
+        """Sequences in the engine, queued or running."""
+        return self.sequences - self.held + self.running
 
 
 class Ledger:
@@ -172,6 +190,7 @@ class Ledger:
         self.prefixes = SharedPrefixes()  # of what is bound, and so in the engine
         self._own_kv = 0  # tokens of what is in the engine, without those of its chunks
         self.context = 0  # tokens that the running attend to, each to all of its own
+        self._paced = Answers(0, 0)  # of what runs, those who went through the gate of batch
         self.large = self.large_tokens = 0  # of more than a part, of those queued in the engine
         self.in_parts = Counter[str]()  # of these the ones that are computed in parts: by class,
         self.in_parts_tokens = Counter[str]()  # and their prompt tokens to compute
@@ -209,6 +228,16 @@ class Ledger:
     def kv_tokens(self) -> int:
         """KV footprint of what is in the engine, when all has ended as expected, in tokens."""
         return self._own_kv + self.prefixes.tokens
+
+    @property
+    def answers(self) -> Answers:
+        """Those that run."""
+        return Answers(len(self.running), self.context)
+
+    @property
+    def going_first(self) -> Answers:
+        """Those of them that do not give way to prompts."""
+        return Answers(len(self.running) - self._paced.running, self.context - self._paced.context)
 
     def kv_beside(self, cost: Cost) -> int:
         """KV tokens that a request of this cost is expected to take beside what others hold."""
@@ -282,7 +311,7 @@ class Ledger:
         self._dequeue(sequence)
         self.held[sequence.ticket.flow] += 1
         self._own_kv += sequence.kv_tokens
-        self.context += sequence.context
+        self._run(sequence, 1, sequence.context)
         self.changes += 1
         self.turned += 1
         self.totals[sequence.ticket.class_name].running += 1
@@ -292,7 +321,7 @@ class Ledger:
     def produce(self, sequence: Sequence, tokens: int) -> None:
         """Count generated tokens."""
         self.changes += tokens
-        self.context += tokens
+        self._run(sequence, 0, tokens)
         after = sequence.produced + tokens
         if after > sequence.expected - 1.0:  # before that, the footprint is the expected one
             self._own_kv -= sequence.kv_tokens
@@ -311,11 +340,18 @@ class Ledger:
             del self.running[sequence]
             self.totals[sequence.ticket.class_name].running -= 1
             self._own_kv -= sequence.kv_tokens
-            self.context -= sequence.context
+            self._run(sequence, -1, -sequence.context)
             self._let_go(sequence.ticket.flow)
         if sequence.state != "ended":
             self.prefixes.let_go(sequence.chunks)
         sequence.state = "ended"
+
+    def _run(self, sequence: Sequence, more: int, context: int) -> None:
+        """So many more sequences run, and attend to so many tokens more."""
+        self.context += context
+        if sequence.ticket.paced:
+            running, attended = self._paced
+            self._paced = Answers(running + more, attended + context)
 
     def _let_go(self, flow: tuple[str, str]) -> None:
         self.held[flow] -= 1
@@ -383,6 +419,8 @@ class Ledger:
             running = [s for s in self.running if s.ticket.class_name == name]
             assert totals.running == len(running), (name, totals, len(running))
         assert self.context == sum(s.context for s in self.running), self.context
+        paced = [s.context for s in self.running if s.ticket.paced]
+        assert self._paced == Answers(len(paced), sum(paced)), self._paced
         self.order.check_integrity()
         assert self.queued_prefill == sum(one.prefill for one in self.totals.values())
         assert self.queued_sequences == sum(one.sequences for one in self.totals.values())

@@ -15,6 +15,7 @@ from __future__ import annotations
 from math import ceil, inf
 from typing import NamedTuple
 
+from forebay.policies.ledger import Answers
 from forebay.policies.paces import Paces
 from forebay.policies.prompt_parts import part_tokens
 
@@ -75,16 +76,16 @@ class NextStep:
     def woke(self, now: float, queued: Queued) -> None:
         """Prompts reached an idle engine at `now` (s)."""
         self._computed, self._left = 0.0, 0
-        self._begin(now, 0, 0, queued)
+        self._begin(now, Answers(0, 0), queued)
 
     def stepped(
         self,
         now: float,
         engine_at: float,
         drained: int,
-        running: int,
-        context: int,
+        answers: Answers,
         queued: Queued,
+        left_out: int = 0,
     ) -> float:
         """A step ended, and the next begins.
 
@@ -93,9 +94,9 @@ class NextStep:
             engine_at: when it ended on the engine's clock, seconds. One no later than the one
                 before is a further slice of the same step.
             drained: prompt tokens of the prompts that it finished.
-            running: answers that go on.
-            context: tokens that these attend to.
+            answers: those that go on in the next step.
             queued: what is still queued in the engine.
+            left_out: further answers, which have slots and no part in the next step.
 
         Returns:
             Prompt tokens computed since the step before: those of prompts that go on, too.
@@ -110,20 +111,21 @@ class NextStep:
         half_done = max(computed - drained, 0.0)
         self._computed = half_done
         self._ended_at = engine_at
-        self._begin(now, running, context, queued)
+        self._begin(now, answers, queued, left_out)
         in_vain, self._left = min(self._left, half_done - self._computed), 0
         return max(drained + self._computed + in_vain - before, 0.0)
 
-    def _begin(self, now: float, running: int, context: int, queued: Queued) -> None:
+    def _begin(self, now: float, answers: Answers, queued: Queued, left_out: int = 0) -> None:
         """Of the prompts, as many are computed as have slots and, in parts, the step's tokens.
 
         What a step leaves half done is of large prompts: of all of them in parts, of one if uncut.
         """
-        self._began_at, self._running, self._context = now, running, context
+        self._began_at = now
+        self._running, self._context = running, _ = answers
         self._cut = queued.cut
         tokens = max(self._step_tokens - running, 0)
         part = self._part if queued.cut else self._step_tokens
-        at_once = min(queued.prompts, self._slots - running)
+        at_once = min(queued.prompts, self._slots - running - left_out)
         if queued.cut:
             at_once = min(at_once, ceil(tokens / part))
         half_done = at_once if queued.cut else 1

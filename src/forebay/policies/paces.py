@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from math import inf
 
+from forebay.policies.ledger import Answers
 from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.rates import DecayedRate
 from forebay.policies.step_law import StepLaw
@@ -44,7 +45,7 @@ class Paces:
         self._last_step_at: float | None = None
         self._contended = False
         self._drained, self._finished, self._in_parts = 0.0, 0, False
-        self._running_before = self._context_before = 0
+        self._before = self._first_before = Answers(0, 0)
 
     @property
     def seconds_per_token(self) -> float:
@@ -86,11 +87,12 @@ class Paces:
         finished: int | None,
         decoded: bool,
         engine_at: float,
-        running: int,
-        context: int,
+        answers: Answers,
         queued: int,
         binding: bool = True,
         crowded: bool = False,
+        first: Answers | None = None,
+        left_out: bool | None = False,
     ) -> None:
         """Learn from the interval since the step before, by what bound the engine in it.
 
@@ -101,12 +103,14 @@ class Paces:
                 seen. None where some are.
             decoded: whether it made tokens of answers begun before.
             engine_at: when it ended, seconds on the engine's clock.
-            running: sequences that run after it.
-            context: tokens that the next ones of these attend to.
+            answers: those that run after it.
             queued: sequences that wait in the engine after it.
             binding: whether it could be prompt tokens that they wait for.
             crowded: whether it could be KV blocks: then nobody knows which step computed what.
+            first: those of the answers that give way to no prompt; None: all.
+            left_out: whether the others had no part in it; None: nobody knows.
         """
+        running = answers.running
         self._drained += drained
         if finished is None:
             self._in_parts = True
@@ -117,15 +121,18 @@ class Paces:
             if elapsed <= 0.0:
                 return  # a further slice of the same step: vLLM hands on 128 outputs at a time
             if elapsed < _LONGEST_STEP_S:
-                known = not (crowded and (queued or self._drained))
-                self._take(min(elapsed, self._longest_credible_s), decoded, running, known=known)
+                known = left_out is not None and not (crowded and (queued or self._drained))
+                elapsed = min(elapsed, self._longest_credible_s)
+                self._take(elapsed, decoded, running, known=known, left_out=bool(left_out))
         self._drained, self._finished, self._in_parts = 0.0, 0, False
         self._last_step_at = engine_at
         # Prompts wait in the engine for the token budget, and not for slots.
         self._contended = binding and queued > 0 and running + queued <= self._slots
-        self._running_before, self._context_before = running, context
+        self._before, self._first_before = answers, first or answers
 
-    def _take(self, elapsed: float, decoded: bool, running: int, *, known: bool) -> None:
+    def _take(
+        self, elapsed: float, decoded: bool, running: int, *, known: bool, left_out: bool
+    ) -> None:
         if self._contended and self._drained > 0:
             # A step of no prompt at all found none: those queued were still on their way to it.
             self.prefill_rate.add(self._drained, elapsed)
@@ -137,8 +144,9 @@ class Paces:
         seen = not self._in_parts and (self._finished > 0 or not self._contended)
         if known and (seen or self._in_parts):
             computed = float(self._finished) if seen else self._drained
-            self.law.add(self._running_before, computed, elapsed, self._context_before)
-        if running >= _FULL_SHARE * self._slots:
+            before = self._first_before if left_out else self._before
+            self.law.add(before.running, computed, elapsed, before.context)
+        if running >= _FULL_SHARE * self._slots and not left_out:
             answers_s = elapsed - self.prompts_s(self._drained)
             self.full_step_rate.add(1.0, max(answers_s, _LEAST_ANSWERS * elapsed))
 

@@ -19,7 +19,6 @@ finishes did not change.
 from __future__ import annotations
 
 _PARTS = 8
-IN_PARTS = "forebay_in_parts"  # of a request's `extra_args`: that it has to be cut
 
 
 def part_tokens(step_tokens: int) -> int:

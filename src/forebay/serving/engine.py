@@ -67,8 +67,8 @@ def executor_class(config: Any) -> type[Executor]:
     return Executor.get_class(config)
 
 
-def cut_long_prompts(scheduler: Any) -> None:
-    """Have very long prompts computed in parts, unless the file says how to schedule prompts.
+def schedule_by_marks(scheduler: Any) -> None:
+    """Have the marks of requests heeded (`scheduler.py`), unless the file says how to schedule.
 
     A threshold of the file's own holds for all prompts, as with vLLM alone.
     """
@@ -76,7 +76,7 @@ def cut_long_prompts(scheduler: Any) -> None:
         return
     if not scheduler.long_prefill_token_threshold:
         scheduler.long_prefill_token_threshold = part_tokens(scheduler.max_num_batched_tokens)
-        name = "AsyncPartsOnRequest" if scheduler.async_scheduling else "PartsOnRequest"
+        name = "AsyncForebayScheduler" if scheduler.async_scheduling else "ForebayScheduler"
         scheduler.scheduler_cls = f"forebay.serving.scheduler.{name}"
 
 
@@ -87,7 +87,7 @@ class ForebayEngine(VLLMEngine):
         self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any
     ) -> TappedLLM:
         vllm_engine_config.parallel_config.placement_group = placement_group
-        cut_long_prompts(vllm_engine_config.scheduler_config)
+        schedule_by_marks(vllm_engine_config.scheduler_config)
         # The tap counts what Forebay exports; vLLM's own statistics, taken at every step in two
         # processes and exported through Ray's metrics, would count it a second time.
         return TappedLLM(

@@ -16,7 +16,7 @@ from forebay.observability import catalogue
 from forebay.policies.admission import AdmissionController
 from forebay.policies.decisions import StepOutput
 from forebay.policies.ledger import Sequence, Ticket
-from forebay.policies.prompt_parts import IN_PARTS
+from forebay.policies.marks import Marks
 from forebay.policies.shared_prefixes import Chunks, prompt_chunks
 from forebay.serving.telemetry import Telemetry
 
@@ -106,7 +106,7 @@ class EngineTap:
         self._ids.setdefault(ticket, []).append(request.request_id)
         sequence = self._admission.bind(ticket, prompt, cap, self._chunks(request))
         self._sequences[request.request_id] = sequence
-        _say_whether_in_parts(request.sampling_params, sequence)
+        _mark(request.sampling_params, sequence)
 
     def _chunks(self, request: EngineRequest) -> Chunks:
         """What of its prompt a request may share: nothing, where vLLM looks at more than tokens.
@@ -176,9 +176,8 @@ class EngineTap:
             self.abort(left)
 
 
-def _say_whether_in_parts(params: Any, sequence: Sequence) -> None:
-    """To `scheduler.py`; a client that says it by itself would have everybody's prompts cut."""
+def _mark(params: Any, sequence: Sequence) -> None:
+    """For `scheduler.py`; a client's own marks would have everybody's prompts cut."""
     if params is None:
         return
-    others = {key: v for key, v in (params.extra_args or {}).items() if key != IN_PARTS}
-    params.extra_args = {**others, IN_PARTS: True} if sequence.in_parts else others or None
+    params.extra_args = {**Marks.stripped(params.extra_args), **sequence.marks.as_args()} or None

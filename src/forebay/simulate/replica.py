@@ -19,6 +19,7 @@ from forebay.policies.decisions import INTERACTIVE, AdmissionConfig, Shed, StepO
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.ledger import Sequence as Answer
 from forebay.policies.ledger import Ticket
+from forebay.policies.marks import Marks
 from forebay.policies.offered_work import OfferedWork, reading_of
 from forebay.policies.replica_view import ReplicaStats
 from forebay.policies.shared_prefixes import Chunks, prompt_chunks
@@ -27,6 +28,7 @@ from forebay.simulate.engine_player import Done, EnginePlayer
 
 # What a new replica's gate is told of its engine, as a warm-up would.
 Teach = Callable[[AdmissionController, EngineProfile], None]
+_UNMARKED = Marks()
 
 
 class OpenReplica:
@@ -90,7 +92,7 @@ class OpenReplica:
         priority: int,
         now: float | None = None,
         *,
-        in_parts: bool = False,
+        marks: Marks = _UNMARKED,
     ) -> None:
         ask, name = fate.ask, f"{fate.ask.number:09}"
         request = EngineRequest(
@@ -101,7 +103,7 @@ class OpenReplica:
             priority,
             ask.salt,
             ask.answer_ids or range(1, self.profile.max_model_len + 1),
-            in_parts,
+            *marks,
         )
         self._fates[name] = fate
         self.player.add(request, ask.at_s if now is None else now)
@@ -216,7 +218,7 @@ class GatedReplica(OpenReplica):
                 self.admission.entered(ticket, now)
                 chunks = self._chunks(fate.ask)
                 bound = self.admission.bind(ticket, fate.ask.prompt, cap, chunks)
-                self._enter(fate, cap, ticket.tag, now, in_parts=bound.in_parts)
+                self._enter(fate, cap, ticket.tag, now, marks=bound.marks)
         self._let_go.clear()
 
     def _chunks(self, ask: Ask) -> Chunks:

@@ -86,13 +86,15 @@ class AdmissionSpec(Strict):
         "learned, and kept besides.",
     )
     batch_stretch: float = Field(
-        default=1.3,
+        default=1.7,
         ge=1,
         description="How much longer the engine's steps may become, on average, by what batch has "
         "in it while interactive requests come, as a factor; what does not fit waits at the gate. "
-        "1 lets one batch sequence in at a time. Default 1.3: of what interactive requests leave, "
-        "batch uses 55 to 83%, and their p95 TTFT is about one and a half times what it is without "
-        "batch; decision record 0014 has what other values give.",
+        "1 lets one batch sequence in at a time. Steps that compute an interactive prompt compute "
+        "nothing of batch, so this is felt by who waits for the step before, and in the time per "
+        "token. Default 1.7: of what interactive requests leave, batch uses 57 to 88%, and their "
+        "p95 TTFT is 1.1 to 1.6 times what it is without batch; decision record 0024 has what "
+        "other values give.",
     )
     max_n: int = Field(
         default=16,

@@ -13,6 +13,7 @@ from forebay.engine_model.step_time import StepTime
 from forebay.engine_model.steps import Step
 from forebay.engine_model.tokens import answer_tokens, first_parent
 from forebay.engine_model.waiting import WaitingQueue
+from forebay.policies.marks import MOST_LEFT_OUT
 
 BLOCK = 4
 PROFILE = EngineProfile(
@@ -123,7 +124,7 @@ def test_the_long_prefill_threshold_leaves_budget_for_others() -> None:
 
 
 def test_prompts_are_cut_only_while_one_that_asks_for_it_is_computed() -> None:
-    run = Run(EngineModel(PROFILE.in_parts(6)))
+    run = Run(EngineModel(PROFILE.with_forebay_scheduler(6)))
     run.add(ask("a", 14, tokens=1))
     assert run.step().prefill_tokens == 14
     run.add(replace(ask("b", 12, tokens=1), in_parts=True), ask("c", 10, tokens=1))
@@ -131,6 +132,53 @@ def test_prompts_are_cut_only_while_one_that_asks_for_it_is_computed() -> None:
     assert run.step().prefill_tokens == 6 + 4
     run.add(ask("d", 14, tokens=1))
     assert run.step().prefill_tokens == 14
+
+
+def batch(name: str, prompt: int, tokens: int = 9) -> EngineRequest:
+    return replace(ask(name, prompt, tokens, priority=1), gives_way=True)
+
+
+def test_those_who_give_way_have_no_part_in_steps_that_compute_prompts_of_others() -> None:
+    run = Run(EngineModel(PROFILE.with_forebay_scheduler(16)))
+    run.add(batch("a", 3))
+    run.step()
+    run.add(ask("b", 4), batch("c", 4))
+    step = run.step()
+    assert (step.decode_sequences, step.prefill_tokens) == (0, 4)
+    assert (run.tokens("a"), run.tokens("b"), run.model.waiting) == (1, 1, 1)
+    step = run.step()
+    assert (step.decode_sequences, step.prefill_tokens) == (2, 4)
+    run.drain()
+    assert {run.tokens(name) for name in "ac"} == {9}
+
+
+def test_vllms_own_scheduler_knows_nobody_who_gives_way() -> None:
+    run = Run(engine())
+    run.add(batch("a", 3))
+    run.step()
+    run.add(ask("b", 4), batch("c", 4))
+    step = run.step()
+    assert (step.decode_sequences, step.prefill_tokens) == (1, 8)
+
+
+def test_those_who_give_way_get_on_beside_prompts_without_end() -> None:
+    run = Run(EngineModel(PROFILE.with_forebay_scheduler(16)))
+    run.add(batch("a", 3))
+    run.step()
+    for number in range(5 * (MOST_LEFT_OUT + 1)):
+        run.add(ask(f"prompt {number}", 4, tokens=1))
+        run.step()
+    assert run.tokens("a") == 1 + 5
+
+
+def test_those_who_give_way_do_not_wait_for_a_prompt_that_has_no_room() -> None:
+    run = Run(EngineModel(replace(PROFILE, kv_blocks=17).with_forebay_scheduler(16)))
+    run.add(batch("a", 30, tokens=9))
+    run.step()
+    run.step()
+    run.add(ask("b", 50, tokens=1))
+    assert run.step().decode_sequences == 1
+    assert run.model.waiting == 1
 
 
 def test_no_more_run_than_there_are_slots() -> None:

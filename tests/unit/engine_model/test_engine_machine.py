@@ -50,7 +50,7 @@ class EngineMachine(RuleBasedStateMachine):
             text_bytes_per_token=1.0,
             load_s=0.0,
             long_prefill_token_threshold=threshold,
-            parts_on_request=on_request,
+            forebay_scheduler=on_request,
             prefix_caching=caching,
         )
         self.model = EngineModel(self.profile)
@@ -75,6 +75,7 @@ class EngineMachine(RuleBasedStateMachine):
         priority=st.integers(0, 2),
         salt=st.sampled_from([None, "x"]),
         in_parts=st.booleans(),
+        gives_way=st.booleans(),
     )
     def arrive(
         self,
@@ -86,10 +87,13 @@ class EngineMachine(RuleBasedStateMachine):
         salt: str | None,
         *,
         in_parts: bool,
+        gives_way: bool,
     ) -> None:
         name = str(len(self.asked))
         ids = range(family, family + prompt)
-        self.asked[name] = EngineRequest(name, ids, tokens, stop, priority, salt, in_parts=in_parts)
+        self.asked[name] = EngineRequest(
+            name, ids, tokens, stop, priority, salt, in_parts=in_parts, gives_way=gives_way
+        )
         self.model.add(self.asked[name], self.now)
 
     @precondition(lambda self: self.open())

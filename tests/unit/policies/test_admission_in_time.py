@@ -106,12 +106,25 @@ def test_a_modest_tenant_finds_slots_beside_one_that_would_fill_them_all_with_lo
     assert len(greedy) >= 0.6 * rate * 20
 
 
+def test_steps_from_which_batch_was_left_out_teach_what_a_step_costs() -> None:
+    replica = OneReplica(batch_stretch=2.0)
+    start, rate = replica.now, most(*SHORT)
+    asks = poisson(0.4 * rate, 30, *SHORT, start=start, seed=1)
+    asks += poisson(3 * rate, 30, *SHORT, start=start, seed=2, class_name=BATCH)
+    replica.run(asks, until=start + 30)
+    law, true = replica.admission.paces.law, DEMO.step_time
+    assert law.base_s == pytest.approx(true.base, rel=0.1)
+    assert law.per_token_s == pytest.approx(true.prefill_token, rel=0.1)
+    assert law.answer_s(law.context) == pytest.approx(true.decode_sequence, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("size", "profile", "longer", "used"),
     [  # what `benchmarks/batch_frontier.py` prints, and some room
-        (SHORT, DEMO, 1.6, 0.6),
-        (SIZES["long outputs"], DEMO, 1.65, 0.6),
-        ((1000, 100), H100, 1.45, 0.65),
+        (SHORT, DEMO, 1.75, 0.8),
+        (SIZES["long outputs"], DEMO, 1.65, 0.8),
+        ((1442, 48), DEMO, 1.2, 0.8),
+        ((1000, 100), H100, 1.5, 0.78),
     ],
 )
 def test_batch_uses_much_of_what_is_left_and_interactive_hardly_feels_it(

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policies.expectation import Factor
+from forebay.policies.ledger import Answers
 from forebay.policies.next_step import NextStep, Queued
 from forebay.policies.paces import Paces
 from forebay.policies.prompt_parts import part_tokens
@@ -39,7 +40,7 @@ def stepped(
     *,
     cut: bool = False,
 ) -> None:
-    engine.stepped(at, at, drained, running, 0, Queued(n, queued, n, queued, cut))
+    engine.stepped(at, at, drained, Answers(running, 0), Queued(n, queued, n, queued, cut))
 
 
 def test_on_an_idle_engine_it_is_the_way_in_and_the_own_step() -> None:
@@ -77,7 +78,7 @@ def test_the_way_in_passes_while_the_step_runs_unless_it_ends_before() -> None:
 def test_what_the_answers_attend_to_lengthens_the_step_that_runs_and_the_own() -> None:
     engine, attending = engine_of(), engine_of(per_context_s=1e-8)
     for one in (engine, attending):
-        one.stepped(10.0, 10.0, 0, 50, 300_000, Queued(1, 200, 1, 200))
+        one.stepped(10.0, 10.0, 0, Answers(50, 300_000), Queued(1, 200, 1, 200))
     without, beside = (one.first_token_s(60, 200, 100, 10.0) for one in (engine, attending))
     assert without is not None
     # Of 50 that run now, and of 60 with those queued, 6,000 tokens each.
@@ -120,11 +121,11 @@ def test_uncut_prompts_are_computed_one_after_another() -> None:
 def test_what_is_computed_of_prompts_that_leave_was_computed_all_the_same() -> None:
     engine = engine_of()
     queued = Queued(2, 12 * PART, 2, 12 * PART)
-    engine.stepped(1.0, 1.0, 0, 1, 0, queued)
+    engine.stepped(1.0, 1.0, 0, Answers(1, 0), queued)
     engine.left(6 * PART)
     rest = Queued(0, 0, 0, 0)
-    assert engine.stepped(2.0, 2.0, 6 * PART, 1, 0, rest) == STEP_TOKENS - 1
-    assert engine.stepped(3.0, 3.0, 0, 1, 0, rest) == 0
+    assert engine.stepped(2.0, 2.0, 6 * PART, Answers(1, 0), rest) == STEP_TOKENS - 1
+    assert engine.stepped(3.0, 3.0, 0, Answers(1, 0), rest) == 0
 
 
 def test_nothing_is_said_before_the_steps_are_known() -> None:

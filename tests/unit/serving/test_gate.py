@@ -23,7 +23,7 @@ from gate_world import (
 from forebay.observability import catalogue
 from forebay.policies.cost import RequestShape
 from forebay.policies.decisions import BATCH, INTERACTIVE, Admitted
-from forebay.policies.prompt_parts import IN_PARTS
+from forebay.policies.marks import GIVES_WAY, IN_PARTS
 from forebay.serving import body_reader
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.errors import retry_headers
@@ -47,19 +47,21 @@ async def test_priority_salt_and_rank_are_the_taps_whatever_the_client_sent() ->
     assert all(r.priority >= 0 for r in seen)
 
 
-async def test_whether_prompts_are_cut_is_the_taps_whatever_the_client_sent() -> None:
+async def test_what_the_scheduler_is_told_is_the_taps_whatever_the_client_sent() -> None:
     world, _ = serving()
-    cut = {}
-    for tokens in (10, 3_000):  # of steps of 2,048
+    told = []
+    steps_of_2048 = ((BATCH, 10), (INTERACTIVE, 10), (INTERACTIVE, 3_000))
+    for class_name, tokens in steps_of_2048:
         shape = RequestShape(prompt_bytes=0, prompt_ids=tokens, max_tokens=1)
-        decision = world.admission.decide(world.admission.costs.price(shape), INTERACTIVE, 0.0)
+        decision = world.admission.decide(world.admission.costs.price(shape), class_name, 0.0)
         assert isinstance(decision, Admitted)
         CURRENT_TICKET.set(decision.ticket)
-        params = FakeParams(1, extra_args={"mine": 1, IN_PARTS: tokens == 10})
-        world.tap.on_add(FakeEngineRequest(str(tokens), [1] * tokens, params))
-        cut[tokens] = params.extra_args
+        lies = {IN_PARTS: tokens == 10, GIVES_WAY: class_name == INTERACTIVE}
+        params = FakeParams(1, extra_args={"mine": 1, **lies})
+        world.tap.on_add(FakeEngineRequest(f"{class_name} {tokens}", [1] * tokens, params))
+        told.append(params.extra_args)
     CURRENT_TICKET.set(None)
-    assert cut == {10: {"mine": 1}, 3_000: {"mine": 1, IN_PARTS: True}}
+    assert told == [{"mine": 1, GIVES_WAY: True}, {"mine": 1}, {"mine": 1, IN_PARTS: True}]
 
 
 async def test_nothing_reaches_the_engine_without_a_ticket() -> None:

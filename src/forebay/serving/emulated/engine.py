@@ -20,6 +20,7 @@ from forebay.engine_model.steps import Step
 from forebay.engine_model.tokens import answer_tokens
 from forebay.load.alarm import Alarm
 from forebay.measure.lateness import StepLateness
+from forebay.policies.marks import GIVES_WAY, IN_PARTS
 from forebay.serving.emulated.text import VOCABULARY
 from forebay.serving.tap import EngineTap
 
@@ -128,6 +129,7 @@ class EmulatedEngine:
             self._tap.on_add(asked)
         answer = answer_tokens(prompt, min(max_tokens, stop_after), VOCABULARY)
         listener = self._listeners[request_id] = _Listener(answer)
+        marks = asked.sampling_params.extra_args or {}
         request = EngineRequest(
             request_id,
             prompt,
@@ -136,7 +138,8 @@ class EmulatedEngine:
             asked.priority,
             asked.cache_salt,
             answer,
-            in_parts=bool(asked.sampling_params.extra_args),
+            bool(marks.get(IN_PARTS)),
+            bool(marks.get(GIVES_WAY)),
         )
         try:
             self._model.add(request, self._clock())

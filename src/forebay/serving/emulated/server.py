@@ -28,7 +28,7 @@ def served(engine: EngineProfile) -> EngineProfile:
     """An engine as Forebay starts it: like vLLM's, it computes very long prompts in parts."""
     if engine.long_prefill_token_threshold:
         return engine
-    return engine.in_parts(part_tokens(engine.max_num_batched_tokens))
+    return engine.with_forebay_scheduler(part_tokens(engine.max_num_batched_tokens))
 
 
 _AHEAD = -10  # nice

@@ -1,0 +1,41 @@
+"""What admission says of a request to the engine's scheduler (`serving/scheduler.py`).
+
+vLLM's own schedulers know of a request when it came and its priority. These marks travel in its
+`extra_args`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+_NAMES = IN_PARTS, GIVES_WAY = "forebay_in_parts", "forebay_gives_way"
+
+# Those who give way are left out where they are at least this share of what runs, or have prompts
+# to compute. Fewer make a step hardly longer; where interactive requests take nearly all of an
+# engine, what batch has by its weight would take slots for longer, and others would wait for these.
+FEWEST_LEFT_OUT = 0.25
+# Most steps in a row in which those who give way are left out. Where every step has an interactive
+# prompt they get every ninth, so that what batch has begun ends, and frees its slots and blocks.
+MOST_LEFT_OUT = 8
+
+
+class Marks(NamedTuple):
+    """The marks of one request.
+
+    Attributes:
+        in_parts: its prompt has to be cut (`prompt_parts.py`).
+        gives_way: it computes nothing in a step that computes an interactive prompt.
+    """
+
+    in_parts: bool = False
+    gives_way: bool = False
+
+    @staticmethod
+    def stripped(args: Mapping[str, Any] | None) -> dict[str, Any]:
+        """`extra_args` without any."""
+        return {name: value for name, value in (args or {}).items() if name not in _NAMES}
+
+    def as_args(self) -> dict[str, bool]:
+        """As `extra_args`: those that are set."""
+        return {name: True for name, is_set in zip(_NAMES, self, strict=True) if is_set}
