@@ -47,6 +47,8 @@ class ReplicaStatus(TypedDict):
         at_s: when it told this, in seconds on a clock of its own that never goes back: growth of
             its counts over growth of this is a rate.
         draining: whether it takes nothing new.
+        apart: whether the fleet's ledger does not answer it: quotas are even shares then, and
+            weights hold on each replica by itself.
         classes: by name.
         tenants: tokens by tenant since the replica's start, prompt and answer together.
         prefill_rate: prompt tokens/s that it drains while they bind; 0 while unknown.
@@ -66,6 +68,7 @@ class ReplicaStatus(TypedDict):
     replica: str
     at_s: float
     draining: bool
+    apart: bool
     classes: dict[str, ClassStatus]
     tenants: dict[str, float]
     prefill_rate: float

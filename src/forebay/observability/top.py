@@ -194,6 +194,8 @@ def _replica_row(one: dict[str, Any], rates: _Rates) -> tuple[str, ...]:
 def _remarks(one: dict[str, Any]) -> str:
     late = one["late_p99"]
     said = ["draining"] if one["draining"] else []
+    if one["apart"]:
+        said.append("the fleet's ledger does not answer")
     if late is not None and late > MOST_LATE:
         said.append(f"emulation late by {late:.0%} of a step")
     return ", ".join(said)

@@ -100,7 +100,6 @@ class Exchange:
         self._look_at = -inf  # not before then
         self._finding: asyncio.Task[Any] | None = None
         self._asking: asyncio.Task[None] | None = None
-        self._in_trouble = False
 
     async def forever(self) -> None:
         """Report whenever a report is due; without an answer a replica looks after itself."""
@@ -154,8 +153,8 @@ class Exchange:
 
     def _tell(self, trouble: str) -> None:
         """Log when the fleet's ledger is lost and when it is back, once each."""
-        if bool(trouble) != self._in_trouble:
-            self._in_trouble = bool(trouble)
+        if bool(trouble) != self._tenancy.apart:
+            self._tenancy.apart = bool(trouble)
             if trouble:
                 _LOG.warning("the fleet's ledger does not answer (%s)", trouble)
             else:

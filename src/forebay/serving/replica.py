@@ -219,6 +219,7 @@ class Replica:
             "replica": self.name,
             "at_s": self.clock(),
             "draining": admission.draining,
+            "apart": self.tenancy.apart,
             "classes": {name: self._class_status(name) for name in admission.config.classes},
             "tenants": telemetry.by_first_label(catalogue.TENANT_TOKENS),
             "prefill_rate": admission.paces.prefill_rate.rate,

@@ -99,6 +99,7 @@ class Tenancy:
         # Set once there is a fleet.
         self.ask_fleet: Callable[[], Awaitable[None]] | None = None
         self.say_goodbye: Callable[[], Awaitable[None]] | None = None
+        self.apart = False  # from it: its ledger does not answer
         self._look(clock())
 
     @property

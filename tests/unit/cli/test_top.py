@@ -31,7 +31,7 @@ def of_class(offered: float, shed: dict[str, float]) -> ClassStatus:
 def replica(name: str, offered: float, tokens: float, at_s: float = 0.0) -> ReplicaStatus:
     shed = {"ttft_budget": 3.0}
     return {
-        "replica": name, "at_s": at_s, "draining": name == "b",
+        "replica": name, "at_s": at_s, "draining": name == "b", "apart": name == "a",
         "classes": {"interactive": of_class(offered, shed)}, "tenants": {"acme": tokens},
         "prefill_rate": 9000.0, "seconds_per_token": 0.01, "slots": 64, "kv_tokens": 1000,
         "kv_usage": 0.5, "prompt_tokens": 100, "cached_tokens": 25,
@@ -85,6 +85,7 @@ def test_one_look_names_replicas_classes_and_tenants(url: str) -> None:
     assert shown.exit_code == 0, shown.output
     for word in ("chat: 2 replicas", "interactive", "ttft_budget 6", "acme", "draining", "250 ms"):
         assert word in shown.stdout
+    assert "ledger does not answer" in shown.stdout
 
 
 def test_programs_get_json(url: str) -> None:

@@ -137,6 +137,7 @@ async def test_a_ledger_that_cannot_be_made_is_not_tried_again_at_once(
     for _ in range(3):
         await exchange.now()
     assert looks == 1
+    assert world.tenancy.apart
     exchange._look_at = 0.0
     await exchange.now()
     assert looks == 2
