@@ -50,8 +50,7 @@ async def test_priority_salt_and_rank_are_the_taps_whatever_the_client_sent() ->
 async def test_what_the_scheduler_is_told_is_the_taps_whatever_the_client_sent() -> None:
     world, _ = serving()
     told = []
-    steps_of_2048 = ((BATCH, 10), (INTERACTIVE, 10), (INTERACTIVE, 3_000))
-    for class_name, tokens in steps_of_2048:
+    for class_name, tokens in ((BATCH, 10), (INTERACTIVE, 10), (INTERACTIVE, 3_000)):
         shape = RequestShape(prompt_bytes=0, prompt_ids=tokens, max_tokens=1)
         decision = world.admission.decide(world.admission.costs.price(shape), class_name, 0.0)
         assert isinstance(decision, Admitted)
