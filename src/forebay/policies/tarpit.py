@@ -6,8 +6,9 @@ of the steps that a request takes to the engine, for everybody whose turn comes 
 come late, so fewer are admitted, so more come back. A refusal that is kept back makes such a client
 come back less often, and costs a timer.
 
-It is done only where nearly all are refused: at three or four times the capacity, by clients who
-come by themselves, one in four is let in, and a refusal comes at once however slow the machine.
+It is done only where nearly all are refused. Clients who come by themselves at twelve times the
+capacity are let in one of twelve, and a refusal comes at once however slow the machine; of 64 who
+came back at once, one in fifty was.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ _BEHIND_S = 0.008
 _TIMES = 50.0  # of what it is behind by: refusals/s then fall to what the loop has time for
 _MOST_S = 1.0
 _KEEP = 1.0 - 1.0 / 32  # weight that earlier turns keep at each refusal
-_NEARLY_ALL = 0.82  # refused, of those who came
-_KEEP_SHARE = 1.0 - 1.0 / 256  # weight that earlier decisions keep at each
+_NEARLY_ALL = 0.95  # refused, of those who came
+# Requests that begin together end together, and are let in in bursts: a share of the last few
+# hundred swings from burst to burst.
+_KEEP_SHARE = 1.0 - 1.0 / 512  # weight that earlier decisions keep at each
 
 
 class Tarpit:
@@ -34,9 +37,13 @@ class Tarpit:
         """A request came, and was let in or refused."""
         self.refused = _KEEP_SHARE * self.refused + (1.0 - _KEEP_SHARE) * refused
 
-    def delay_s(self, turn_s: float) -> float:
-        """Seconds for which to keep back a refusal that saw the loop take `turn_s` for a turn."""
+    def turned(self, turn_s: float) -> None:
+        """The loop took `turn_s` for the turn in which somebody was refused."""
         self.turn_s = _KEEP * self.turn_s + (1.0 - _KEEP) * turn_s
+
+    @property
+    def delay_s(self) -> float:
+        """Seconds for which to keep back a refusal."""
         if self.refused < _NEARLY_ALL:
             return 0.0
         return min(max(_TIMES * (self.turn_s - _BEHIND_S), 0.0), _MOST_S)

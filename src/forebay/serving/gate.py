@@ -228,12 +228,14 @@ class Gate:
         return decision
 
     async def _keep_back(self) -> None:
-        """Let those who were admitted have their turns first, where the loop is behind."""
-        before = self._clock()
-        await asyncio.sleep(0)
-        delay_s = self._tarpit.delay_s(self._clock() - before)
+        """Let those who were admitted have their turns first, where nearly all are refused."""
+        asyncio.get_running_loop().call_soon(self._turned, self._clock())
+        delay_s = self._tarpit.delay_s
         if delay_s > 0.0:
             await asyncio.sleep(delay_s)
+
+    def _turned(self, before: float) -> None:
+        self._tarpit.turned(self._clock() - before)
 
     async def _refuse(self, send: Send, shed: Shed) -> None:
         text = _SHED_TEXT[shed.reason].format(predicted=shed.predicted_s, budget=shed.budget_s)

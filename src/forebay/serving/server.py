@@ -9,6 +9,7 @@ from typing import Any
 
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
 
+from forebay.serving.accepting import accept_all_at_once
 from forebay.serving.fleet import ask_routers
 from forebay.serving.gate import Gate
 from forebay.serving.progress import report
@@ -47,6 +48,7 @@ class ForebayServer(LLMServer):
 
     async def __serve_build_asgi_app__(self) -> Gate:
         """VLLM's app behind the gate, warmed up and measured once."""
+        accept_all_at_once()  # by the HTTP server that Serve starts next
         app = await super().__serve_build_asgi_app__()
         _drop_http_metrics(app)
         self._replica = Replica(

@@ -10,6 +10,7 @@ from typing import Any
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.profiles import PROFILES
 from forebay.policies.prompt_parts import part_tokens
+from forebay.serving.accepting import accept_all_at_once
 from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.cold_start import pass_cold_start
 from forebay.serving.emulated.engine import STOP, EmulatedEngine
@@ -54,6 +55,7 @@ class EmulatedServer:
 
     async def __serve_build_asgi_app__(self) -> Gate:
         """The emulated engine's app behind the gate, warmed up and measured once."""
+        accept_all_at_once()  # by the HTTP server that Serve starts next
         model = self._spec.model
         await pass_cold_start(model.cold_start * model.slowed, self._start)
         run_ahead_of_others()
