@@ -138,15 +138,24 @@ def quota(url: str, best: float) -> Part:
 
 
 def flood(url: str, best: float, size: Workload = LONG_OUTPUTS, seconds: float = SECONDS) -> Part:
-    """Interactive requests, alone and with batch behind them."""
+    """Interactive requests, alone and with batch behind them; and batch alone.
+
+    What is left is of `best`. An emulated engine loses some of its own capacity between steps, to
+    the core that it shares: batch alone tells how much, and is shown.
+    """
     name = f"flood, {size.name}"
     alone = play(url, {"modest": 0.4 * best}, size=size, seconds=seconds)
     beside = play(url, {"modest": 0.4 * best}, batch=3.0 * best, size=size, seconds=seconds)
+    only = play(url, {"modest": 0.0}, batch=3.0 * best, size=size, seconds=seconds)
     rows = [row(f"{name}: alone", alone, "modest"), row(f"{name}: with batch", beside, "modest")]
+    only_batch = row(f"{name}: batch alone", only, "batch", of_class="batch")
     batch = row(f"{name}: with batch", beside, "batch", of_class="batch")
     ratio = rows[1]["TTFT p95 s"] / rows[0]["TTFT p95 s"]
     left = best * (size.prompt_tokens + size.output_tokens) - rows[1]["tokens/s"]
-    return [*rows, batch], [
+    left_of_batch = only_batch["tokens/s"] - rows[1]["tokens/s"]
+    used = batch["tokens/s"] / left_of_batch
+    print(f"{name}: of what batch has alone, less interactive's part, it uses {used:.2f}")
+    return [*rows, batch, only_batch], [
         Bar(f"{name}: interactive TTFT p95, x of alone", ratio, FLOOD_RATIO),
         Bar(f"{name}: batch uses of what is left", batch["tokens/s"] / left, LEAST_BATCH,
             at_least=True),
@@ -168,7 +177,7 @@ def play(
     else comes.
     """
     settle_as(url)
-    flows = [(name, "interactive", rate) for name, rate in rates.items()]
+    flows = [(name, "interactive", rate) for name, rate in rates.items() if rate]
     if batch:
         flows.append((next(iter(rates)), "batch", batch))
     asked = arrivals(flows, size, seconds, dict.fromkeys(later, WARM_S))
