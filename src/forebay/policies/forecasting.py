@@ -16,7 +16,6 @@ that fades four times as fast: twice as noisy, so it counts only where it is cle
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import inf, sqrt
@@ -105,35 +104,28 @@ class DemandHistory:
             seconds = whole
         return (*bins, (middle, demand, seconds))
 
-    def forecast(self, since: float = -inf) -> Forecast:
-        """Level, its error, and the trend; all 0 before the first sample.
-
-        Args:
-            since: a rise counts only as far as the samples from this time (s) on show it, too.
-        """
+    @property
+    def forecast(self) -> Forecast:
+        """Level, its error, and the trend; all 0 before the first sample."""
         if not self.weight:
             return Forecast(0.0, 0.0, 0.0)
         level = self.total / self.weight
         variance = max(self.squares / self.weight - level * level, 0.0)
         error = sqrt(variance * self.lengths) / self.weight
         lately = self.quick_total / self.quick_weight
-        slope = _slope(self.bins)
-        if slope > 0.0 and since > -inf:
-            slope = min(slope, max(_slope([one for one in self.bins if one[0] >= since]), 0.0))
-        return Forecast(level, error, slope, self.half_life_s / _LN_2, lately)
+        return Forecast(level, error, self._slope(), self.half_life_s / _LN_2, lately)
+
+    def _slope(self) -> float:
+        """The growth that three of four pairs exceed, or the fall that three of four do."""
+        if len(self.bins) < _FEWEST_BINS:
+            return 0.0
+        slopes = sorted(
+            (later[1] - earlier[1]) / (later[0] - earlier[0])
+            for earlier, later in combinations(self.bins, 2)
+        )
+        low, high = slopes[len(slopes) // 4], slopes[-1 - len(slopes) // 4]
+        return low if low > 0.0 else min(high, 0.0)
 
     def __repr__(self) -> str:
-        found = self.forecast()
+        found = self.forecast
         return f"<DemandHistory {found.level:.2f} +- {found.error:.2f}, {found.slope:+.4f}/s>"
-
-
-def _slope(bins: Sequence[tuple[float, float, float]]) -> float:
-    """The growth that three of four pairs exceed, or the fall that three of four do."""
-    if len(bins) < _FEWEST_BINS:
-        return 0.0
-    slopes = sorted(
-        (later[1] - earlier[1]) / (later[0] - earlier[0])
-        for earlier, later in combinations(bins, 2)
-    )
-    low, high = slopes[len(slopes) // 4], slopes[-1 - len(slopes) // 4]
-    return low if low > 0.0 else min(high, 0.0)

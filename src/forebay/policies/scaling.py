@@ -12,9 +12,7 @@ grow, even the low end of the need must not fit: one standard error below the me
 replicas are starting, since these were asked for by much the same mean. Then the demand is watched
 for a tenth of the cold start, and the fleet grows once, to what was seen since, instead of by one
 and again by one while the mean catches up; where a limit lets through a part of that, what is
-certain of the rest follows at the next looks. What the fleet has grown by is still in the means and
-the trend for a while: then one and a half standard errors are asked for, and a trend counts only as
-far as it has gone on since. A fleet that has shrunk has a twentieth of room
+certain of the rest follows at the next looks. A fleet that has shrunk has a twentieth of room
 before it would grow again.
 Replicas that were asked for and are not ready yet are in the target already, so waiting for a slow
 node never asks for another.
@@ -40,7 +38,6 @@ _HALF_LIFE_SHARE = (
 _CONFIRM_SHARE = 0.1  # of the cold start, for which a rise is watched before the fleet grows
 _CONFIRM_AT_LEAST_S, _CONFIRM_AT_MOST_S = 2.0, 15.0
 _CERTAIN = 2.0  # standard errors
-_AGAIN = 1.5  # the same while the fleet has just grown, by much the same samples
 _WINDOW_SHARE = 2.0  # of the cold start, on which the trend looks back
 _ROUNDING = 1e-6  # replicas; 3.0000001 needs 3
 _IDLE = 0.01  # replicas; what is left of a fading mean once nobody asks any more
@@ -204,17 +201,10 @@ class Rise:
 
 @dataclass(frozen=True, slots=True)
 class ScalingState:
-    """What the policy remembers.
-
-    Attributes:
-        history: the need so far; None before the first observation.
-        rise: one that is being watched.
-        grew_at: when the fleet last grew by what was seen.
-    """
+    """What the policy remembers: the need so far, None before the first observation; a rise."""
 
     history: DemandHistory | None = None
     rise: Rise | None = None
-    grew_at: float = -inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,16 +253,14 @@ def want(
     """The replicas that the demand asks for, and the state with this observation in it."""
     latest = need(seen.demand, seen.capacity)
     history = _history(seen, state).add(latest.total, seen.seconds, now)
-    # A step that the fleet has grown by stays in the window as a trend: not to be bought twice.
-    forecast = history.forecast(since=state.grew_at)
+    forecast = history.forecast
     backlog = _backlog(config, seen)
     usable, band = 1.0 - config.headroom, config.slack * config.headroom
     ahead = forecast.after(seen.cold_start.cautious_s)
     in_full = _whole(ahead / usable + backlog)
     at_least = _at_least(forecast.lasting / usable + backlog, seen, latest)
     replicas = min(seen.target, at_least)
-    grown = now - state.grew_at < _WINDOW_SHARE * seen.cold_start.cautious_s
-    errors = _CERTAIN if seen.ready < seen.target else _AGAIN if grown else 1.0
+    errors = _CERTAIN if seen.ready < seen.target else 1.0
     low_end = ahead - errors * forecast.error
     fits = _whole(low_end / (usable + band) + backlog) <= seen.target
     rise = _rising(state.rise, seen.target, now, fits=fits)
@@ -286,7 +274,6 @@ def want(
             replicas = max(_whole(ahead / usable + backlog), seen.target)
         if confirmed:
             rise = replace(rise, step=(seen.target, replicas), watched_since=now)
-            state = replace(state, grew_at=now)
     wanted = Wanted(
         replicas,
         in_full,
@@ -298,7 +285,7 @@ def want(
         backlog,
         _binding(latest, forecast.level, ahead, backlog),
     )
-    return wanted, replace(state, history=history, rise=rise)
+    return wanted, ScalingState(history, rise)
 
 
 def _rising(rise: Rise | None, target: int, now: float, *, fits: bool) -> Rise | None:

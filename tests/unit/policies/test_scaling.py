@@ -185,14 +185,6 @@ def test_a_step_is_followed_at_once_and_not_overshot() -> None:
     assert max(fleet.targets) <= 12
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_a_step_is_not_bought_a_second_time_as_a_trend(seed: int) -> None:
-    fleet = at_rest(20.0, cold=ColdStart(30.0), seed=seed)
-    fleet.targets.append(fleet.target)
-    fleet.run(60, steady(40.0))
-    assert fleet.changes == 1
-
-
 def test_what_a_step_leaves_of_a_rise_follows_at_the_next_looks() -> None:
     fleet = at_rest(2.0)
     fleet.run(60, steady(60.0))  # 6 replicas' work, 7.5 with headroom
