@@ -8,7 +8,7 @@ profile `l4-8b`: Llama 3.1 8B in FP8 on one L4; cold start 120 s, TTFT 3 s, TPOT
 Each policy is tuned by a search that is shown: the cheapest setting that attains 97 %; Forebay's,
 the cheapest that attains what the others do at theirs, since it should be worse in neither.
 
-Run as: python benchmarks/scaling_traces.py [--trace FILE] [--jobs 1] [--minutes 60]
+Run as: python benchmarks/scaling_traces.py [--trace FILE] [--jobs 1] [--minutes 60] [--quick]
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--trace", type=Path, default=TRACE, help="azure_conv.csv")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the trace")
+    parser.add_argument("--quick", action="store_true", help="Forebay's settings only")
     options = parser.parse_args()
     if not options.trace.exists():
         sys.exit(
@@ -59,8 +60,12 @@ def main() -> None:
     except (TraceError, ValueError) as error:
         sys.exit(f"{options.trace}: {error}")
     with running(options.jobs) as play:
+        ours = search_ours(play, world)
+        if options.quick:
+            show("Forebay", ours)
+            return
         searches = {
-            "ours": search_ours(play, world),
+            "ours": ours,
             "ray": search_ray(play, world, (16, 20, 24)),
             "queue": search_queue(play, world, (), (16, 20, 24)),
             "clairvoyant": play(world, plans((0.9,))),
