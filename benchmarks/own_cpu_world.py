@@ -137,7 +137,7 @@ class FrontDoor:
         )  # fmt: skip
         service = load_service_text(yaml.safe_dump(spec), folder=folder)
         self.replica = Replica(service, limits, self.clock, name="r1", seed=1)
-        self.gate = self.replica.gate(StandIn(self.replica.tap, self.clock), _nobody)
+        self.gate = self.replica.gate(StandIn(self.replica.tap, self.clock))
         self._tenants = [f"tenant-{i}" for i in range(TENANTS)] if tenants else [""]
         self._with_keys = tenants
         self._share_quotas()
@@ -212,10 +212,6 @@ class FrontDoor:
 
 def scope(path: str, headers: list[tuple[bytes, bytes]]) -> Scope:
     return {"type": "http", "method": "POST", "path": path, "headers": [*_ORDINARY, *headers]}
-
-
-async def _nobody() -> list[dict[str, Any]]:
-    return []
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Any
 from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import CostModel
 from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
+from forebay.policies.own_prefixes import OwnPrefixes
 from forebay.serving.asgi import App, Message, Receive, Scope, Send
 from forebay.serving.bodies import InputLimits
 from forebay.serving.gate import Gate
@@ -87,6 +88,7 @@ class World:
     tenants: str | None = None
     most_tokens: int | None = None
     max_body: int = 10_000
+    prefixes: OwnPrefixes | None = None
 
     def __post_init__(self) -> None:
         config = AdmissionConfig(
@@ -110,7 +112,14 @@ class World:
         tenancy = Tenancy(spec, "r1", self.clock, self.admission.fair)
         self.tenancy = tenancy
         self.gate = Gate(
-            self.app, self.admission, self.tap, limits, self.telemetry, tenancy, self.clock
+            self.app,
+            self.admission,
+            self.tap,
+            limits,
+            self.telemetry,
+            tenancy,
+            self.clock,
+            self.prefixes,
         )
 
     async def post(

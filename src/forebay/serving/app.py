@@ -49,10 +49,6 @@ def llm_config(spec: ServiceSpec) -> Any:
 
 def deployment_options(spec: ServiceSpec) -> dict[str, Any]:
     """What Serve is told of the replicas, whatever their engine."""
-    from ray.serve.config import RequestRouterConfig
-
-    from forebay.serving.router import ForebayRequestRouter
-
     return {
         "name": spec.name,
         "max_ongoing_requests": _UNBOUNDED,
@@ -60,13 +56,24 @@ def deployment_options(spec: ServiceSpec) -> dict[str, Any]:
         "health_check_timeout_s": _HEALTH_TIMEOUT_S,
         "graceful_shutdown_timeout_s": environment.longest_drain_s(spec),
         "graceful_shutdown_wait_loop_s": 0.5,
-        "request_router_config": RequestRouterConfig(
-            request_router_class=ForebayRequestRouter,
-            request_router_kwargs={"routers": spec.server.routers},
-            request_routing_stats_period_s=environment.STATS_PERIOD_S,
-        ),
+        "request_router_config": _routing(spec),
         **_replicas(spec),
     }
+
+
+def _routing(spec: ServiceSpec) -> Any:
+    """Who chooses a replica: our policy; where there is no choice, HAProxy goes by Serve's own."""
+    from ray.serve.config import RequestRouterConfig
+
+    from forebay.serving.router import ForebayRequestRouter
+
+    if spec.scaling.stays_at_one:
+        return RequestRouterConfig()
+    return RequestRouterConfig(
+        request_router_class=ForebayRequestRouter,
+        request_router_kwargs={"routers": spec.server.routers},
+        request_routing_stats_period_s=environment.STATS_PERIOD_S,
+    )
 
 
 def engine_kwargs(spec: ServiceSpec) -> dict[str, Any]:
@@ -93,13 +100,16 @@ def _replicas(spec: ServiceSpec) -> dict[str, Any]:
 def build(spec: ServiceSpec) -> Any:
     """The application: replicas that HAProxy streams to, and the ingress that picks among them.
 
-    Decision record 0003 says why the ingress is attached by the hook that Ray uses itself.
+    Decision record 0003 says why the ingress is attached by the hook that Ray uses itself, and 0026
+    why a fleet that stays at one replica has none.
     """
     from ray import serve
 
     from forebay.serving.ingress import ForebayIngress
 
     replicas = _emulated(spec) if spec.model.is_emulated else _vllm(spec)
+    if spec.scaling.stays_at_one:
+        return replicas
     ingress = serve.deployment(
         serve.ingress()(ForebayIngress),
         name=INGRESS_DEPLOYMENT,

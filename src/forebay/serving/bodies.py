@@ -79,11 +79,32 @@ def parse_request(
     class_header: bytes | None,
     cached_header: bytes | None = None,
 ) -> ParsedRequest:
-    """Read a costed request.
+    """Read a costed request: `parse_body` and `read_request`."""
+    return read_request(path, parse_body(body, limits), limits, class_header, cached_header)
+
+
+def parse_body(body: bytes, limits: InputLimits) -> dict[str, Any]:
+    """The JSON object of a body.
+
+    Raises:
+        RequestRefusedError: 400: it is none, or takes too long to read.
+    """
+    _check_structure(body, limits)
+    return _parse_json(body, limits.max_depth)
+
+
+def read_request(
+    path: str,
+    data: dict[str, Any],
+    limits: InputLimits,
+    class_header: bytes | None,
+    cached_header: bytes | None = None,
+) -> ParsedRequest:
+    """What a costed request asks for.
 
     Args:
         path: the API's.
-        body: JSON.
+        data: the body.
         limits: what may be asked for.
         class_header: the client's `CLASS_HEADER`.
         cached_header: the router's `CACHED_HEADER`.
@@ -91,8 +112,6 @@ def parse_request(
     Raises:
         RequestRefusedError: 400 with the field that is wrong.
     """
-    _check_structure(body, limits)
-    data = _parse_json(body, limits.max_depth)
     cached = cached_header or b""
     shape = _shape(path, data, limits, int(cached) if cached.isdigit() else 0)
     _check_fits(shape, limits)

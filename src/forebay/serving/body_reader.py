@@ -18,8 +18,8 @@ from forebay.serving.bodies import InputLimits
 from forebay.serving.errors import RequestRefusedError, retry_headers
 from forebay.serving.routes import Access
 
-# HAProxy bounds the wait for the first 96 KiB and for a client that sends nothing more; a client
-# that sends a byte now and then would hold a connection and a task for ever.
+# HAProxy bounds the wait for a client that sends nothing more, and where there are routers for the
+# first 96 KiB; one that sends a byte now and then would hold a connection and a task for ever.
 _BODY_S = 60.0
 # Bytes that all who are still sending may have sent: some of thousands may send slowly, and not
 # each of them as much as one may.

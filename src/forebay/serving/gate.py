@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from forebay.observability import catalogue
@@ -19,7 +20,9 @@ from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, Admitted, Decision, Shed
 from forebay.policies.ledger import Ticket
+from forebay.policies.own_prefixes import OwnPrefixes, under_salt
 from forebay.policies.quotas import WINDOW_S, Refused
+from forebay.policies.routing import Prompt
 from forebay.policies.tarpit import Tarpit
 from forebay.serving.asgi import (
     App,
@@ -38,13 +41,15 @@ from forebay.serving.bodies import (
     CLASS_HEADER,
     InputLimits,
     ParsedRequest,
-    parse_request,
+    parse_body,
+    read_request,
 )
 from forebay.serving.body_reader import BodyReader
 from forebay.serving.error_shaper import ErrorShaper
 from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
 from forebay.serving.holding import WaitingRoom
+from forebay.serving.prompt_head import prompt_of
 from forebay.serving.routes import ANYBODYS, COSTED, Access, access
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 from forebay.serving.telemetry import Telemetry
@@ -79,7 +84,20 @@ class Gate:
         telemetry: Telemetry,
         tenancy: Tenancy,
         clock: Callable[[], float],
+        prefixes: OwnPrefixes | None = None,
     ) -> None:
+        """Let nobody pass before the replica is warm.
+
+        Args:
+            app: vLLM's, or one like it.
+            admission: decides.
+            tap: between `app` and the engine.
+            limits: what may be asked for.
+            telemetry: counts.
+            tenancy: who asks, and what they may have.
+            clock: seconds.
+            prefixes: what is probably cached here; None where routers say so.
+        """
         self.app = app
         self.admission = admission
         self._tap = tap
@@ -87,6 +105,7 @@ class Gate:
         self._telemetry = telemetry
         self._tenancy = tenancy
         self._clock = clock
+        self._prefixes = prefixes
         self._room = WaitingRoom()
         self._tarpit = Tarpit()
         self._tokenizer = TokenizerTurns()
@@ -170,13 +189,7 @@ class Gate:
         self, scope: Scope, body: bytes, receive: Receive, send: Send, caller: Caller
     ) -> None:
         arrived = self._clock()
-        request = parse_request(
-            scope["path"],
-            body,
-            self._limits,
-            header(scope, CLASS_HEADER),
-            header(scope, CACHED_HEADER),
-        )
+        request, prompt = self._read(scope, body, caller)
         class_name = BATCH if caller.batch_only else request.class_name
         self._telemetry.count(catalogue.OFFERED, class_name)
         retries = _retries(scope)
@@ -194,7 +207,22 @@ class Gate:
             await self._refuse(send, decision)
             return
         decision.ticket.cache_salt = caller.cache_salt
+        if self._prefixes is not None and prompt is not None:
+            self._prefixes.let_in(prompt, self.admission.costs.bytes_per_token)
         await self._admitted(scope, body, receive, send, request, decision)
+
+    def _read(
+        self, scope: Scope, body: bytes, caller: Caller
+    ) -> tuple[ParsedRequest, Prompt | None]:
+        """What is asked for; its prompt's head, where this replica tells itself what is cached."""
+        data, wanted = parse_body(body, self._limits), header(scope, CLASS_HEADER)
+        if self._prefixes is None:
+            cached = header(scope, CACHED_HEADER)
+            return read_request(scope["path"], data, self._limits, wanted, cached), None
+        request = read_request(scope["path"], data, self._limits, wanted)
+        prompt = under_salt(prompt_of(data), caller.cache_salt)
+        tokens = self._prefixes.expected(prompt, self.admission.costs.bytes_per_token)
+        return replace(request, shape=replace(request.shape, cached_tokens=tokens)), prompt
 
     def _is_new_demand(self, decision: Decision, caller: Caller, now: float, retries: int) -> bool:
         """Whether the fleet should grow for it: not beyond a quota, nor for what was counted.

@@ -25,7 +25,7 @@ _DRAIN_CALL_S = 5.0
 _HEARING_S, _HEARING_TRIES = 0.1, 15  # together three publications
 # vLLM's handlers watch for clients that leave, and abort in the engine; Serve watching as well
 # costs two more tasks a request.
-_REQUEST_HEADERS = {"x-request-disconnect-disabled": "?1"}
+_UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
 _CACHED = CACHED_HEADER.decode()
 _SESSION = SESSION_HEADER.encode()
 # HAProxy's Lua makes of any other status a bare 503 of its own. A replica that it does not know, it
@@ -98,7 +98,7 @@ def _route(prompt: Prompt) -> tuple[int, bytes]:
         "host": host,
         "port": port,
         "replica_id": replica.replica_id.to_full_id_str(),
-        "request_headers": {**_REQUEST_HEADERS, _CACHED: str(cached_tokens)},
+        "request_headers": {_CACHED: str(cached_tokens)},
     }
     return 200, json.dumps(answer).encode()
 
@@ -112,10 +112,11 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 class Shortcut:
-    """Answers HAProxy's question before Serve's own bookkeeping of a request.
+    """Spares an HTTP server of Serve's what it does for every request and nobody needs here.
 
-    Tasks, contexts and metrics of Serve cost more than the answer, and this runs once for every
-    request offered. Serve wraps its HTTP servers in the middlewares that `middlewares` names.
+    In a router, HAProxy's question is answered before Serve's own bookkeeping: its tasks, contexts
+    and metrics cost more than the answer. In a replica, it does not watch for clients that leave.
+    Serve wraps its HTTP servers in the middlewares that `middlewares` names.
     """
 
     def __init__(self, app: App) -> None:
@@ -123,11 +124,13 @@ class Shortcut:
         self._ingress = IngressApp()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection; in a process that routes nothing, pass it on."""
-        if _attached and scope["type"] == "http" and scope["path"] == _ROUTE:
-            await self._ingress(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        """Serve one ASGI connection."""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            if _attached and scope["path"] == _ROUTE:
+                await self._ingress(scope, receive, send)
+                return
+            scope["headers"] = [*scope["headers"], _UNWATCHED]
+        await self._app(scope, receive, send)
 
 
 def middlewares() -> list[Middleware]:

@@ -19,6 +19,7 @@ from forebay.serving import cores, environment, preflight, processes, progress
 from forebay.serving.app import INGRESS_DEPLOYMENT, build
 from forebay.serving.environment import STATS_PERIOD_S
 from forebay.serving.exchange import end_ledger
+from forebay.serving.lone_replica import LoneReplica
 from forebay.serving.preflight import EnvironmentFailedError
 from forebay.serving.scaling_log import end_log
 from forebay.spec.service import ServiceSpec
@@ -195,6 +196,8 @@ class Platform:
 
     def fleet(self) -> list[dict[str, Any]]:
         """What each replica published last (see `ForebayServer.record_routing_stats`)."""
+        if self.spec.scaling.stays_at_one:
+            return LoneReplica(self.spec, _CALL_S).fleet()
         return list(self._ingress().fleet.remote().result(timeout_s=_CALL_S))
 
     def last_decision(self) -> dict[str, Any] | None:
@@ -236,7 +239,10 @@ class Platform:
 
     def _begin_drain(self) -> None:
         """Tell every replica that is ready now."""
-        self._ingress().drain.remote().result(timeout_s=2 * _CALL_S)
+        if self.spec.scaling.stays_at_one:
+            LoneReplica(self.spec, 2 * _CALL_S).drain()
+        else:
+            self._ingress().drain.remote().result(timeout_s=2 * _CALL_S)
 
     def stop(self) -> None:
         """Stop the service and every process that this one started. Does not drain.

@@ -85,6 +85,15 @@ def read_prompt(body: bytes, full_size: int | None = None, session: bytes | None
         text = _read(body, size)
     except (ValueError, RecursionError):
         text = _Text(size=size)  # the gate will say what is wrong with it
+    return _prompt(text, session)
+
+
+def prompt_of(data: dict[str, Any]) -> Prompt:
+    """The same of a body that has been parsed, and is a valid request as far as the gate looks."""
+    return _prompt(_read_fields(data), None)
+
+
+def _prompt(text: _Text, session: bytes | None) -> Prompt:
     head = b"".join(text.parts)[:LONGEST_TEXT]
     return Prompt(
         size=text.size,

@@ -15,10 +15,11 @@ from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import CostModel
 from forebay.policies.decisions import INTERACTIVE, AdmissionConfig, ClassPolicy
 from forebay.policies.offered_work import reading_of
+from forebay.policies.own_prefixes import OwnPrefixes
 from forebay.serving.asgi import App
 from forebay.serving.bodies import InputLimits
 from forebay.serving.exchange import Exchange
-from forebay.serving.fleet import AskRouters, FleetStatus, ask_scaling_log
+from forebay.serving.fleet import FleetStatus, ask_routers, ask_scaling_log
 from forebay.serving.gate import Gate
 from forebay.serving.scaling_log import node_seconds
 from forebay.serving.start_clock import StartClock
@@ -108,12 +109,13 @@ class Replica:
             prefix_caching=engine.prefix_caching,
         )
         self.tenancy = Tenancy(spec, name, clock, self.admission.fair)
+        self._prefixes = OwnPrefixes() if spec.scaling.stays_at_one else None
         self.ready_at: float | None = None
         self._published = self._read = 0
         self._tasks: list[asyncio.Task[None]] = []
 
-    def gate(self, app: App, ask_routers: AskRouters) -> Gate:
-        """The engine's HTTP app behind the gate; `ask_routers` knows the fleet."""
+    def gate(self, app: App) -> Gate:
+        """The engine's HTTP app behind the gate."""
         limits = InputLimits(
             max_body=self.spec.server.max_body,
             max_depth=self.spec.server.max_json_depth,
@@ -122,12 +124,25 @@ class Replica:
             max_output_tokens=self.spec.admission.max_output_tokens,
             longest_token=self._engine.longest_token,
         )
-        gate = Gate(app, self.admission, self.tap, limits, self.telemetry, self.tenancy, self.clock)
+        gate = Gate(
+            app,
+            self.admission,
+            self.tap,
+            limits,
+            self.telemetry,
+            self.tenancy,
+            self.clock,
+            self._prefixes,
+        )
         ask_scaling = ask_scaling_log(self.spec.name) if self._scales else None
         if not self.spec.scaling.min:
             gate.retries_new_until = self.clock() + _FIRST_HEARD_S
-        gate.fleet = FleetStatus(self.spec.name, ask_routers, self.clock, ask_scaling)
+        ask = self._fleet_of_one if self.spec.scaling.stays_at_one else ask_routers(self.spec.name)
+        gate.fleet = FleetStatus(self.spec.name, ask, self.clock, ask_scaling)
         return gate
+
+    async def _fleet_of_one(self) -> list[dict[str, Any]]:
+        return [self.publish()]
 
     def go_on_duty(self, backend: Backend) -> None:
         """Report counts every second and share the fleet's quotas, from now on.
@@ -159,6 +174,14 @@ class Replica:
         while True:
             await asyncio.sleep(_FLUSH_S)
             self.telemetry.flush(backend, self._gauges())
+            self._learn_prefixes()
+
+    def _learn_prefixes(self) -> None:
+        if self._prefixes is None:
+            return
+        seen, cached = catalogue.PROMPT_TOKENS, catalogue.CACHED_TOKENS
+        held_bytes = self._engine.kv_tokens * self.admission.costs.bytes_per_token
+        self._prefixes.observe(self.telemetry.total(seen), self.telemetry.total(cached), held_bytes)
 
     def _gauges(self) -> dict[catalogue.Metric, float]:
         ledger, late = self.admission.ledger, self._lateness.p99 if self._lateness else None

@@ -10,7 +10,6 @@ from typing import Any
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
 
 from forebay.serving.accepting import accept_all_at_once
-from forebay.serving.fleet import ask_routers
 from forebay.serving.gate import Gate
 from forebay.serving.progress import report
 from forebay.serving.replica import EngineLimits, Replica
@@ -65,7 +64,7 @@ class ForebayServer(LLMServer):
         name = self._replica.name
         self._replica.go_on_duty(RayBackend({"service": self._spec.name, "replica": name}))
         report(self._spec.name, "ready")
-        return self._replica.gate(app, ask_routers(self._spec.name))
+        return self._replica.gate(app)
 
     def _limits(self) -> EngineLimits:
         from forebay.serving.engine import STOP

@@ -88,6 +88,11 @@ class ScalingSpec(Strict):
             raise refusal(f"{most} is below scaling.min, {fewest}", f"write at least {fewest}")
         return most
 
+    @property
+    def stays_at_one(self) -> bool:
+        """Whether there is one replica and never another, so that nothing chooses among them."""
+        return self.min == self.max == 1
+
 
 class ServerSpec(Strict):
     """The HTTP server and the cluster it runs on."""
@@ -119,7 +124,7 @@ class ServerSpec(Strict):
         description="Processes that choose a replica for each request, on each node that clients "
         "connect to (`proxies`). Default 1: a choice takes a fraction of a millisecond, and each "
         "process 100 MB of memory or more; write 2 where cores are spare, so that requests are "
-        "routed while one of them restarts.",
+        "routed while one of them restarts. A fleet that stays at one replica has none.",
     )
     proxies: Literal["every-node", "head"] = Field(
         default="every-node",

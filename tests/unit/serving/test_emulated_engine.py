@@ -300,10 +300,7 @@ def test_the_autoscaler_is_told_how_long_the_start_took_once_it_is_over(
 
 @pytest.fixture
 def gated(engine: EmulatedEngine, replica: Replica) -> Client:
-    async def fleet() -> list[dict[str, Any]]:
-        return [replica.publish()]
-
-    return Client(replica.gate(EmulatedApi(engine, "demo"), fleet))
+    return Client(replica.gate(EmulatedApi(engine, "demo")))
 
 
 async def test_what_the_gate_lets_in_is_counted_to_the_last_token(

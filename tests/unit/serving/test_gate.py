@@ -21,9 +21,10 @@ from gate_world import (
 )
 
 from forebay.observability import catalogue
-from forebay.policies.cost import RequestShape
+from forebay.policies.cost import Cost, RequestShape
 from forebay.policies.decisions import BATCH, INTERACTIVE, Admitted
 from forebay.policies.marks import GIVES_WAY, IN_PARTS
+from forebay.policies.own_prefixes import OwnPrefixes
 from forebay.serving import body_reader
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.errors import retry_headers
@@ -582,3 +583,20 @@ async def test_websockets_are_closed() -> None:
     receive: Callable[[], Awaitable[Message]] = lambda: asyncio.sleep(0, {})  # noqa: E731
     await world.gate({"type": "websocket", "path": "/v1/realtime"}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+async def test_without_a_router_the_gate_itself_knows_what_is_cached() -> None:
+    world, _ = serving(prefixes=OwnPrefixes())
+    told = []
+    decide = world.admission.decide
+
+    def deciding(cost: Cost, *args: Any, **more: Any) -> Any:
+        told.append(cost.cached_tokens)
+        return decide(cost, *args, **more)
+
+    world.admission.decide = deciding  # type: ignore[method-assign]
+    chat = {**CHAT, "messages": [{"role": "user", "content": "hi " * 700}]}
+    claim = {"x-serve-router-cached-tokens": "400"}  # no router says so
+    for _ in range(2):
+        assert (await world.post("/v1/chat/completions", chat, headers=claim)).status == 200
+    assert told[0] == 0 < told[1]

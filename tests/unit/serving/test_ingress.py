@@ -57,7 +57,8 @@ async def ask(
         sent.append(message)
 
     encoded = [(key.encode(), value.encode()) for key, value in (headers or {}).items()]
-    await app({"type": "http", "path": path, "headers": encoded}, receive, send)
+    scope = {"type": "http", "method": "POST", "path": path, "headers": encoded}
+    await app(scope, receive, send)
     return sent[0]["status"], json.loads(sent[1]["body"])
 
 
@@ -110,6 +111,18 @@ async def test_a_body_that_haproxy_cut_counts_in_its_whole_length() -> None:
 async def test_other_paths_are_nobody_s() -> None:
     ingress.attach(FakePicker(FakeReplica("r1")))
     assert (await ask(IngressApp(), path="/v1/models"))[0] == 404
+
+
+async def test_in_a_replica_serve_does_not_watch_for_clients_that_leave() -> None:
+    seen: list[dict[bytes, bytes]] = []
+
+    async def serve_s_own(scope: Any, _receive: Any, send: Any) -> None:
+        seen.append(dict(scope["headers"]))
+        await send({"status": 299})
+        await send({"body": b"{}"})
+
+    await ask(Shortcut(serve_s_own), headers={"x-request-disconnect-disabled": "?0"})
+    assert seen[0][b"x-request-disconnect-disabled"] == b"?1"
 
 
 async def test_the_shortcut_answers_only_where_a_router_lives() -> None:

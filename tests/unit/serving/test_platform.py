@@ -12,6 +12,8 @@ from forebay.serving import platform
 from forebay.serving.platform import Platform
 from forebay.spec.service import ServiceSpec
 
+SPEC = {"name": "s", "model": {"id": "m", "source": "demo-cpu", "engine": "emulated"}}
+
 
 class Fleet:
     """One replica answers until second 3; another is ready from second 1 on and takes a request."""
@@ -21,8 +23,7 @@ class Fleet:
         self.told: list[list[str]] = []
         self.broken_from = float("inf")
         monkeypatch.setattr(platform, "time", self)
-        spec = {"name": "s", "model": {"id": "m", "source": "demo-cpu", "engine": "emulated"}}
-        self.platform = Platform(ServiceSpec.model_validate(spec))
+        self.platform = Platform(ServiceSpec.model_validate({**SPEC, "scaling": {"max": 2}}))
         ingress = SimpleNamespace(drain=SimpleNamespace(remote=self.drain))
         monkeypatch.setattr(self.platform, "_ingress", lambda: ingress)
         monkeypatch.setattr(self.platform, "fleet", self.fleet)

@@ -16,7 +16,6 @@ from forebay.serving.emulated.cold_start import pass_cold_start
 from forebay.serving.emulated.engine import STOP, EmulatedEngine
 from forebay.serving.emulated.rates import teach
 from forebay.serving.emulated.text import LONGEST_BYTES
-from forebay.serving.fleet import ask_routers
 from forebay.serving.gate import Gate
 from forebay.serving.progress import report
 from forebay.serving.replica import EngineLimits, Replica
@@ -88,7 +87,7 @@ class EmulatedServer:
         self._replica.go_on_duty(RayBackend({"service": self._spec.name, "replica": name}))
         report(self._spec.name, "ready")
         api = EmulatedApi(self._engine, model.id)
-        return self._replica.gate(api, ask_routers(self._spec.name))
+        return self._replica.gate(api)
 
     async def begin_drain(self) -> None:
         """Refuse what is new and finish what is running."""
