@@ -34,6 +34,11 @@ from tables import Bar, print_bars, print_table, write
 SIZES = (1_000, 4_000, 64_000)  # bytes of a chat's body
 RUNNING, QUEUED = 64, 50
 FEW, MANY = 10, 1_000  # queued, for the tap
+MODES = {
+    "open": {"tenants": False},
+    "tenants": {"tenants": True},
+    "the only replica": {"tenants": False, "alone": True},  # which has no router
+}
 REQUEST_MS = 0.3
 GROWTH = 1.25  # of the tap's cost per token, from few to many queued: noise, if it is O(1)
 TOP = 10
@@ -67,20 +72,19 @@ async def main(requests: int, steps: int) -> None:
 
 async def gate_rows(folder: Path, requests: int) -> list[Row]:
     rows = []
-    for tenants in (False, True):
+    for mode in MODES:
         for promised_s in (ADMITTED_S, REFUSED_S):
             for size in SIZES:
-                front = FrontDoor(folder, tenants=tenants, running=RUNNING, queued=QUEUED)
+                front = FrontDoor(folder, **MODES[mode], running=RUNNING, queued=QUEUED)
                 front.promise(promised_s)
                 alone = await cost_alone(front, size, requests, admitted=promised_s == ADMITTED_S)
                 spent = await timed(front.gate, front.scope, chats(size), requests, front.tick)
                 front.check(admitted=promised_s == ADMITTED_S)
-                rows.append(row(gate_name(tenants, promised_s), size, spent - alone))
+                rows.append(row(gate_name(mode, promised_s), size, spent - alone))
     return rows
 
 
-def gate_name(tenants: bool, promised_s: float) -> str:
-    mode = "tenants" if tenants else "open"
+def gate_name(mode: str, promised_s: float) -> str:
     return f"gate, {mode}, {'admitted' if promised_s == ADMITTED_S else 'refused'}"
 
 
@@ -165,7 +169,7 @@ async def profiled(folder: Path, requests: int) -> dict[str, list[tuple[str, str
         front.promise(promised_s)
         with cProfile.Profile() as profile:
             await timed(front.gate, front.scope, chats(SIZES[1]), requests, front.tick)
-        found[gate_name(True, promised_s)] = top(profile, requests)
+        found[gate_name("tenants", promised_s)] = top(profile, requests)
     app, router = routing_app(folder)
     with cProfile.Profile() as profile:
         await timed(app, routed, chats(SIZES[1]), requests, router.publish_if_due)

@@ -121,9 +121,13 @@ class StandIn:
 class FrontDoor:
     """A replica of the demo's service under load: answers running, requests queued."""
 
-    def __init__(self, folder: Path, *, tenants: bool, running: int, queued: int) -> None:
+    def __init__(
+        self, folder: Path, *, tenants: bool, running: int, queued: int, alone: bool = False
+    ) -> None:
+        """`alone`: as the only replica, without a router; otherwise one of a fleet."""
         self.clock = Clock()
         spec = yaml.safe_load(DEMO.read_text())
+        spec["scaling"] = {"max": 1 if alone else REPLICAS}
         if tenants:
             known = [
                 {"name": f"tenant-{i}", "key_hashes": [key_hash(key)], "tokens_per_minute": 10**9}
