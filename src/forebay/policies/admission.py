@@ -353,6 +353,7 @@ class AdmissionController:
 
     def forget_warm_up(self) -> None:
         """What came so far was no traffic, and was predicted without knowing the engine."""
+        self.paces.warmed_up()
         self.lateness = _nothing_late_yet(self.config)
         self.waits.forget()
         self.waits.long.was_alone()
@@ -386,6 +387,7 @@ class AdmissionController:
     def observe_step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
         """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
         drained = of_batch = seen = 0
+        effort = self.paces.effort.of(self.ledger.short_prefill, self.ledger.attended)
         decoded = large = False
         some_give_way = of_others = self.ledger.answers != self.ledger.going_first
         part = self.ledger.part
@@ -421,11 +423,12 @@ class AdmissionController:
             decoded=decoded,
             engine_at=engine_at,
             answers=ledger.answers,
-            queued=ledger.in_engine - len(ledger.running),
+            queued=ledger.arrived,
             binding=self._prompts_bind,
             crowded=self._kv_is_short,
             first=ledger.going_first,
             left_out=None if some_give_way and seen >= _SLICE else of_others,
+            effort=effort,
         )
         self.pacing.stepped(of_batch, ledger.totals[INTERACTIVE].running, self.paces.law, now)
         self._release(now)
@@ -436,7 +439,7 @@ class AdmissionController:
         The outputs are of all of them together. The rates learned are those of single steps.
         """
         running, context = len(self.ledger.running), self.ledger.context
-        queued = self.ledger.in_engine - running
+        queued = self.ledger.arrived
         for ended in ends[:-1]:
             context += len(outputs)
             self.waits.last_seen_at = ended

@@ -60,6 +60,11 @@ class Sequence:
         return self.prefill > self.ticket.uncut
 
     @property
+    def attended(self) -> int:
+        """Twice the tokens before those of its prompt to be computed, added up over these."""
+        return self.prefill * (2 * self.prompt - self.prefill)
+
+    @property
     def marks(self) -> Marks:
         """What the engine's scheduler is told of it."""
         return Marks(self.in_parts, self.ticket.paced)
@@ -191,6 +196,8 @@ class Ledger:
         self._own_kv = 0  # tokens of what is in the engine, without those of its chunks
         self.context = 0  # tokens that the running attend to, each to all of its own
         self._paced = Answers(0, 0)  # of what runs, those who went through the gate of batch
+        self.arrived = 0  # queued sequences that have reached the engine
+        self.attended = 0  # `Sequence.attended` of those queued in the engine, but for the long
         self.large = self.large_tokens = 0  # of more than a part, of those queued in the engine
         self.in_parts = Counter[str]()  # of these the ones that are computed in parts: by class,
         self.in_parts_tokens = Counter[str]()  # and their prompt tokens to compute
@@ -218,6 +225,11 @@ class Ledger:
     def engine_prefill(self) -> int:
         """Prompt tokens to be computed of what is in the engine."""
         return self.order.tokens - self.at_gate.tokens
+
+    @property
+    def short_prefill(self) -> int:
+        """The same without the prompts that are computed in parts."""
+        return self.engine_prefill - self.long.tokens
 
     def engine_before(self, tag: int) -> tuple[int, int]:
         """(Prompt tokens, sequences) queued in the engine that go before this tag."""
@@ -378,6 +390,7 @@ class Ledger:
             self.at_gate.add(ticket.tag, sequence.prefill, ticket.due_at)
         else:
             self.held[ticket.flow] += 1
+            self.arrived += sequence.bound
             self._own_kv += sequence.kv_tokens
             self._count_parts(sequence, 1)
 
@@ -392,10 +405,13 @@ class Ledger:
             self.at_gate.remove(ticket.tag, sequence.prefill, ticket.due_at)
         else:
             self._let_go(ticket.flow)
+            self.arrived -= sequence.bound
             self._own_kv -= sequence.kv_tokens
             self._count_parts(sequence, -1)
 
     def _count_parts(self, sequence: Sequence, times: int) -> None:
+        if not sequence.in_parts:
+            self.attended += times * sequence.attended
         if sequence.prefill <= self.part:
             return
         self.large += times
@@ -429,8 +445,11 @@ class Ledger:
         here = [s for s in sequences if s.state != "ended" and not s.ticket.held]
         assert self.held == Counter(s.ticket.flow for s in here)
         assert all(not s.bound and s.state != "running" for s in sequences if s.ticket.held)
+        assert self.arrived == sum(s.bound for s in here if s.state == "queued")
         large = [s for s in here if s.state == "queued" and s.prefill > self.part]
         assert (self.large, self.large_tokens) == (len(large), sum(s.prefill for s in large))
+        short = [s for s in here if s.state == "queued" and not s.in_parts]
+        assert self.attended == sum(s.attended for s in short)
         in_parts = [s for s in large if s.in_parts]
         assert self.in_parts.total() == len(in_parts)
         assert self.in_parts_tokens.total() == sum(s.prefill for s in in_parts) == self.long.tokens

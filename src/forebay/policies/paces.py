@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import inf
 
 from forebay.policies.ledger import Answers
+from forebay.policies.prompt_effort import PromptEffort
 from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.rates import DecayedRate
 from forebay.policies.step_law import StepLaw
@@ -17,6 +18,7 @@ from forebay.policies.step_law import StepLaw
 _FULL_SHARE = 0.9  # of the slots, from which on the engine counts as full
 _MOST_TIMES = 4.0  # of the fullest step that is usual: longer ones do not count for more
 _LEAST_ANSWERS = 0.25  # of a step's time is its answers', whatever its prompts should take
+_BELIEVED_S = 1.0  # of traffic outweigh what is reckoned of the warm-up
 _LONGEST_STEP_S = 10.0  # a longer gap is a stall or a suspended machine, not a rate
 
 
@@ -28,6 +30,7 @@ class Paces:
         step_rate: steps/s with answers in them.
         full_step_rate: steps/s of a full engine, without what its prompts take.
         law: how long a step takes, by its answers, what they attend to, and its prompt tokens.
+        effort: how much longer tokens take in longer prompts.
     """
 
     def __init__(self, slots: int, step_tokens: int) -> None:
@@ -42,9 +45,11 @@ class Paces:
         self.step_rate = DecayedRate(half_life_s=1.0)
         self.full_step_rate = DecayedRate(half_life_s=5.0)
         self.law = StepLaw()
+        self.effort = PromptEffort()
         self._last_step_at: float | None = None
         self._contended = False
         self._drained, self._finished, self._in_parts = 0.0, 0, False
+        self._effort = 1.0
         self._before = self._first_before = Answers(0, 0)
 
     @property
@@ -68,6 +73,20 @@ class Paces:
         """Seconds that so many prompt tokens take; 0 while that is unknown."""
         rate = self.prefill_rate.rate
         return tokens / rate if rate else 0.0
+
+    def warmed_up(self) -> None:
+        """What was seen was a warm-up: prompts drain at least as fast as whole steps of them would.
+
+        What waited for the token budget in it was mostly one very long prompt, whose attention to
+        its own beginning makes it several times as slow as as many tokens of usual ones.
+        """
+        self.law.settle()
+        if not self.law.known:
+            return
+        rate = self._step_tokens / self.law.seconds(0, self._step_tokens)
+        if rate > self.prefill_rate.rate:
+            self.prefill_rate.seed(rate, _BELIEVED_S)
+            self.effort.believe(rate * _BELIEVED_S)
 
     def woke(self, now: float, prompt_tokens: int) -> None:
         """Prompts of so many tokens reached an idle engine at `now` (s).
@@ -93,6 +112,7 @@ class Paces:
         crowded: bool = False,
         first: Answers | None = None,
         left_out: bool | None = False,
+        effort: float = 1.0,
     ) -> None:
         """Learn from the interval since the step before, by what bound the engine in it.
 
@@ -109,9 +129,11 @@ class Paces:
             crowded: whether it could be KV blocks: then nobody knows which step computed what.
             first: those of the answers that give way to no prompt; None: all.
             left_out: whether the others had no part in it; None: nobody knows.
+            effort: of the prompt tokens (`PromptEffort.of`).
         """
         running = answers.running
         self._drained += drained
+        self._effort = effort
         if finished is None:
             self._in_parts = True
         else:
@@ -136,6 +158,7 @@ class Paces:
         if self._contended and self._drained > 0:
             # A step of no prompt at all found none: those queued were still on their way to it.
             self.prefill_rate.add(self._drained, elapsed)
+            self.effort.drained(self._drained, self._effort, elapsed)
         if not decoded:
             return
         self.step_rate.add(1.0, elapsed)

@@ -27,7 +27,6 @@ _ENOUGH = 256.0  # steps' weight, above which that is done
 _PULL = np.array([0.0, 1e-6, 1e-6, 1e-5])
 _AGES = np.arange(_REFIT - 1, -1, -1.0)[:, np.newaxis]  # of the steps between two fits
 _ROOTS = np.sqrt(_KEEP**_AGES)  # of their weights
-_FADED = _KEEP**_REFIT
 
 
 class StepLaw:
@@ -81,6 +80,11 @@ class StepLaw:
         if len(self._steps) >= _REFIT:
             self._fit()
 
+    def settle(self) -> None:
+        """Fit by what was seen, however little since the last fit."""
+        if self._steps:
+            self._fit()
+
     def _fit(self) -> None:
         """Solve for the parts; one that comes out below 0 is taken to be 0."""
         self._take_in()
@@ -118,8 +122,8 @@ class StepLaw:
             said = steps[:, :4] @ np.array(parts)
             steps[:, 4] = np.minimum(steps[:, 4], _MOST_TIMES * said)
             times = float(steps[:, 4].sum() / said.sum())
-        steps *= _ROOTS
-        self._moments = _FADED * self._moments + steps.T @ steps
+        steps *= _ROOTS[-len(steps) :]
+        self._moments = _KEEP ** len(steps) * self._moments + steps.T @ steps
         if self._moments[0, 0] > _ENOUGH and not 1.0 / _STRANGE < times < _STRANGE:
             self._moments *= _STRANGE_KEEP
 

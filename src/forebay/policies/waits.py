@@ -90,13 +90,13 @@ class Waits:
         ahead_tokens, ahead_sequences = self._ahead_of(tag, now)
         if self.ledger.long and not takes_turns:
             ahead_tokens = min(ahead_tokens, self._ahead_beside(cost, tag, now))
-        ahead_s = self.paces.prompts_s(ahead_tokens)
+        ahead_s = self._prompts_s(ahead_tokens)
         release_s = self._release_s(cost, ahead_sequences)
         waits = (ahead_s or release_s) and self.ledger.queued_sequences
         others = rivals(self.fair, self.arrivals, flow, tag, now) if waits else []
         if others:
             tokens, sequences = self._overtaking(others, cost, ahead_s, release_s)
-            ahead_s = self.paces.prompts_s(ahead_tokens + tokens)
+            ahead_s = self._prompts_s(ahead_tokens + tokens)
             release_s = self._release_s(cost, ahead_sequences + round(sequences))
         own_s = self.own_s(cost, now) * self._times(cost, now)
         if flow[1] == BATCH:
@@ -109,7 +109,7 @@ class Waits:
         self, others: list[Rival], cost: Cost, ahead_s: float, release_s: float
     ) -> tuple[float, float]:
         """(Prompt tokens, sequences) that others will still put ahead while a request waits."""
-        token_s = self.paces.prompts_s(1)
+        token_s = self._prompts_s(1)
         slot_s = self.seconds_per_slot(cost) if release_s else 0.0
         wait_s = prolonged(
             ahead_s + release_s,
@@ -195,7 +195,10 @@ class Waits:
         """
         whole_s, law = self.paces.prompts_s(cost.prefill_tokens), self.paces.law
         parts = self.long.parts(cost)
-        if not parts or not law.known:
+        if not parts:
+            own, cached = cost.prefill_per_sequence, cost.cached_per_sequence
+            return whole_s * self.paces.effort.times(own, own * (own + 2 * cached))
+        if not law.known:
             return whole_s
         step_s = law.seconds(len(self.ledger.running), self.ledger.part, self.ledger.context)
         beside = min(self.passing(1.0, now) * law.per_token_s, _MOST_BESIDE)
@@ -212,7 +215,12 @@ class Waits:
         """Seconds until everybody who is queued now has a first token."""
         over = len(self.ledger.running) + self.ledger.queued_sequences - self.config.slots
         slots_s = max(over, 0) * self.seconds_per_slot(cost)
-        return slots_s + self.paces.prompts_s(self.ledger.queued_prefill)
+        return slots_s + self._prompts_s(self.ledger.queued_prefill)
+
+    def _prompts_s(self, tokens: float) -> float:
+        """Seconds that so many tokens of prompts like those queued take."""
+        times = self.paces.effort.times(self.ledger.short_prefill, self.ledger.attended)
+        return self.paces.prompts_s(tokens) * times
 
     def ends_s(self, cost: Cost, sequences: float) -> float:
         """Seconds until so many of the running answers have ended."""

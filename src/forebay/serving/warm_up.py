@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import RequestShape
 from forebay.policies.decisions import INTERACTIVE, Admitted
+from forebay.policies.ledger import Ticket
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 
 OUTPUT_TOKENS = 16
@@ -46,18 +47,20 @@ async def warm_up(
     very_long = [min(_LONG_STEPS * admission.config.step_tokens, half)]
     rng = random.Random(0)
 
-    async def one(prompt: list[int]) -> None:
+    async def one(prompt: list[int]) -> Ticket | None:
         shape = RequestShape(prompt_bytes=0, prompt_ids=len(prompt), max_tokens=OUTPUT_TOKENS)
         decision = admission.decide(admission.costs.price(shape), INTERACTIVE, clock())
         if not isinstance(decision, Admitted):
-            return
+            return None
         CURRENT_TICKET.set(decision.ticket)
         try:
             await run(prompt)
         finally:
             admission.close(decision.ticket, clock())
             tap.forget(decision.ticket)
+        return decision.ticket
 
+    took_s = []
     for lengths in (usual, usual, very_long, admission.config.slots * [_SHORT_TOKENS]):
         if lengths is usual:
             admission.paces.forget()
@@ -65,5 +68,14 @@ async def warm_up(
             [rng.randrange(vocabulary // 2, vocabulary) for _ in range(tokens)]
             for tokens in lengths
         ]
-        await asyncio.gather(*(one(prompt) for prompt in made))
+        tickets = await asyncio.gather(*(one(prompt) for prompt in made))
+        took_s.append(_first_tokens_s([ticket for ticket in tickets if ticket is not None]))
+    each = usual[-1]
+    admission.paces.effort.measure(each, took_s[1] * each / sum(usual), very_long[0], took_s[2])
     admission.forget_warm_up()
+
+
+def _first_tokens_s(tickets: list[Ticket]) -> float:
+    """Seconds from the first of them to the last one's first token."""
+    ends = [t.first_token_at for t in tickets if t.first_token_at is not None]
+    return max(ends) - min(t.admitted_at for t in tickets) if ends else 0.0

@@ -244,10 +244,10 @@ def test_an_engine_that_stands_still_makes_predictions_longer() -> None:
 def test_a_standstill_is_not_taken_for_the_engines_speed() -> None:
     policy = controller()
     policy.paces.prefill_rate.seed(10_000.0, 2.9)
-    tickets = [admit(policy, SHORT) for _ in range(9)]
-    for step, ticket in enumerate(tickets):
+    queued = [policy.bind(admit(policy, SHORT), 100, 50) for _ in range(9)]
+    for step, sequence in enumerate(queued):
         at = 0.01 * step + (8.0 if step > 4 else 0.0)
-        policy.observe_step([StepOutput(policy.bind(ticket, 100, 50), 1, cached=0)], at, at)
+        policy.observe_step([StepOutput(sequence, 1, cached=0)], at, at)
     assert policy.paces.prefill_rate.rate > 5_000
     assert policy.paces.seconds_per_token < 1.0
 
@@ -255,8 +255,9 @@ def test_a_standstill_is_not_taken_for_the_engines_speed() -> None:
 def test_an_engine_that_has_become_slow_is_seen_to_be() -> None:
     policy = controller(replace(CONFIG, slots=1024))
     tickets = [admit(policy, replace(SHORT, prefill_tokens=10)) for _ in range(60)]
-    for step, ticket in enumerate(tickets):  # 100 tokens a step, each 60 times as long as usual
-        policy.observe_step([StepOutput(policy.bind(ticket, 100, 50), 1, cached=0)], step, step)
+    queued = [policy.bind(ticket, 100, 50) for ticket in tickets]
+    for step, sequence in enumerate(queued):  # 100 tokens a step, each 60 times as long as usual
+        policy.observe_step([StepOutput(sequence, 1, cached=0)], step, step)
     assert policy.paces.prefill_rate.rate == pytest.approx(100, rel=0.2)
 
 

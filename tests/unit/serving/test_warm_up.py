@@ -11,14 +11,17 @@ from forebay.serving.warm_up import OUTPUT_TOKENS, warm_up
 
 STEP_S = 0.01  # of the engine below, which runs whatever it has, a token of each in a step
 COMPILES_S = 9.0
+USUAL_TOKENS = 512
 
 
 class Engine:
     """Runs the warm-up's prompts on the world's clock; its first steps compile."""
 
-    def __init__(self, world: World, *, fails: bool = False) -> None:
+    def __init__(self, world: World, *, fails: bool = False, slow_s: float = 0.0) -> None:
+        """`slow_s`: for a very long prompt, until it is computed."""
         self._world = world
         self._fails = fails
+        self._slow_s = slow_s
         self._left: dict[str, int] = {}
         self._steps = self._prompts = 0
 
@@ -32,6 +35,8 @@ class Engine:
         if self._fails:
             raise RuntimeError("no engine")
         self._left[name] = OUTPUT_TOKENS
+        if len(prompt) > USUAL_TOKENS:
+            self._world.clock.now += self._slow_s
         while name in self._left:
             await asyncio.sleep(0)
             if name == next(iter(self._left), None):
@@ -81,6 +86,16 @@ async def test_prompts_are_measured_beside_answers_and_a_very_long_one_alone() -
     assert len(long) == 1
     assert long[0] == world.admission.costs.context_tokens // 2
     assert len(full) == world.admission.config.slots
+
+
+async def test_a_very_long_prompt_is_not_taken_for_the_pace_of_usual_ones() -> None:
+    rates = []
+    for slow_s in (0.0, 20.0):
+        world = world_of()
+        engine = Engine(world, slow_s=slow_s)
+        await warm_up(world.admission, world.tap, 1000, world.clock, engine.run)
+        rates.append(world.admission.paces.prefill_rate.rate)
+    assert rates[1] == pytest.approx(rates[0], rel=0.2)
 
 
 @pytest.mark.parametrize("fails", [False, True])
