@@ -72,10 +72,10 @@ async def main(requests: int, steps: int) -> None:
 
 async def gate_rows(folder: Path, requests: int) -> list[Row]:
     rows = []
-    for mode in MODES:
+    for mode, settings in MODES.items():
         for promised_s in (ADMITTED_S, REFUSED_S):
             for size in SIZES:
-                front = FrontDoor(folder, **MODES[mode], running=RUNNING, queued=QUEUED)
+                front = FrontDoor(folder, **settings, running=RUNNING, queued=QUEUED)
                 front.promise(promised_s)
                 alone = await cost_alone(front, size, requests, admitted=promised_s == ADMITTED_S)
                 spent = await timed(front.gate, front.scope, chats(size), requests, front.tick)

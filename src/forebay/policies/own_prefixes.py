@@ -43,7 +43,7 @@ class OwnPrefixes:
         self._index.record(_HERE, prompt.chunks)
 
     def observe(self, prompt_tokens: float, cached_tokens: float, capacity_bytes: float) -> None:
-        """Learn from what the engine has seen; call it about twice a second.
+        """Learn from what the engine has seen; call it about once a second.
 
         Args:
             prompt_tokens: that it has started so far.

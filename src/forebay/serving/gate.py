@@ -86,7 +86,7 @@ class Gate:
         clock: Callable[[], float],
         prefixes: OwnPrefixes | None = None,
     ) -> None:
-        """Let nobody pass before the replica is warm.
+        """Nobody has come yet.
 
         Args:
             app: vLLM's, or one like it.

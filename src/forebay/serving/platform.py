@@ -228,7 +228,7 @@ class Platform:
         give_up = time.monotonic() + self.spec.server.drain
         self._begin_drain()
         time.sleep(2 * STATS_PERIOD_S)  # until what replicas publish is from after the call
-        while any(_in_flight(replica) for replica in self.fleet()):
+        while self._is_busy():
             if time.monotonic() > give_up:
                 return False
             # Who has become ready since was not told. Those who were go on if this fails.
@@ -236,6 +236,13 @@ class Platform:
                 self._begin_drain()
             time.sleep(STATS_PERIOD_S)
         return True
+
+    def _is_busy(self) -> bool:
+        """Whether anything runs, or nobody says that nothing does."""
+        try:
+            return any(_in_flight(replica) for replica in self.fleet())
+        except TimeoutError:
+            return True
 
     def _begin_drain(self) -> None:
         """Tell every replica that is ready now."""

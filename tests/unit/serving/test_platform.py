@@ -67,3 +67,18 @@ def test_a_router_that_does_not_answer_any_more_ends_no_drain(
     fleet.broken_from = 1.0
     assert fleet.platform.drain()
     assert fleet.now >= 3.0
+
+
+def test_a_replica_too_busy_to_say_what_it_does_is_not_taken_to_do_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = Fleet(monkeypatch)
+
+    def silent() -> list[dict[str, Any]]:
+        if fleet.now < 2.5:
+            raise TimeoutError
+        return fleet.fleet()
+
+    monkeypatch.setattr(fleet.platform, "fleet", silent)
+    assert fleet.platform.drain()
+    assert fleet.now >= 3.0
