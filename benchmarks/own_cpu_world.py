@@ -66,6 +66,7 @@ class Params:
     """vLLM's sampling parameters."""
 
     max_tokens: int
+    extra_args: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
