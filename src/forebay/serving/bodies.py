@@ -72,17 +72,6 @@ class ParsedRequest:
     stream: bool
 
 
-def parse_request(
-    path: str,
-    body: bytes,
-    limits: InputLimits,
-    class_header: bytes | None,
-    cached_header: bytes | None = None,
-) -> ParsedRequest:
-    """Read a costed request: `parse_body` and `read_request`."""
-    return read_request(path, parse_body(body, limits), limits, class_header, cached_header)
-
-
 def parse_body(body: bytes, limits: InputLimits) -> dict[str, Any]:
     """The JSON object of a body.
 

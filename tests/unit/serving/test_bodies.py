@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.serving.bodies import InputLimits, ParsedRequest, parse_request
+from forebay.serving.bodies import InputLimits, ParsedRequest, parse_body, read_request
 from forebay.serving.errors import RequestRefusedError
 
 LIMITS = InputLimits(1_000_000, 16, 8, 4096, None, longest_token=8)
@@ -43,6 +43,13 @@ anything = st.recursive(
 )
 
 bodies = st.dictionaries(st.sampled_from(FIELDS), anything, max_size=6)
+
+
+def parse_request(
+    path: str, body: bytes, limits: InputLimits, class_header: bytes | None
+) -> ParsedRequest:
+    """As the gate does."""
+    return read_request(path, parse_body(body, limits), limits, class_header)
 
 
 def parse(path: str, body: Any) -> Any:
