@@ -6,7 +6,7 @@ that were tokenized since, and the expected answer length (`outputs.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forebay.policies.outputs import OutputModel
 
@@ -104,6 +104,17 @@ class CostModel:
         # The last token of a prompt is always computed.
         cached = min(shape.cached_tokens * shape.samples, prefill - sequences)
         return Cost(sequences, prefill - cached, round(expected * sequences), cap, cached)
+
+    def likely(self, cost: Cost) -> Cost:
+        """The same with answers as long as they will probably be: what is asked of a fleet.
+
+        A replica that has seen no answers takes them to run on, lest it promise what it cannot
+        keep. As demand that would be several times what is asked.
+        """
+        if not cost.output_cap:
+            return cost
+        each = self.outputs.likely_total(cost.output_cap)
+        return replace(cost, output_tokens=round(each * cost.sequences))
 
     def observe_prompt(self, prompt_bytes: int, tokens: int) -> None:
         """Learn the ratio from `prompt_bytes` of text that became `tokens`."""

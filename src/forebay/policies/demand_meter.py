@@ -185,9 +185,8 @@ class Offered:
 class UsualAnswers:
     """What an answer comes to where some have been seen, for those who have seen none.
 
-    Until it knows better, a replica takes answers for several times as long as by default
-    (`outputs.py`), lest it promise what it cannot keep. As demand that would be a phantom: replicas
-    that have just come would ask for as many again.
+    Until it knows better, a replica takes answers to be as long as its file says by default
+    (`CostModel.likely`). The rest of the fleet knows what they are here.
     """
 
     def __init__(self) -> None:

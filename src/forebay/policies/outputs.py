@@ -9,7 +9,7 @@ and Meier, 1958), over buckets whose edges grow by a factor of the square root o
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import ceil, exp
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Prior = tuple[list[float], list[float]]  # answers that reach each bucket, and those that end in it
 
 _EDGES: tuple[float, ...] = (0.0, *(2.0 ** (k / 2) for k in range(35)))  # up to 131,072 tokens
 _EDGES_ARRAY = np.array(_EDGES)
@@ -29,6 +30,32 @@ _PRIOR_STRETCH = 4.0
 _KEEP = 1.0 - 1.0 / 20_000.0  # an event loses its weight after about 20,000 later ones
 
 
+class Curve:
+    """Survival at every edge, by Kaplan and Meier, and its integral.
+
+    Attributes:
+        shares: of answers that are longer than each edge.
+    """
+
+    def __init__(self, at_risk: Sequence[float], ended: Sequence[float]) -> None:
+        """Of so many answers that reached each bucket, so many ended in it."""
+        self.shares, self._integral = [1.0], [0.0]
+        for (low, high), risk, gone in zip(pairwise(_EDGES), at_risk, ended, strict=True):
+            alive = self.shares[-1]
+            left = alive * (1.0 - min(gone / risk, 1.0)) if risk > 0.0 else alive
+            self._integral.append(self._integral[-1] + (alive + left) / 2 * (high - low))
+            self.shares.append(left)
+
+    def at(self, tokens: float) -> tuple[float, float]:
+        """Share of answers that are longer than `tokens`, and its integral up to there."""
+        index = _bucket(tokens)
+        low, high = _EDGES[index], _EDGES[index + 1]
+        first, last = self.shares[index], self.shares[index + 1]
+        width = min(tokens, high) - low
+        alive = first + (last - first) * width / (high - low)
+        return alive, self._integral[index] + (first + alive) / 2 * width
+
+
 class OutputModel:
     """Expected answer length in tokens, given what has been produced and the limit."""
 
@@ -38,14 +65,9 @@ class OutputModel:
         self._ended = [0.0] * (len(_EDGES) - 1)
         self._weight = 1.0
         self._pending = 0
-        self._seed(default_tokens * _PRIOR_STRETCH)
+        self._cautious_prior = _prior(default_tokens * _PRIOR_STRETCH)
+        self._likely_prior = _prior(default_tokens)
         self._rebuild()
-
-    def _seed(self, mean: float) -> None:
-        for index, (low, high) in enumerate(pairwise(_EDGES)):
-            reach = _PRIOR_WEIGHT * exp(-low / mean)
-            self._at_risk[index] = reach
-            self._ended[index] = reach * (1.0 - exp((low - high) / mean))
 
     def passed(self, before: int, after: int) -> None:
         """An answer went on from `before` to `after` tokens: it survived the buckets it left."""
@@ -53,7 +75,7 @@ class OutputModel:
             return  # as nearly every token does
         if bisect_right(_EDGES, before) == bisect_right(_EDGES, after):
             return
-        for index in range(self._bucket(before), self._bucket(after)):
+        for index in range(_bucket(before), _bucket(after)):
             self._at_risk[index] += self._weight
         self._aged()
 
@@ -75,7 +97,7 @@ class OutputModel:
 
         What it survived before was told by `passed`.
         """
-        last = self._bucket(tokens)
+        last = _bucket(tokens)
         if natural:
             self._at_risk[last] += self._weight
             self._ended[last] += self._weight
@@ -94,40 +116,45 @@ class OutputModel:
         """Tokens the answer is expected to end with, given `produced` so far and at most `cap`."""
         if produced >= cap:
             return float(produced)
-        alive, before = self._at(produced)
-        further = (self._at(cap)[1] - before) / max(alive, 1e-9)
+        alive, before = self._curve.at(produced)
+        further = (self._curve.at(cap)[1] - before) / max(alive, 1e-9)
         return produced + min(max(further, 1.0), cap - produced)
+
+    def likely_total(self, cap: int) -> float:
+        """The same of an answer that has not begun, without caution before any were seen."""
+        return min(max(self._likely.at(cap)[1], 1.0), cap)
 
     def _rebuild(self) -> None:
         """Recompute survival and its integral at every edge; normalise the weights."""
         self._pending = 0
         scale, self._weight = 1.0 / self._weight, 1.0
-        self._at_risk = [value * scale for value in self._at_risk]
-        self._ended = [value * scale for value in self._ended]
-        self._curve, self._integral = [1.0], [0.0]
-        for (low, high), risk, ended in zip(
-            pairwise(_EDGES), self._at_risk, self._ended, strict=True
-        ):
-            alive = self._curve[-1]
-            left = alive * (1.0 - min(ended / risk, 1.0)) if risk > 0.0 else alive
-            self._integral.append(self._integral[-1] + (alive + left) / 2 * (high - low))
-            self._curve.append(left)
-        self._curve_array = np.array(self._curve)
+        for tally in (self._at_risk, self._ended, *self._cautious_prior, *self._likely_prior):
+            tally[:] = [value * scale for value in tally]
+        self._curve = self._curve_from(self._cautious_prior)
+        self._likely = self._curve_from(self._likely_prior)
+        self._curve_array = np.array(self._curve.shares)
+
+    def _curve_from(self, prior: Prior) -> Curve:
+        return Curve(
+            [seen + assumed for seen, assumed in zip(self._at_risk, prior[0], strict=True)],
+            [seen + assumed for seen, assumed in zip(self._ended, prior[1], strict=True)],
+        )
 
     def survival_at(self, tokens: Floats) -> Floats:
         """Share of answers that are longer than `tokens`, for an array of any shape."""
         share: Floats = np.interp(tokens, _EDGES_ARRAY, self._curve_array)
         return share
 
-    @staticmethod
-    def _bucket(tokens: float) -> int:
-        return min(bisect_right(_EDGES, tokens) - 1, len(_EDGES) - 2)
 
-    def _at(self, tokens: float) -> tuple[float, float]:
-        """Share of answers that are longer than `tokens`, and its integral up to there."""
-        index = self._bucket(tokens)
-        low, high = _EDGES[index], _EDGES[index + 1]
-        first, last = self._curve[index], self._curve[index + 1]
-        width = min(tokens, high) - low
-        alive = first + (last - first) * width / (high - low)
-        return alive, self._integral[index] + (first + alive) / 2 * width
+def _bucket(tokens: float) -> int:
+    return min(bisect_right(_EDGES, tokens) - 1, len(_EDGES) - 2)
+
+
+def _prior(mean: float) -> Prior:
+    """A few answers that end at a constant hazard."""
+    at_risk = [_PRIOR_WEIGHT * exp(-low / mean) for low in _EDGES[:-1]]
+    ended = [
+        reach * (1.0 - exp((low - high) / mean))
+        for reach, (low, high) in zip(at_risk, pairwise(_EDGES), strict=True)
+    ]
+    return at_risk, ended

@@ -198,7 +198,8 @@ class Gate:
         cost = self.admission.costs.price(request.shape)
         decision = await self._decide(cost, class_name, caller, arrived, retries)
         if self._is_new_demand(decision, caller, arrived, retries):
-            self._telemetry.offered.add(cost, self.admission.room.kv_s(cost))
+            likely = self.admission.costs.likely(cost)
+            self._telemetry.offered.add(likely, self.admission.room.kv_s(likely))
         self._tarpit.came(refused=isinstance(decision, Shed))
         if isinstance(decision, Shed):
             self._telemetry.count(catalogue.SHED, class_name, decision.reason)

@@ -194,7 +194,8 @@ class GatedReplica(OpenReplica):
             )
         )
         decision = admission.decide(cost, INTERACTIVE, now)
-        self.offered.add(cost, admission.room.kv_s(cost))
+        likely = admission.costs.likely(cost)
+        self.offered.add(likely, admission.room.kv_s(likely))
         if isinstance(decision, Shed):
             fate.reason = decision.reason
             fate.end("shed", now)

@@ -36,6 +36,12 @@ def test_before_any_answer_was_seen_answers_are_taken_to_run_on() -> None:
     assert OutputModel(256).expected_total(0, 100) > 90
 
 
+def test_what_is_likely_has_no_caution_in_it_and_is_learned_alike() -> None:
+    assert OutputModel(256).likely_total(10**5) == pytest.approx(256, rel=0.2)
+    seen = taught(300, censored=False)
+    assert seen.likely_total(4096) == pytest.approx(seen.expected_total(0, 4096), rel=0.02)
+
+
 def test_answers_still_running_count_as_evidence() -> None:
     model = OutputModel(16)
     before = model.expected_total(100, 200)
@@ -55,6 +61,7 @@ def test_expectation_lies_between_what_was_produced_and_the_limit(
     model = OutputModel(64)
     for tokens, censored in seen:
         teach(model, tokens, censored=censored)
+    assert min(1, cap) <= model.likely_total(cap) <= cap
     total = model.expected_total(produced, cap)
     assert total >= produced
     assert total <= max(cap, produced)

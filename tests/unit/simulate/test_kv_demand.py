@@ -112,6 +112,15 @@ def with_a_system_prompt(rate: float, seconds: float) -> list[Ask]:
     ]
 
 
+def test_answers_that_nobody_knows_yet_buy_no_replicas() -> None:
+    """Until some were seen, admission takes answers to run on; counted so, these asked for four."""
+    service = Service(served(PROFILES["l4-8b"]), Slo(2.0, 0.1))
+    run, needs, _ = service.run(poisson(2.5, 800, 150))
+    assert 0.4 < fmean(need.total for need in needs) < 0.7
+    assert most(run) == 1
+    assert service.slo.attainment(run.fates) == 1.0
+
+
 def test_a_system_prompt_is_held_once_however_many_run_with_it() -> None:
     service = Service(served(PROFILES["h100-8b"]), Slo(2.0, 0.1))
     run, needs, used = service.run(with_a_system_prompt(7.0, SECONDS))
