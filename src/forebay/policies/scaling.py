@@ -10,7 +10,7 @@ replica that may be used, plus what drains the backlog. The forecast takes part 
 certain (`forecasting.py`), over the cold start as measured and one standard deviation more. To
 grow, even the low end of the need must not fit: one standard error below the mean, and two while
 replicas are starting, since these were asked for by much the same mean. Then the demand is watched
-for a tenth of the cold start, and the fleet grows once, to what was seen since, instead of by one
+for a fifth of the cold start, and the fleet grows once, to what was seen since, instead of by one
 and again by one while the mean catches up; where a limit lets through a part of that, what is
 certain of the rest follows at the next looks. A fleet that has shrunk has a twentieth of room
 before it would grow again.
@@ -35,8 +35,8 @@ _SHORTEST_S, _LONGEST_S = 4.0, 30.0  # half-life of the level
 _HALF_LIFE_SHARE = (
     1 / 6
 )  # of the cold start: what is lost by waiting for evidence is that much more
-_CONFIRM_SHARE = 0.1  # of the cold start, for which a rise is watched before the fleet grows
-_CONFIRM_AT_LEAST_S, _CONFIRM_AT_MOST_S = 2.0, 15.0
+_CONFIRM_SHARE = 0.2  # of the cold start, for which a rise is watched before the fleet grows
+_CONFIRM_AT_LEAST_S, _CONFIRM_AT_MOST_S = 2.0, 12.0
 _CERTAIN = 2.0  # standard errors
 _WINDOW_SHARE = 2.0  # of the cold start, on which the trend looks back
 _ROUNDING = 1e-6  # replicas; 3.0000001 needs 3

@@ -150,7 +150,7 @@ def test_a_spike_of_a_minute_causes_one_growth_and_one_fall(seed: int) -> None:
     fleet = at_rest(28.0, seed=seed)
     fleet.run(1_500, lambda t: 56.0 if 60 <= t < 120 else 28.0)
     rises = sum(b > a for a, b in zip(fleet.targets, fleet.targets[1:], strict=False))
-    assert rises <= 2
+    assert rises == 1
     assert fleet.target == 4
 
 
@@ -191,7 +191,7 @@ def test_what_a_step_leaves_of_a_rise_follows_at_the_next_looks() -> None:
     grown = [look for look, target in enumerate(fleet.targets) if target > 1]
     assert fleet.targets[grown[0] : grown[0] + 2] == [3, 6]
     assert fleet.targets[grown[0] + 2] in (6, 7, 8)
-    assert max(fleet.targets) == fleet.targets[grown[0] + 8] == 8
+    assert max(fleet.targets) == fleet.targets[grown[0] + 13] == 8  # watched for 12 s
 
 
 def seconds_short_on_a_ramp() -> int:
