@@ -54,7 +54,7 @@ def gate() -> None:
     run("static_bounds.py", "--capacity", json.dumps(found))
     for name in ("promises", "soak"):
         run(f"{name}.py", "--capacity", str(found["short"]))
-    run("tenants.py", "--capacity", str(found["long outputs"]))
+    run("tenants.py", "--capacity", json.dumps(found))
 
 
 def fleet() -> None:

@@ -2,25 +2,28 @@
 
 One service, the demo file with a tenants file beside it, real vLLM. The workload is long outputs
 (60 tokens in, 400 out): an engine that answers few requests, so that ten times its capacity can be
-offered to it from the same two cores. For each case:
+offered to it from the same two cores; the flood also comes in other sizes. For each case:
 
 - neighbour: a tenant at a fifth of the capacity, alone and when one comes that offers ten times it.
 - weights: two tenants of weights 3 and 1, each asking for more than everything.
 - quota: a tenant that asks for everything and has a quota of a tenth of the capacity's tokens.
-- flood: interactive requests at 0.4 of the capacity, alone and with batch asking for 3 times it.
+- flood: batch alone, asking for 3 times the capacity, whose tokens/s are what there is; then
+  interactive requests at a share of that (`--loads`), alone and with the same batch. What they
+  leave is left to batch. One size of requests for each capacity given.
 - emulated-flood: the same on an emulated engine, one `h100-8b` slowed, with chat requests (1,000
   tokens in, 100 out). Its times are slowed ones.
 
-Run as: python benchmarks/tenants.py --capacity 15.3 [--parts neighbour,weights,quota,flood]
-or as:  python benchmarks/tenants.py --parts emulated-flood [--seconds 60]
+Run as: python benchmarks/tenants.py --capacity '{"long outputs": 15.3}' [--parts neighbour,flood]
+or as:  python benchmarks/tenants.py --parts emulated-flood [--seconds 120] [--loads 0.4,0.6]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ import numpy as np
 import yaml
 
 import systems
-from client import LONG_OUTPUTS, Workload, lag_p99_ms, settle, spare_cores, traced
+from client import LONG_OUTPUTS, WORKLOADS, Workload, lag_p99_ms, settle, spare_cores, traced
 from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan, LoadRun, run_load
 from forebay.measure.percentiles import percentiles
@@ -44,9 +47,10 @@ KEYS = {name: new_key() for name in ("modest", "greedy", "heavy", "light", "mete
 LEAST_KEPT, WEIGHT_OFF, FLOOD_RATIO, LEAST_BATCH = 0.97, 0.10, 1.3, 0.85
 
 CHAT = Workload("chat", 1000, 100)
-SLOWED = 3.0  # so that two cores carry the engine's tokens beside the client
+SLOWED = 6.0  # so that two cores carry the engine's tokens beside the client
 # Requests/s of CHAT that the profile finishes when it never lacks any; `batch_frontier.py`, chat.
 CHAT_CAPACITY = 28.1
+BATCH_LOAD = 3.0  # of the capacity
 PLATFORM = {"emulated-flood": "emulated"}  # of the parts that do not run on the demo service
 
 Part = tuple[list[dict[str, Any]], list[Bar]]
@@ -54,23 +58,32 @@ Part = tuple[list[dict[str, Any]], list[Bar]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--capacity", type=float, default=0.0, help="of long outputs, requests/s")
+    parser.add_argument(
+        "--capacity", type=json.loads, default={}, help="JSON, requests/s by workload"
+    )
     parser.add_argument("--parts", default="neighbour,weights,quota,flood")
-    parser.add_argument("--seconds", type=float, default=2 * SECONDS, help="of emulated-flood")
+    parser.add_argument("--loads", default="0.4", help="of interactive requests in a flood")
+    parser.add_argument("--seconds", type=float, default=4 * SECONDS, help="of emulated-flood")
     options = parser.parse_args()
-    best: float = options.capacity
+    capacity: dict[str, float] = options.capacity
+    loads = [float(load) for load in options.loads.split(",")]
+    best = capacity.get(LONG_OUTPUTS.name, 0.0)
     parts: dict[str, Callable[[str, float], Part]] = {
         "neighbour": neighbour,
         "weights": weights,
         "quota": quota,
-        "flood": flood,
-        "emulated-flood": lambda url, _: flood(
-            url, CHAT_CAPACITY / SLOWED, size=CHAT, seconds=options.seconds
+        "flood": lambda url, _: joined(
+            floods(url, rate, loads, WORKLOADS[name]) for name, rate in capacity.items()
+        ),
+        "emulated-flood": lambda url, _: floods(
+            url, CHAT_CAPACITY / SLOWED, loads, CHAT, options.seconds
         ),
     }
     names = options.parts.split(",")
-    if best <= 0 and any(name not in PLATFORM for name in names):
-        parser.error("--capacity is needed for parts on the demo service")
+    if set(names) & {"neighbour", "weights", "quota"} and best <= 0:
+        parser.error(f"--capacity of {LONG_OUTPUTS.name!r} is needed")
+    if "flood" in names and not (capacity and capacity.keys() <= WORKLOADS.keys()):
+        parser.error(f"--capacity is needed for flood, of some of {', '.join(WORKLOADS)}")
     rows: list[dict[str, Any]] = []
     bars: list[Bar] = []
     for platform in dict.fromkeys(PLATFORM.get(name, "demo") for name in names):
@@ -84,7 +97,7 @@ def main() -> None:
                         bars += asked
     print_table(list(rows[0]), [tuple(row.values()) for row in rows])
     print_bars(bars)
-    write("tenants", {"capacity": best, "rows": rows, "bars": [bar.as_dict() for bar in bars]})
+    write("tenants", {"capacity": capacity, "rows": rows, "bars": [bar.as_dict() for bar in bars]})
 
 
 def service_file(folder: Path, best: float, platform: str) -> Path:
@@ -137,29 +150,51 @@ def quota(url: str, best: float) -> Part:
     return [found], [Bar("quota: tokens of a minute over the quota", used / limit - 1, 0.05)]
 
 
-def flood(url: str, best: float, size: Workload = LONG_OUTPUTS, seconds: float = SECONDS) -> Part:
-    """Interactive requests, alone and with batch behind them; and batch alone.
+def floods(
+    url: str, best: float, loads: Sequence[float], size: Workload, seconds: float = SECONDS
+) -> Part:
+    """Batch alone, and then each load of interactive requests, alone and with batch behind them.
 
-    What is left is of `best`. An emulated engine loses some of its own capacity between steps, to
-    the core that it shares: batch alone tells how much, and is shown.
+    A machine's capacity is another a quarter of an hour later, and an emulated engine loses some of
+    its own to the core that it shares. So what there is is what batch has alone, in the same run.
     """
-    name = f"flood, {size.name}"
-    alone = play(url, {"modest": 0.4 * best}, size=size, seconds=seconds)
-    beside = play(url, {"modest": 0.4 * best}, batch=3.0 * best, size=size, seconds=seconds)
-    only = play(url, {"modest": 0.0}, batch=3.0 * best, size=size, seconds=seconds)
-    rows = [row(f"{name}: alone", alone, "modest"), row(f"{name}: with batch", beside, "modest")]
-    only_batch = row(f"{name}: batch alone", only, "batch", of_class="batch")
-    batch = row(f"{name}: with batch", beside, "batch", of_class="batch")
+    only = play(url, {"modest": 0.0}, batch=BATCH_LOAD * best, size=size, seconds=seconds)
+    there = row(f"{size.name}: batch alone", only, "batch", of_class="batch")
+    return joined(
+        [
+            ([there], []),
+            *(flood(url, best, load, size, seconds, there["tokens/s"]) for load in loads),
+        ]
+    )
+
+
+def flood(url: str, best: float, load: float, size: Workload, seconds: float, there: float) -> Part:
+    """One load of interactive requests, with `there` tokens/s for all."""
+    name = f"{size.name} at {load:g}"
+    rates = {"modest": load * there / (size.prompt_tokens + size.output_tokens)}
+    alone = play(url, rates, size=size, seconds=seconds)
+    beside = play(url, rates, batch=BATCH_LOAD * best, size=size, seconds=seconds)
+    rows = [
+        row(f"{name}: alone", alone, "modest"),
+        row(f"{name}: with batch", beside, "modest"),
+        row(f"{name}: with batch", beside, "batch", of_class="batch"),
+    ]
     ratio = rows[1]["TTFT p95 s"] / rows[0]["TTFT p95 s"]
-    left = best * (size.prompt_tokens + size.output_tokens) - rows[1]["tokens/s"]
-    left_of_batch = only_batch["tokens/s"] - rows[1]["tokens/s"]
-    used = batch["tokens/s"] / left_of_batch
-    print(f"{name}: of what batch has alone, less interactive's part, it uses {used:.2f}")
-    return [*rows, batch, only_batch], [
-        Bar(f"{name}: interactive TTFT p95, x of alone", ratio, FLOOD_RATIO),
-        Bar(f"{name}: batch uses of what is left", batch["tokens/s"] / left, LEAST_BATCH,
-            at_least=True),
-    ]  # fmt: skip
+    used = rows[2]["tokens/s"] / (there - rows[1]["tokens/s"])
+    return rows, [
+        Bar(f"flood, {name}: interactive TTFT p95, x of alone", ratio, FLOOD_RATIO),
+        Bar(f"flood, {name}: batch uses of what is left", used, LEAST_BATCH, at_least=True),
+    ]
+
+
+def joined(parts: Iterable[Part]) -> Part:
+    """The rows and bars of several."""
+    rows: list[dict[str, Any]] = []
+    bars: list[Bar] = []
+    for found, asked in parts:
+        rows += found
+        bars += asked
+    return rows, bars
 
 
 def play(

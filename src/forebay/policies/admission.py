@@ -60,6 +60,9 @@ _ERRS_BY = 0.25  # of the tightest budget: what a prediction of 0 errs in propor
 _SOONEST_RETRY = 0.25  # of the budget, for which a client is asked to wait at least
 _SPENT_BY_RETRY = 2.0 * _SOONEST_RETRY  # at most, mostly: waits are jittered up to twice as long
 _MOST_SPENT = 0.75
+# Of its budget, that a batch request may be predicted to wait. Interactive requests go before it
+# without regard to it, so the rest is for more of these than there were when it was let in.
+_BATCH_SHARE = 0.75
 _SLICE = 128  # outputs that vLLM hands on at a time; a step may have more
 _LEAST_WAIT = 0.1  # of the budget, for which a prompt may wait that would be late by itself
 
@@ -147,6 +150,8 @@ class AdmissionController:
         ticket.ahead_s = prediction.raw_s - prediction.own_s
         ticket.uncut = self.config.step_tokens
         ticket.paced = class_name == BATCH
+        if ticket.paced:  # it waits for interactive requests, and not they for it
+            ticket.grace_s = self.config.classes[class_name].deadline_s - budget_s
         ticket.held = ticket.paced or self.turns.waits(ticket, ticket.own_s, now)
         expected_s = self.foresight.of(ticket, prediction, now)
         self.ledger.open(ticket, cost.output_tokens / cost.sequences)
@@ -277,6 +282,8 @@ class AdmissionController:
         caution = self.caution.share
         spent = min(_SPENT_BY_RETRY * retries, _MOST_SPENT)
         budget = policy.ttft_s * (1.0 - self.config.margin * caution) * (1.0 - spent * caution)
+        if class_name == BATCH:
+            budget *= _BATCH_SHARE
         servable = _LEAST_WAIT * budget + prediction.own_s + prediction.overhead_s
         return min(max(budget, servable), policy.deadline_s)
 
@@ -285,7 +292,8 @@ class AdmissionController:
     ) -> float:
         """Seconds until the same request would fit, jittered."""
         policy = self.config.classes[class_name]
-        excess = prediction.total_s - policy.ttft_s * (1.0 - self.config.margin)
+        share = _BATCH_SHARE if class_name == BATCH else 1.0
+        excess = prediction.total_s - share * policy.ttft_s * (1.0 - self.config.margin)
         if reason == "queue_full" and self.paces.prefill_rate.known:
             over_s = self.paces.prompts_s(self._over_the_bound(cost, class_name))
             excess = max(excess, over_s)

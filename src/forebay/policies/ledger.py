@@ -90,6 +90,7 @@ class Ticket:
         cost: what admission charged for it.
         admitted_at: seconds on the caller's clock.
         budget_s: seconds from `admitted_at` within which the first token was promised.
+        grace_s: seconds after that for which nobody is refused for its sake.
         predicted_s: raw predicted seconds to the first token, without the learned correction.
         own_s: reckoned for its own prompts, without what is learned of very long ones.
         ahead_s: seconds predicted before those.
@@ -109,6 +110,7 @@ class Ticket:
     budget_s: float
     predicted_s: float
     tenant: str = ""
+    grace_s: float = 0.0
     own_s: float = 0.0
     ahead_s: float = 0.0
     uncut: int = sys.maxsize
@@ -126,6 +128,11 @@ class Ticket:
     def due_at(self) -> float:
         """By when the first token was promised, on the caller's clock."""
         return self.admitted_at + self.budget_s
+
+    @property
+    def kept_by(self) -> float:
+        """By when it has its first token, if others have to be refused for it; likewise."""
+        return self.due_at + self.grace_s
 
     @property
     def flow(self) -> tuple[str, str]:
@@ -384,10 +391,10 @@ class Ledger:
         totals = self.totals[ticket.class_name]
         totals.prefill += sequence.prefill
         totals.sequences += 1
-        self.order.add(ticket.tag, sequence.prefill, ticket.due_at)
+        self.order.add(ticket.tag, sequence.prefill, ticket.kept_by)
         if ticket.held:
             totals.held += 1
-            self.at_gate.add(ticket.tag, sequence.prefill, ticket.due_at)
+            self.at_gate.add(ticket.tag, sequence.prefill, ticket.kept_by)
         else:
             self.held[ticket.flow] += 1
             self.arrived += sequence.bound
@@ -399,10 +406,10 @@ class Ledger:
         totals = self.totals[ticket.class_name]
         totals.prefill -= sequence.prefill
         totals.sequences -= 1
-        self.order.remove(ticket.tag, sequence.prefill, ticket.due_at)
+        self.order.remove(ticket.tag, sequence.prefill, ticket.kept_by)
         if ticket.held:
             totals.held -= 1
-            self.at_gate.remove(ticket.tag, sequence.prefill, ticket.due_at)
+            self.at_gate.remove(ticket.tag, sequence.prefill, ticket.kept_by)
         else:
             self._let_go(ticket.flow)
             self.arrived -= sequence.bound
@@ -422,7 +429,7 @@ class Ledger:
         self.in_parts[ticket.class_name] += times
         self.in_parts_tokens[ticket.class_name] += times * sequence.prefill
         change = self.long.add if times > 0 else self.long.remove
-        change(ticket.tag, sequence.prefill, ticket.due_at)
+        change(ticket.tag, sequence.prefill, ticket.kept_by)
 
     def check_integrity(self) -> None:
         """Raise AssertionError when a total differs from what the tickets add up to."""

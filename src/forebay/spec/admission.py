@@ -43,8 +43,9 @@ class ClassSpec(Strict):
         gt=0,
         examples=["800ms"],
         description="TTFT budget: a request is admitted while its first token is predicted within "
-        "it. Default for interactive: `slo.ttft_p99`, and never above; for batch: 30s, since "
-        "nobody watches it.",
+        "it, one of batch within three quarters of it, since interactive requests may yet come "
+        "that go before it. Default for interactive: `slo.ttft_p99`, and never above; for batch: "
+        "30s, since nobody watches it.",
     )
 
 

@@ -211,17 +211,26 @@ def test_interactive_does_not_wait_behind_the_batch_queue() -> None:
     assert interactive.ahead_s == pytest.approx((2_000 + 2_000) / 10_000)
 
 
-def test_a_promise_made_to_batch_is_kept() -> None:
+@pytest.mark.parametrize(("until_s", "refused"), [(30.0, False), (60.0, True)])
+def test_interactive_requests_are_refused_for_batch_only_where_it_would_be_aborted(
+    until_s: float, refused: bool
+) -> None:
     policy = controller()
     for _ in range(2):
         admit(policy, replace(SHORT, prefill_tokens=100), BATCH)
-    long_prompt = replace(SHORT, prefill_tokens=1_000)
-    policy.observe_step([], 29.94, 29.94)  # the engine lives
-    # The second batch request needs 0.02 s of the 0.05 s that are left of its 30 s.
-    late = policy.decide(long_prompt, INTERACTIVE, 29.95)
-    assert isinstance(late, Shed)
-    assert late.reason == "promise_kept"
-    assert isinstance(policy.decide(long_prompt, INTERACTIVE, 20.0), Admitted)
+    policy.observe_step([], until_s - 0.06, until_s - 0.06)  # the engine lives
+    # The second batch request needs 0.02 s of the 0.05 s that are left of its budget, or deadline.
+    late = policy.decide(replace(SHORT, prefill_tokens=1_000), INTERACTIVE, until_s - 0.05)
+    assert isinstance(late, Shed) == refused
+    assert not isinstance(late, Shed) or late.reason == "promise_kept"
+
+
+def test_batch_is_let_in_for_less_than_its_budget() -> None:
+    policy = controller()
+    long_prompt = replace(SHORT, prefill_tokens=2_000)
+    while isinstance(policy.decide(long_prompt, BATCH, 0.0), Admitted):
+        pass
+    assert 15.0 < policy.predict(SHORT, BATCH, 0.0).total_s < 0.75 * 30.0
 
 
 def test_a_tenant_with_little_queued_goes_before_one_with_much() -> None:
