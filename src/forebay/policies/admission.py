@@ -497,14 +497,15 @@ class AdmissionController:
     def _prompts_bind(self) -> bool:
         """Whether it can be prompt tokens that the engine's queue waits for.
 
-        What is held back leaves the engine short, and tells nothing of how fast it drains. Nor do
-        a few short prompts on an engine that runs nothing: it waits for them, while they are on
-        their way.
+        What is held back leaves the engine short, and tells nothing of how fast it drains; of what
+        batch has in it, a step computes a part. Nor do a few short prompts on an engine that runs
+        nothing tell anything: it waits for them, while they are on their way.
         """
-        ledger = self.ledger
-        if ledger.engine_prefill >= self.config.step_tokens:
+        ledger, is_held = self.ledger, self.ledger.totals[BATCH].held > 0
+        in_a_step = ledger.engine_prefill - (ledger.beyond_a_step(BATCH) if is_held else 0)
+        if in_a_step >= self.config.step_tokens:
             return True
-        if ledger.totals[BATCH].held:
+        if is_held:
             return False
         return bool(ledger.running) or ledger.large > 0
 

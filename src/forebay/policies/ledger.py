@@ -258,6 +258,10 @@ class Ledger:
         """Those of them that do not give way to prompts."""
         return Answers(len(self.running) - self._paced.running, self.context - self._paced.context)
 
+    def beyond_a_step(self, class_name: str) -> int:
+        """Tokens of a class, of prompts computed in parts, beyond one part of each."""
+        return self.in_parts_tokens[class_name] - self.in_parts[class_name] * self.part
+
     def kv_beside(self, cost: Cost) -> int:
         """KV tokens that a request of this cost is expected to take beside what others hold."""
         return cost.kv_tokens - self.prefixes.expected(cost.cached_tokens)

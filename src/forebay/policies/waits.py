@@ -87,7 +87,7 @@ class Waits:
             caution: how surely so late at most; see `Lateness.of`.
             now: seconds.
         """
-        ahead_tokens, ahead_sequences = self._ahead_of(tag, now)
+        ahead_tokens, ahead_sequences = self._ahead_of(tag, flow[1], now)
         if self.ledger.long and not takes_turns:
             ahead_tokens = min(ahead_tokens, self._ahead_beside(cost, tag, now))
         ahead_s = self._prompts_s(ahead_tokens)
@@ -153,15 +153,18 @@ class Waits:
         usual_s = _STALLED_STEPS * self.paces.seconds_per_token_when_full + prompts_s
         return max(now - self.last_seen_at - usual_s, 0.0)
 
-    def _ahead_of(self, tag: int, now: float) -> tuple[float, int]:
+    def _ahead_of(self, tag: int, class_name: str, now: float) -> tuple[float, int]:
         """Queued (prompt tokens, sequences) that are served before an arrival of this tag.
 
-        A prompt behind it that is being computed keeps its place in the step's token budget; what
-        is held at the gate is not. What the engine has computed of them is not waited for.
+        A prompt behind it that is being computed keeps its place in the step's token budget, but
+        for batch, which gives way to others after the step that runs; what is held at the gate is
+        not computed. What the engine has computed of them is not waited for.
         """
         tokens, sequences = self.ledger.order.before(tag)
         in_engine = tokens - self.ledger.at_gate.before(tag)[0]
         behind = self.ledger.engine_prefill - in_engine
+        if class_name != BATCH:
+            behind = max(behind - self.ledger.beyond_a_step(BATCH), 0)
         if behind:
             tokens += min(behind, self.config.step_tokens)
             sequences += 1

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import cache
 from math import inf
+from statistics import median
 
 import pytest
 from one_replica import CLASSES, DEMO, H100, Ask, Fate, OneReplica, capacity, p, poisson
@@ -165,6 +166,19 @@ def test_no_interactive_request_is_refused_for_batch() -> None:
     assert all(fate.shed is None for fate in of(replica.fates))
     begun = [f for f in of(replica.fates, name=BATCH) if f.ttft_s is not None]
     assert sum(f.good for f in begun) >= 0.99 * len(begun)
+
+
+def test_what_interactive_requests_are_predicted_to_wait_has_little_of_batch_in_it() -> None:
+    """It gives way to them but for the step that runs, in which it has parts of its prompts."""
+    size, seconds = SIZES["long prompts"], 30
+    replica = OneReplica()
+    start, rate = replica.now, most(*size)
+    asks = poisson(0.6 * rate, seconds, *size, start=start, seed=1)
+    asks += poisson(3 * rate, seconds, *size, start=start, seed=2, class_name=BATCH)
+    replica.run(asks, until=start + seconds)
+    settled = [f for f in after(of(replica.fates), start + 10) if f.ticket and f.ttft_s]
+    predicted = [f.ticket.predicted_s for f in settled if f.ticket]
+    assert median(predicted) <= 1.3 * median(f.ttft_s for f in settled if f.ttft_s)
 
 
 def test_batch_alone_has_the_engine_to_itself() -> None:
