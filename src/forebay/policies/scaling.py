@@ -10,10 +10,10 @@ replica that may be used, plus what drains the backlog. The forecast takes part 
 certain (`forecasting.py`), over the cold start as measured and one standard deviation more. To
 grow, even the low end of the need must not fit: one standard error below the mean, and two while
 replicas are starting, since these were asked for by much the same mean. Then the demand is watched
-for a fifth of the cold start, and the fleet grows once, to what was seen since, instead of by one
-and again by one while the mean catches up; where a limit lets through a part of that, what is
-certain of the rest follows at the next looks. A fleet that has shrunk has a twentieth of room
-before it would grow again.
+for a fifth of the cold start, a large rise for less, and the fleet grows once, to what was seen
+since, instead of by one and again by one while the mean catches up; where a limit lets through a
+part of that, what is certain of the rest follows at the next looks. A fleet that has shrunk has a
+twentieth of room before it would grow again.
 Replicas that were asked for and are not ready yet are in the target already, so waiting for a slow
 node never asks for another.
 
@@ -35,7 +35,10 @@ _SHORTEST_S, _LONGEST_S = 4.0, 30.0  # half-life of the level
 _HALF_LIFE_SHARE = (
     1 / 6
 )  # of the cold start: what is lost by waiting for evidence is that much more
-_CONFIRM_SHARE = 0.2  # of the cold start, for which a rise is watched before the fleet grows
+# Of the cold start, for which a rise is watched before the fleet grows; less where more than half
+# as many again are wanted: what is lost meanwhile is that much more.
+_CONFIRM_SHARE = 0.2
+_LARGE = 1.5
 _CONFIRM_AT_LEAST_S, _CONFIRM_AT_MOST_S = 2.0, 12.0
 _CERTAIN = 2.0  # standard errors
 _WINDOW_SHARE = 2.0  # of the cold start, on which the trend looks back
@@ -266,7 +269,7 @@ def want(
     rise = _rising(state.rise, seen.target, now, fits=fits)
     if rise is not None:
         rise, replicas = rise.add(latest.total, seen.seconds), seen.target
-        confirmed = now - rise.watched_since >= _confirm_s(seen)
+        confirmed = now - rise.watched_since >= _confirm_s(seen, in_full)
         if confirmed or rise.step is not None:
             # What is left of a rise was seen for no longer: as much as is certain, until it is.
             left_out = 0.0 if confirmed else _CERTAIN * forecast.error
@@ -306,9 +309,10 @@ def _at_least(replicas: float, seen: Observation, latest: Need) -> int:
     return _whole(replicas)
 
 
-def _confirm_s(seen: Observation) -> float:
+def _confirm_s(seen: Observation, wanted: int) -> float:
     """Seconds for which a rise is watched."""
-    share_s = _CONFIRM_SHARE * seen.cold_start.mean_s
+    share = _CONFIRM_SHARE * min(_LARGE * seen.target / max(wanted, 1), 1.0)
+    share_s = share * seen.cold_start.mean_s
     return min(max(share_s, _CONFIRM_AT_LEAST_S), _CONFIRM_AT_MOST_S)
 
 
