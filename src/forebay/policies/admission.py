@@ -86,7 +86,7 @@ class AdmissionController:
         self.ledger = Ledger(tuple(config.classes), part_tokens(config.step_tokens))
         self.paces = Paces(config.slots, config.step_tokens)
         self.lateness = _nothing_late_yet(config)
-        self.caution = Caution()
+        self.caution = {name: Caution() for name in config.classes}
         self.next_step = NextStep(config.slots, config.step_tokens, self.paces)
         self.turns = Turns(config.step_tokens, self.ledger, self.next_step)
         self.foresight = Foresight(self.ledger, self.next_step)
@@ -128,8 +128,7 @@ class AdmissionController:
         """
         flow, budget_s = (tenant, class_name), self.config.classes[class_name].ttft_s
         self.room.offered(flow, cost, now)
-        full = len(self.ledger.running) >= self.config.slots
-        self.caution.came(others_wait=full or self.ledger.queued_sequences > 0)
+        self.caution[class_name].came(others_wait=self._others_wait(class_name))
         if class_name == INTERACTIVE:
             self.pacing.interactive_came(cost, now)
         place = self.fair.preview(tenant, class_name, now)
@@ -162,6 +161,17 @@ class AdmissionController:
             self.turns.held.add(ticket)
         return Admitted(ticket, expected_s)
 
+    def _others_wait(self, class_name: str) -> bool:
+        """Whether there is anybody whom one of this class would cost something by being late.
+
+        Batch gives way to interactive requests anyhow: they take no promise from it.
+        """
+        if len(self.ledger.running) >= self.config.slots:
+            return True
+        if class_name == BATCH:
+            return self.ledger.queued_sequences > 0
+        return any(t.sequences for name, t in self.ledger.totals.items() if name != BATCH)
+
     def predict(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Prediction:
         """Seconds until a request arriving at `now` would see its first token."""
         place = self.fair.preview(tenant, class_name, now)
@@ -176,7 +186,7 @@ class AdmissionController:
             tag,
             takes_turns=flow[1] == BATCH or self.turns.takes_them(cost, budget_s, own_s),
             lateness=self.lateness,
-            caution=self.caution.share,
+            caution=self.caution[flow[1]].share,
             now=now,
         )
 
@@ -279,7 +289,7 @@ class AdmissionController:
         would be lost to all.
         """
         policy = self.config.classes[class_name]
-        caution = self.caution.share
+        caution = self.caution[class_name].share
         spent = min(_SPENT_BY_RETRY * retries, _MOST_SPENT)
         budget = policy.ttft_s * (1.0 - self.config.margin * caution) * (1.0 - spent * caution)
         if class_name == BATCH:
@@ -365,7 +375,7 @@ class AdmissionController:
         self.lateness = _nothing_late_yet(self.config)
         self.waits.forget()
         self.waits.long.was_alone()
-        self.caution = Caution()
+        self.caution = {name: Caution() for name in self.config.classes}
         self.foresight.forget()
         self.pacing.forget()
         self.room.forget()

@@ -35,10 +35,10 @@ _SHORTEST_S, _LONGEST_S = 4.0, 30.0  # half-life of the level
 _HALF_LIFE_SHARE = (
     1 / 6
 )  # of the cold start: what is lost by waiting for evidence is that much more
-# Of the cold start, for which a rise is watched before the fleet grows; less where more than half
-# as many again are wanted: what is lost meanwhile is that much more.
+# Of the cold start, for which a rise is watched before the fleet grows; less where more than twice
+# as many are wanted: what is lost meanwhile is that much more.
 _CONFIRM_SHARE = 0.2
-_LARGE = 1.5
+_LARGE = 2.0
 _CONFIRM_AT_LEAST_S, _CONFIRM_AT_MOST_S = 2.0, 12.0
 _CERTAIN = 2.0  # standard errors
 _WINDOW_SHARE = 2.0  # of the cold start, on which the trend looks back

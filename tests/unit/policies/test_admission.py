@@ -225,6 +225,19 @@ def test_interactive_requests_are_refused_for_batch_only_where_it_would_be_abort
     assert not isinstance(late, Shed) or late.reason == "promise_kept"
 
 
+def test_nobody_has_to_be_surer_of_being_in_time_because_batch_waits() -> None:
+    policy = controller()
+    for _ in range(30):
+        admit(policy, SHORT, BATCH)
+    for _ in range(60):
+        policy.close(admit(policy, SHORT), 0.0)
+    assert policy.caution[INTERACTIVE].share < 0.1 < 0.9 < policy.caution[BATCH].share
+    admit(policy, SHORT)
+    for _ in range(60):
+        policy.close(admit(policy, SHORT), 0.0)
+    assert policy.caution[INTERACTIVE].share > 0.9
+
+
 def test_batch_is_let_in_for_less_than_its_budget() -> None:
     policy = controller()
     long_prompt = replace(SHORT, prefill_tokens=2_000)
@@ -503,7 +516,7 @@ def test_in_a_flood_who_comes_again_makes_room_for_who_is_still_in_time() -> Non
 
 def test_who_comes_again_is_served_like_anybody_where_nobody_waits() -> None:
     policy = controller(replace(CONFIG, slots=1024))
-    policy.caution.share = 0.0
+    policy.caution[INTERACTIVE].share = 0.0
     admit(policy, replace(SHORT, prefill_tokens=5_000))
     again = policy.decide(replace(SHORT, prefill_tokens=2_000), INTERACTIVE, 0.0, retries=2)
     assert isinstance(again, Admitted)
