@@ -157,11 +157,11 @@ def test_batch_uses_much_of_what_is_left_and_interactive_hardly_feels_it(
 
 
 def test_no_interactive_request_is_refused_for_batch() -> None:
-    size, seconds = SIZES["long prompts"], 60  # by 30 s batch has waited for all of its budget
+    size, seconds = SIZES["long prompts"], 60  # batch waits for all of its budget from 30 s on
     replica = OneReplica()
     start, rate = replica.now, most(*size)
-    asks = poisson(0.6 * rate, seconds, *size, start=start, seed=1)
-    asks += poisson(3 * rate, seconds, *size, start=start, seed=2, class_name=BATCH)
+    asks = poisson(0.6 * rate, seconds, *size, start=start, seed=3)
+    asks += poisson(3 * rate, seconds, *size, start=start, seed=4, class_name=BATCH)
     replica.run(asks, until=start + seconds)
     assert all(fate.shed is None for fate in of(replica.fates))
     begun = [f for f in of(replica.fates, name=BATCH) if f.ttft_s is not None]

@@ -61,7 +61,7 @@ def test_expectation_lies_between_what_was_produced_and_the_limit(
     model = OutputModel(64)
     for tokens, censored in seen:
         teach(model, tokens, censored=censored)
-    assert min(1, cap) <= model.likely_total(cap) <= cap
+    assert 1 <= model.likely_total(cap) <= cap
     total = model.expected_total(produced, cap)
     assert total >= produced
     assert total <= max(cap, produced)
