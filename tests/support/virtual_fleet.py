@@ -83,6 +83,7 @@ class Member(OneReplica):
             cached_tokens=self._cached,
             answer_s=self.admission.answer_s,
             held_s=self.admission.held_s,
+            ongoing=self.admission.ongoing,
         )
 
     def _hand_out(self, outputs: list[Output]) -> None:

@@ -218,6 +218,19 @@ class AdmissionController:
         return tokens * self.room.pace.answer_s
 
     @property
+    def ongoing(self) -> float:
+        """Answers in the engine, each counted by what it adds to a step beside a typical one.
+
+        In typical ones of its own, and not in seconds: what replicas learn of their steps differs
+        more than the steps do.
+        """
+        law, ledger, typical_s = self.paces.law, self.ledger, self.room.pace.answer_s
+        if not typical_s:
+            return float(ledger.in_engine)
+        context = ledger.context + ledger.engine_prefill
+        return (law.seconds(ledger.in_engine, 0, context) - law.base_s) / typical_s
+
+    @property
     def queue_bound(self) -> float:
         """Hard bound on queued prompt tokens: set, or what drains within the largest budget."""
         if self.config.max_queued_tokens is not None:

@@ -21,6 +21,7 @@ class ReplicaStats:
         prefill_rate: prompt tokens per second it drains; 0 while unknown.
         answer_s: seconds of its steps that a typical answer takes; 0 while unknown.
         held_s: seconds until it lets anybody in, where more answers at once would be too slow.
+        ongoing: answers in its engine, running or queued, counted in typical ones of its own.
         overhead_s: the part of `wait_s` that is no queue, and stays when nothing comes.
         draining: whether it takes nothing new.
         bytes_per_token: bytes of prompt text per token, as it learned.
@@ -42,6 +43,7 @@ class ReplicaStats:
     cached_tokens: float = 0.0
     answer_s: float = 0.0
     held_s: float = 0.0
+    ongoing: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,11 @@ class ReplicaView:
     def answer_s(self) -> float:
         """Seconds of its steps that a typical answer takes; 0 while unknown."""
         return self.stats.answer_s if self.stats is not None else 0.0
+
+    @property
+    def unseen(self) -> int:
+        """Requests that this router sent there since it published."""
+        return len(self._sends)
 
     def held_s(self, now: float) -> float:
         """Seconds until it lets anybody in, by what it published a period before it was seen."""

@@ -6,10 +6,11 @@ not cached there, over the replica's own prefill rate. That much is its predicte
 token. But an engine computes what it has side by side, so work that is done twice, because a prompt
 went where its prefix was not, delays all that run there. In a server that shares its time like
 that, of which a share `busy` is in use, a second of work takes 1 / (1 - busy) seconds, and adds
-1 / (1 - busy)^2 to the times of all together. So work counts by that factor, of the replicas that
-were sent more than others of late by more (`recent_load.py`): where there is plenty of room the
-first token decides, under load it is what the fleet computes in all, and how evenly. (Not in a
-flood, far beyond what replicas can do: see `RoutingPolicy._myopic`.)
+1 / (1 - busy)^2 to the times of all together. So work counts by that factor, and by more where a
+replica was sent more than others of late (`recent_load.py`) or has more answers (`crowds.py`):
+where there is plenty of room the first token decides, under load it is what the fleet computes in
+all, and how evenly. (Not in a flood, far beyond what replicas can do: see
+`RoutingPolicy._myopic`.)
 
 A conversation stays where its last turn was (`conversations.py`) unless that costs several times as
 much; one that begins brings its later turns along, and is what the load is evened out with. A hot
@@ -34,6 +35,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from forebay.policies.conversations import Conversations, LastTurn
+from forebay.policies.crowds import crowds
 from forebay.policies.other_routers import OtherRouters
 from forebay.policies.prefix_index import PrefixIndex, chunk_end, whole_chunks
 from forebay.policies.recent_load import RecentLoad
@@ -48,7 +50,7 @@ _REQUEST_S = 0.006
 _CLOSE_SHARE = 0.02  # prices closer than this are equal
 _CLOSE_S = 0.05  # with several routers also these: turns should meet at home
 # Found in virtual time (benchmarks/routers_in_time.py), and flat around these values.
-_EVEN = 3.0  # power of a replica's share of the load, by which work on it counts more
+_EVEN = 3.0  # power of a replica's share of the load, sent and running, by which it costs more
 _CROWDED = 3.0  # power of 1 / (1 - busy); 2 is theory's, for servers without batches
 _STAYS = 3.0  # times the least price that a conversation's last replica may cost
 # In a flood, and before anything was sent, also these: about one engine step, and a tenth.
@@ -214,13 +216,15 @@ class RoutingPolicy:
         busy = self._load.busy(sent, self._others.scale, now, settled=settled)
         if not busy:
             return self._myopic(names, prompt, cached, now)
+        crowd = crowds({name: self._views[name] for name in names}, self._others.scale)
         waits, works, factors = {}, {}, {}
         for name in names:
             view = self._views[name]
             waits[name] = self._queue_s(view, now) + view.held_s(now)
             uncached = self._work_s(view, prompt.size - min(cached.get(name, 0), prompt.size))
             works[name] = uncached + view.answer_s
-            factors[name] = shares[name] ** _EVEN / (1.0 - busy) ** _CROWDED
+            uneven = (shares[name] * crowd[name]) ** _EVEN
+            factors[name] = uneven / (1.0 - busy) ** _CROWDED
         return _Choice(waits, works, factors, belongs, 0.0)
 
     def _myopic(

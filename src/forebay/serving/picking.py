@@ -61,6 +61,7 @@ def read_stats(published: dict[str, Any]) -> ReplicaStats:
         overhead_s=published["overhead_s"],
         answer_s=published.get("answer_s", 0.0),
         held_s=published.get("held_s", 0.0),
+        ongoing=published.get("ongoing", 0.0),
         draining=published["draining"],
         bytes_per_token=published["bytes_per_token"],
         kv_tokens=published.get("kv_tokens", 0),

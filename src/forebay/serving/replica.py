@@ -212,6 +212,7 @@ class Replica:
             "overhead_s": typical.overhead_s,
             "answer_s": self.admission.answer_s,
             "held_s": self.admission.held_s,
+            "ongoing": self.admission.ongoing,
             "seconds_per_token": self.admission.paces.seconds_per_token,
             "draining": self.admission.draining,
             "kv_tokens": self.admission.config.kv_tokens,

@@ -275,6 +275,7 @@ class GatedReplica(OpenReplica):
             cached_tokens=self._cached_tokens,
             answer_s=self.admission.answer_s,
             held_s=self.admission.held_s,
+            ongoing=self.admission.ongoing,
         )
 
     def reading(self) -> ReplicaReading:
