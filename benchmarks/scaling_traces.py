@@ -66,8 +66,8 @@ def main() -> None:
             return
         searches = {
             "ours": ours,
-            "ray": search_ray(play, world, (16, 20, 24)),
-            "queue": search_queue(play, world, (), (16, 20, 24)),
+            "ray": search_ray(play, world, (16, 20, 24, 28)),
+            "queue": search_queue(play, world, (), (16, 20, 24, 28)),
             "clairvoyant": play(world, plans((0.9,))),
         }
     report(searches)
@@ -93,7 +93,7 @@ def azure(path: Path, seconds: float) -> World:
 
 def search_ours(play: Play, world: World) -> list[Figures]:
     """Headrooms with the default window, then a longer one beside the best."""
-    first = play(world, [ours_with(headroom) for headroom in (0.15, 0.2, 0.25)])
+    first = play(world, [ours_with(headroom) for headroom in (0.0, 0.05, 0.1, 0.2)])
     best = tuned(first).policy
     return first + play(world, [ours_with(best.values["headroom"], 600.0)])
 

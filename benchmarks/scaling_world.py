@@ -269,16 +269,18 @@ def ray(target: float, up_s: float, down_s: float, *, gated: bool) -> Policy:
 
 
 def search_ray(play: Play, world: World, targets: Sequence[float]) -> list[Figures]:
-    """Ray's default policy: targets, then without Forebay's gate, then other delays.
+    """Ray's default policy: targets, then other delays at the best of them.
 
-    Each beside the best so far. Its own delays are 30 s up and 600 s down.
+    Both without and with Forebay's gate and router. Its own delays are 30 s up and 600 s down.
     """
-    first = play(world, [ray(target, 0.0, 300.0, gated=True) for target in targets])
-    target = tuned(first).policy.values["target_ongoing"]
-    first += play(world, [ray(target, 0.0, 300.0, gated=False)])
-    gated = tuned(first).policy.gated
-    delays = ((0.0, 180.0), (30.0, 180.0), (30.0, 600.0))
-    return first + play(world, [ray(target, up, down, gated=gated) for up, down in delays])
+    found = []
+    for gated in (False, True):
+        first = play(world, [ray(target, 0.0, 300.0, gated=gated) for target in targets])
+        target = tuned(first).policy.values["target_ongoing"]
+        delays = ((0.0, 180.0), (30.0, 180.0), (60.0, 180.0), (30.0, 600.0))
+        found += first
+        found += play(world, [ray(target, up, down, gated=gated) for up, down in delays])
+    return found
 
 
 def queue(*, gated: bool, stable_s: float = 300.0, **values: Any) -> Policy:
@@ -296,15 +298,20 @@ def queue(*, gated: bool, stable_s: float = 300.0, **values: Any) -> Policy:
 def search_queue(
     play: Play, world: World, waiting: Sequence[float], in_flight: Sequence[float]
 ) -> list[Figures]:
-    """A queue length: what is counted and how many, then without the gate, a shorter window."""
+    """A queue length: what is counted and how many, then a shorter window at the best of them.
+
+    Both without and with Forebay's gate and router.
+    """
     kinds: list[dict[str, Any]] = [{"per_replica": count} for count in waiting]
     for count in in_flight:
         kinds.append({"per_replica": count, "counted": "ongoing"})
         kinds.append({"per_replica": 1.0, "counted": "either", "running_per_replica": count})
-    first = play(world, [queue(gated=True, **values) for values in kinds])
-    first += play(world, [queue(gated=False, **tuned(first).policy.values)])
-    best = tuned(first).policy
-    return first + play(world, [queue(gated=best.gated, **{**best.values, "stable_s": 180.0})])
+    found = []
+    for gated in (False, True):
+        first = play(world, [queue(gated=gated, **values) for values in kinds])
+        best = tuned(first).policy.values
+        found += first + play(world, [queue(gated=gated, **{**best, "stable_s": 180.0})])
+    return found
 
 
 def static(replicas: int) -> Policy:
