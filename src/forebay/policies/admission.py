@@ -47,7 +47,7 @@ from forebay.policies.overtaking import Flow
 from forebay.policies.paces import Paces
 from forebay.policies.prediction import Prediction
 from forebay.policies.promises import Promises
-from forebay.policies.prompt_parts import part_tokens
+from forebay.policies.prompt_parts import Cutting, part_tokens
 from forebay.policies.room import Room
 from forebay.policies.shared_prefixes import Chunks
 from forebay.policies.turns import Turns
@@ -88,13 +88,21 @@ class AdmissionController:
         self.lateness = _nothing_late_yet(config)
         self.caution = {name: Caution() for name in config.classes}
         self.next_step = NextStep(config.slots, config.step_tokens, self.paces)
-        self.turns = Turns(config.step_tokens, self.ledger, self.next_step)
+        self.cutting = Cutting(config.step_tokens)
+        self.turns = Turns(self.cutting, self.ledger, self.next_step)
         self.foresight = Foresight(self.ledger, self.next_step)
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
         self.room = Room(config, self.ledger, self.paces, self.fair)
         self.pacing = BatchPacing(config.step_tokens, config.batch_stretch)
         self.waits = Waits(
-            config, cost_model, self.ledger, self.paces, self.fair, self.pacing, self.next_step
+            config,
+            cost_model,
+            self.ledger,
+            self.paces,
+            self.fair,
+            self.pacing,
+            self.next_step,
+            self.cutting,
         )
         self.promises = Promises(
             config.slots, config.step_tokens, self.ledger, self.paces, self.waits, self.next_step
@@ -130,7 +138,7 @@ class AdmissionController:
         self.room.offered(flow, cost, now)
         self.caution[class_name].came(others_wait=self._others_wait(class_name))
         if class_name == INTERACTIVE:
-            self.pacing.interactive_came(cost, now)
+            self.pacing.interactive_came(cost, now, self.cutting.uncut)
         place = self.fair.preview(tenant, class_name, now)
         prediction = self._predict(cost, flow, place, now)
         spent = _Spent(retries, waited_s)
@@ -142,12 +150,12 @@ class AdmissionController:
             self.waits.last_seen_at = now  # an engine without work is silent and does not stall
         tag = self.fair.tag(tenant, class_name, cost.tokens, now)
         self.waits.arrivals.add(flow, cost, now)
-        if cost.prefill_per_sequence <= self.config.step_tokens:
+        if cost.prefill_per_sequence <= self.cutting.uncut:
             self.waits.short.add(("", class_name), cost, now)
         ticket = Ticket(class_name, tag, cost, now, budget_s, prediction.raw_s, tenant)
         ticket.own_s = self.waits.own_s(cost, now)
         ticket.ahead_s = prediction.raw_s - prediction.own_s
-        ticket.uncut = self.config.step_tokens
+        ticket.uncut = self.cutting.uncut
         ticket.paced = class_name == BATCH
         if ticket.paced:  # it waits for interactive requests, and not they for it
             ticket.grace_s = self.config.classes[class_name].deadline_s - budget_s
@@ -157,8 +165,10 @@ class AdmissionController:
         if ticket.paced:
             self.pacing.hold(ticket)
             self._release(now)
-        elif ticket.held:
-            self.turns.held.add(ticket)
+        else:
+            self.cutting.came(cost.prefill_per_sequence)
+            if ticket.held:
+                self.turns.held.add(ticket)
         return Admitted(ticket, expected_s)
 
     def _others_wait(self, class_name: str) -> bool:
@@ -387,6 +397,7 @@ class AdmissionController:
         self.paces.warmed_up()
         self.lateness = _nothing_late_yet(self.config)
         self.waits.forget()
+        self.cutting.forget()
         self.waits.long.was_alone()
         self.caution = {name: Caution() for name in self.config.classes}
         self.foresight.forget()
@@ -541,14 +552,17 @@ class AdmissionController:
         sequence = output.sequence
         uncached = max(sequence.prompt - (output.cached or 0), 1)
         self.ledger.start(sequence)
-        self.room.pace.began(sequence.prompt, uncached, sequence.expected)
+        # Not as cautiously long as elsewhere: of long answers more would keep the promised pace.
+        likely = self.costs.outputs.likely_total(sequence.cap) if sequence.cap else 0.0
+        cut = sequence.in_parts
+        self.room.pace.began(sequence.prompt, uncached, likely, in_parts=cut)
         ticket = sequence.ticket
         self.fair.started(ticket.tag)
         if ticket.first_token_at is None:
             ticket.first_token_at = now
             waited_s = now - ticket.admitted_at
             if not ticket.paced:
-                if self.waits.long.parts(ticket.cost):
+                if ticket.in_parts and self.waits.long.parts(ticket.cost):
                     self.waits.long.came_true(ticket.own_s, waited_s - ticket.ahead_s, now)
                 else:
                     self.lateness.add(ticket.predicted_s, waited_s, now)
@@ -563,7 +577,20 @@ class AdmissionController:
         self.ledger.produce(sequence, output.tokens)
         self.costs.outputs.passed(before, sequence.produced)
         if output.ended:
+            self._judge_pace(sequence)
             self._end(sequence, natural=output.natural)
+
+    def _judge_pace(self, sequence: Sequence) -> None:
+        """An interactive answer has its last token: at the promised pace, or later."""
+        ticket, promised_s = sequence.ticket, self.config.tpot_s
+        after_first = sequence.produced - 1
+        if promised_s is None or ticket.paced or after_first < 1 or len(ticket.sequences) > 1:
+            return
+        began_at, ended_at = ticket.first_token_at, ticket.last_token_at
+        assert began_at is not None
+        assert ended_at is not None
+        late = (ended_at - began_at) / after_first > promised_s
+        self.room.pace.margin.ended(ticket.admitted_at, ended_at, late=late)
 
     def end(self, sequence: Sequence, *, natural: bool, now: float) -> None:
         """An answer has ended, by itself (`natural`) or at a limit; learn its length."""
@@ -580,7 +607,7 @@ class AdmissionController:
         if not ticket.closed:
             self._count_computed(ticket, now)
             hoped = ticket.first_token_at is None and not (ticket.held or ticket.paced)
-            if hoped and self.waits.long.parts(ticket.cost):
+            if hoped and ticket.in_parts and self.waits.long.parts(ticket.cost):
                 took_s = now - ticket.admitted_at - ticket.ahead_s
                 self.waits.long.given_up(ticket.own_s, took_s, now)
             over = ticket.spent_tokens - ticket.cost.tokens

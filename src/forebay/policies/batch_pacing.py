@@ -97,11 +97,11 @@ class BatchPacing:
 
     # --- what happens ---------------------------------------------------------------------
 
-    def interactive_came(self, cost: Cost, now: float) -> None:
-        """An interactive request arrived at `now` (s)."""
+    def interactive_came(self, cost: Cost, now: float, uncut: int) -> None:
+        """An interactive request arrived at `now` (s); prompts of up to `uncut` are not cut."""
         tokens = cost.prefill_per_sequence
-        uncut = tokens <= self._step_tokens
-        self._prompt.add(tokens if uncut else part_tokens(self._step_tokens))
+        most = part_tokens(self._step_tokens) if tokens > uncut else self._step_tokens
+        self._prompt.add(min(tokens, most))
         self._context.add(_attended(cost))
         self._last_at = now
 

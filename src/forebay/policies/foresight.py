@@ -34,6 +34,7 @@ class Foresight:
                 self._ledger.engine_prefill,
                 ticket.cost.prefill_per_sequence,
                 now,
+                in_parts=ticket.in_parts,
             )
         if ticket.steps_s is not None:
             expected_s = self._by_steps.of(ticket.steps_s)

@@ -125,6 +125,11 @@ class Ticket:
     cache_salt: str | None = None
 
     @property
+    def in_parts(self) -> bool:
+        """Whether its longest prompt, as admission charged for it, is computed in parts."""
+        return self.cost.prefill_per_sequence > self.uncut
+
+    @property
     def due_at(self) -> float:
         """By when the first token was promised, on the caller's clock."""
         return self.admitted_at + self.budget_s

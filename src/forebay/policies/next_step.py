@@ -39,7 +39,7 @@ class Queued(NamedTuple):
 class NextStep:
     """Where the engine is in its steps, and how long requests take to reach it.
 
-    A prompt longer than a step is computed in parts, and so are those beside it. Steps that only
+    A long prompt is computed in parts, and so are those beside it. Steps that only
     compute such parts show no sign of life: while no answer runs, the time that passed tells how
     far they are.
     """
@@ -154,7 +154,13 @@ class NextStep:
         return min(begun, float(queued_tokens))
 
     def first_token_s(
-        self, answers: int, queued_tokens: int, own_tokens: int, now: float
+        self,
+        answers: int,
+        queued_tokens: int,
+        own_tokens: int,
+        now: float,
+        *,
+        in_parts: bool = False,
     ) -> float | None:
         """Seconds to the first token of a request that arrives at `now`.
 
@@ -163,6 +169,7 @@ class NextStep:
             queued_tokens: prompt tokens that are queued there.
             own_tokens: of the request's longest prompt.
             now: seconds, of the clock that `stepped` was told.
+            in_parts: whether that prompt has to be computed in parts.
 
         Returns:
             None while the law of the steps is unknown.
@@ -179,8 +186,7 @@ class NextStep:
                 begins_s = max(begins_s + answers_s + law.per_token_s * before, self.way_in_s)
                 before = 0.0
         tokens = before + own_tokens
-        in_parts = self._cut or own_tokens > self._step_tokens
-        own_steps = ceil(own_tokens / self._part) if in_parts else 1
+        own_steps = ceil(own_tokens / self._part) if in_parts or self._cut else 1
         steps = max(own_steps, ceil(tokens / self._step_tokens))
         return begins_s + steps * answers_s + law.per_token_s * tokens
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from math import ceil, inf
 
 from forebay.policies.decisions import AdmissionConfig
+from forebay.policies.pace_margin import PaceMargin
 from forebay.policies.paces import Paces
 from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.rates import DecayedRate
@@ -28,7 +29,11 @@ _LEAST_ANSWER = 1.0  # tokens after the first: where they are fewer, pace is not
 
 
 class PromisedPace:
-    """Learns how large requests are; reads the law of steps, and changes nothing of it."""
+    """Learns how large requests are; reads the law of steps, and changes nothing of it.
+
+    Attributes:
+        margin: by how much the mean step has to stay below the promise.
+    """
 
     def __init__(self, config: AdmissionConfig, paces: Paces) -> None:
         """Nothing has been asked for."""
@@ -38,20 +43,21 @@ class PromisedPace:
 
     def forget(self) -> None:
         """What came so far was no traffic."""
+        self.margin = PaceMargin()
         self._prompt = DecayedRate(_SEQUENCES)  # tokens computed of a prompt
         self._parts = DecayedRate(_SEQUENCES)  # steps in which they were
         self._answer = DecayedRate(_SEQUENCES)  # tokens after the first
         self._attended = DecayedRate(_SEQUENCES)  # tokens that those attend to, all together
 
-    def began(self, prompt: int, computed: int, expected: float) -> None:
+    def began(self, prompt: int, computed: int, expected: float, *, in_parts: bool = False) -> None:
         """A sequence has its first token: of so many prompt tokens, and so many of them computed.
 
-        Its answer is expected to be of so many.
+        Its answer is expected to be of so many. A prompt `in_parts` was computed beside others.
         """
         after = max(expected - 1.0, 0.0)
         self._prompt.add(computed, 1.0)
         step = self._config.step_tokens
-        self._parts.add(ceil(computed / part_tokens(step)) if computed > step else 1.0, 1.0)
+        self._parts.add(float(ceil(computed / (part_tokens(step) if in_parts else step))), 1.0)
         self._answer.add(after, 1.0)
         self._attended.add(after * (prompt + 0.5 * expected), 1.0)
 
@@ -71,11 +77,15 @@ class PromisedPace:
 
     @property
     def step_s(self) -> float:
-        """Seconds of the longest step that keeps the promise; infinity where none is made."""
+        """Seconds of the longest mean step that keeps the promise for nearly all answers.
+
+        Infinity where none is made.
+        """
         law = self._paces.law
         if self._config.tpot_s is None or not law.known:
             return inf
-        return max(self._config.tpot_s, _LEAST_STRETCH * (law.base_s + self.answer_s))
+        most_s = self.margin.share * self._config.tpot_s
+        return max(most_s, _LEAST_STRETCH * (law.base_s + self.answer_s))
 
     @property
     def sequences(self) -> float:

@@ -18,6 +18,7 @@ from forebay.policies.decisions import INTERACTIVE
 from forebay.policies.held_queue import HeldQueue
 from forebay.policies.ledger import Ledger, Ticket
 from forebay.policies.next_step import NextStep
+from forebay.policies.prompt_parts import Cutting
 
 _MUCH = 0.25  # of the budget: a prompt that takes less does not make another late
 _MUCH_LONGER = 2.0  # times as long as its own: what a prompt does not wait for
@@ -26,9 +27,9 @@ _MUCH_LONGER = 2.0  # times as long as its own: what a prompt does not wait for
 class Turns:
     """Who waits at the gate for a long prompt before it."""
 
-    def __init__(self, step_tokens: int, ledger: Ledger, next_step: NextStep) -> None:
-        """Nobody waits; a step computes so many tokens. Reads the others, and changes neither."""
-        self._step_tokens = step_tokens
+    def __init__(self, cutting: Cutting, ledger: Ledger, next_step: NextStep) -> None:
+        """Nobody waits. Reads the others, and changes none."""
+        self._cutting = cutting
         self._ledger = ledger
         self._next_step = next_step
         self.held = HeldQueue()
@@ -53,7 +54,7 @@ class Turns:
             budget_s: of its class.
             own_s: seconds that its prompts take.
         """
-        return cost.prefill_per_sequence > self._step_tokens and own_s > _MUCH * budget_s
+        return cost.prefill_per_sequence > self._cutting.uncut and own_s > _MUCH * budget_s
 
     def may_enter(self, ticket: Ticket, now: float) -> bool:
         """Whether it may go to the engine at `now` (s)."""

@@ -20,6 +20,7 @@ from forebay.policies.next_step import NextStep
 from forebay.policies.overtaking import Arrivals, Flow, Rival, prolonged, rivals
 from forebay.policies.paces import Paces
 from forebay.policies.prediction import Prediction, Releases, Wait
+from forebay.policies.prompt_parts import Cutting
 from forebay.policies.release_curve import ReleaseCurve
 
 _SHORT_HALF_LIFE_S = 5.0  # long prompts take about as long
@@ -32,7 +33,7 @@ class Waits:
 
     Attributes:
         arrivals: what flows were admitted for lately.
-        short: those of them whose prompts fit in a step, as one flow.
+        short: those of them whose prompts are not computed in parts, as one flow.
         long: how much longer than reckoned the very long ones take.
         last_seen_at: when the engine gave its last sign of life, on the caller's clock.
     """
@@ -46,6 +47,7 @@ class Waits:
         fair: FairQueue,
         pacing: BatchPacing,
         next_step: NextStep,
+        cutting: Cutting,
     ) -> None:
         """See `AdmissionController` for what these are."""
         self.config = config
@@ -55,6 +57,7 @@ class Waits:
         self.fair = fair
         self.pacing = pacing
         self.next_step = next_step
+        self.cutting = cutting
         self.long = LongPrompts(ledger.part)
         self.last_seen_at: float | None = None
         self._curve = ReleaseCurve(ledger, costs.outputs, config.slots)
@@ -156,7 +159,7 @@ class Waits:
     def _ahead_of(self, tag: int, class_name: str, now: float) -> tuple[float, int]:
         """Queued (prompt tokens, sequences) that are served before an arrival of this tag.
 
-        A prompt behind it that is being computed keeps its place in the step's token budget, but
+        A prompt behind it that is being computed keeps its place in the steps' token budget, but
         for batch, which gives way to others after the step that runs; what is held at the gate is
         not computed. What the engine has computed of them is not waited for.
         """
@@ -166,10 +169,15 @@ class Waits:
         if class_name != BATCH:
             behind = max(behind - self.ledger.beyond_a_step(BATCH), 0)
         if behind:
-            tokens += min(behind, self.config.step_tokens)
+            tokens += min(behind, max(round(self._large_tokens), self.config.step_tokens))
             sequences += 1
         computed = self.next_step.computed(self.ledger.engine_prefill, now)
         return max(tokens - computed, 0.0), sequences
+
+    @property
+    def _large_tokens(self) -> float:
+        """Of a large prompt that is queued, in the mean; 0 while there is none."""
+        return self.ledger.large_tokens / max(self.ledger.large, 1)
 
     def _ahead_beside(self, cost: Cost, tag: int, now: float) -> float:
         """Prompt tokens that are computed before those of a request that passes the long ones.
@@ -188,7 +196,12 @@ class Waits:
         return short + min(max(ledger.long.tokens - computed, 0.0), steps * parts)
 
     def _times(self, cost: Cost, now: float) -> float:
-        return self.long.times(now) if self.long.parts(cost) else 1.0
+        return self.long.times(now) if self._parts(cost) else 1.0
+
+    def _parts(self, cost: Cost) -> int:
+        """Steps that a very long prompt takes beside others; 0 for one that is not cut."""
+        is_cut = cost.prefill_per_sequence > self.cutting.uncut
+        return self.long.parts(cost) if is_cut else 0
 
     def own_s(self, cost: Cost, now: float) -> float:
         """Seconds in which a request's prompts are computed.
@@ -197,7 +210,7 @@ class Waits:
         long as whatever comes meanwhile makes them.
         """
         whole_s, law = self.paces.prompts_s(cost.prefill_tokens), self.paces.law
-        parts = self.long.parts(cost)
+        parts = self._parts(cost)
         if not parts:
             own, cached = cost.prefill_per_sequence, cost.cached_per_sequence
             return whole_s * self.paces.effort.times(own, own * (own + 2 * cached))

@@ -96,7 +96,7 @@ def test_prompts_that_came_since_share_the_own_step() -> None:
 
 def test_a_long_prompt_takes_a_step_for_each_of_its_parts() -> None:
     engine = engine_of()
-    twelve_parts = engine.first_token_s(0, 0, 12 * PART, 0.0)
+    twelve_parts = engine.first_token_s(0, 0, 12 * PART, 0.0, in_parts=True)
     assert twelve_parts == pytest.approx(12 * BASE_S + 12 * PART * PER_TOKEN_S)
 
 

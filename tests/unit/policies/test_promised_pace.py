@@ -72,7 +72,7 @@ def test_prompts_in_parts_are_there_for_as_many_steps() -> None:
     # 40 ms are left of a step. 8,000 tokens take 800 ms, in 32 parts, and then 4 steps.
     made = taught()
     for _ in range(20):
-        made.room.pace.began(8000, 8000, 5)
+        made.room.pace.began(8000, 8000, 5, in_parts=True)
     assert made.room.pace.sequences == pytest.approx(0.04 * 36 / (0.8 + 4 * ANSWER_S), rel=0.02)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from forebay.engine_model.profiles import PROFILES
 from forebay.policies.autoscaling import Autoscaler
 from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
+from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.scaling import ScalingConfig
 from forebay.policies.scaling_limits import LimitConfig
 from forebay.serving.emulated.rates import teach
@@ -83,6 +84,19 @@ def poisson(rate: float, seconds: float, seed: int = 1) -> list[Ask]:
     return [
         Ask(number, float(at), int(prompt), int(answer) // 4)
         for number, (at, (prompt, answer)) in enumerate(zip(times, sizes, strict=True))
+        if at < seconds
+    ]
+
+
+def chats(rate: float, seconds: float, seed: int = 1) -> list[Ask]:
+    """Sizes like those of Azure's conversations: a prompt of four is longer than a step."""
+    rng = np.random.default_rng(seed)
+    times = np.cumsum(rng.exponential(1 / rate, int(2 * rate * seconds)))
+    prompts = np.clip(rng.lognormal(6.8, 1.0, len(times)), 10, 8_000)
+    answers = np.clip(rng.lognormal(5.0, 0.8, len(times)), 2, 1_000)
+    return [
+        Ask(number, float(at), int(prompt), int(answer))
+        for number, (at, prompt, answer) in enumerate(zip(times, prompts, answers, strict=True))
         if at < seconds
     ]
 
@@ -203,3 +217,24 @@ def test_a_plan_is_asked_for_in_time() -> None:
     run = fleet(Planned([(0.0, 1), (20.0, 3), (40.0, 1)], lead_s=5.0)).run(poisson(1.0, 60.0))
     ready = {moment.at_s: moment.ready for moment in run.moments}
     assert (ready[19.0], ready[21.0], ready[41.0]) == (1, 3, 1)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_fleet_that_has_room_serves_no_worse_than_without_forebay(seed: int) -> None:
+    """What is refused there, or late, would be by Forebay's own doing."""
+    engine = replace(PROFILES["l4-8b"], prefix_caching=False, max_num_seqs=64)
+    engine = engine.with_forebay_scheduler(part_tokens(engine.max_num_batched_tokens))
+    classes = {INTERACTIVE: ClassPolicy(3.0, 6.0), BATCH: ClassPolicy(30.0, 60.0)}
+    gate = replace(GATE, classes=classes, slots=64, tpot_s=0.1)
+    config, asks, slo = FleetConfig(5, 5, 5, lambda: 5.0), chats(7.0, 150.0, seed), Slo(3.0, 0.1)
+    router = ForebayRouter(np.random.default_rng(1).random)
+    gated = Fleet(config, lambda name: GatedReplica(name, engine, gate, teach), router, Static(5))
+    stock = Fleet(config, lambda name: OpenReplica(name, engine), LeastOngoing(), Static(5))
+    behind_it, alone = gated.run(asks).fates, stock.run(asks).fates
+    assert slo.attainment(behind_it) >= slo.attainment(alone) - 0.006
+    assert p95(behind_it) <= 1.1 * p95(alone)
+
+
+def p95(fates: list[Fate]) -> float:
+    """Of their times to first token, in seconds."""
+    return float(np.percentile([f.ttft_s for f in fates if f.ttft_s is not None], 95))
