@@ -5,7 +5,7 @@ Each token of a prompt is compared with all before it, so its time grows with it
 takes half as long again as one of 180, on a GPU that takes tens of thousands. A rate learned from
 short prompts would let in too many long ones at first, and the other way round too few.
 
-Prompts that no single step computes are not in this: see `long_prompts.py`.
+Very long prompts, computed in parts, are not in this: see `long_prompts.py`.
 """
 
 from __future__ import annotations
