@@ -37,6 +37,9 @@ class Cutting:
     """From which length on a prompt is computed in parts.
 
     Usual is the geometric mean of what was let in: a few very long prompts hardly move it.
+
+    Attributes:
+        uncut: tokens up to which a prompt is computed in one go, unless a longer one is computed.
     """
 
     def __init__(self, step_tokens: int) -> None:
@@ -48,16 +51,16 @@ class Cutting:
         """What came so far was no traffic."""
         self._weight = _PRIOR
         self._logs = _PRIOR * log(max(self._step_tokens / _LONG, 1.0))
+        self._set()
 
     def came(self, tokens: int) -> None:
         """A prompt with so many tokens to compute was let in."""
         self._weight = _KEEP * self._weight + 1.0
         self._logs = _KEEP * self._logs + log(max(tokens, 1))
+        self._set()
 
-    @property
-    def uncut(self) -> int:
-        """Tokens up to which a prompt is computed in one go, unless a longer one is computed."""
-        return max(self._step_tokens, int(_LONG * exp(self._logs / self._weight)))
+    def _set(self) -> None:
+        self.uncut = max(self._step_tokens, int(_LONG * exp(self._logs / self._weight)))
 
     def __repr__(self) -> str:
         return f"<Cutting from {self.uncut} tokens on>"
