@@ -1,10 +1,10 @@
 """How far below the promised pace steps have to stay, so that nearly all answers keep it.
 
 As many sequences at once as make a step as long as is promised, in the mean, make many answers
-later than that, up to half: steps differ by the prompts in them, and answers by the steps they had. By
-how much depends on the traffic, so it is learned from answers that have ended: a share of them, all
-begun since the margin was last changed, says whether it has to change again. Those who began before
-were let in under another one, and to judge by them would be to correct the same fault twice.
+later than that, up to half: steps differ by the prompts in them, and answers by the steps they had.
+By how much depends on the traffic, so it is learned from answers that have ended: a share of them,
+all begun since the margin was last changed, says whether it has to change again. Those who began
+before were let in under another one, and to judge by them would be to correct the same fault twice.
 """
 
 from __future__ import annotations
