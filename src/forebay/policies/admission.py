@@ -138,7 +138,7 @@ class AdmissionController:
         self.room.offered(flow, cost, now)
         self.caution[class_name].came(others_wait=self._others_wait(class_name))
         if class_name == INTERACTIVE:
-            self.pacing.interactive_came(cost, now, self.cutting.uncut)
+            self.pacing.interactive_came(cost, now, cut=self.cutting.cuts(cost))
         place = self.fair.preview(tenant, class_name, now)
         prediction = self._predict(cost, flow, place, now)
         spent = _Spent(retries, waited_s)
@@ -150,7 +150,7 @@ class AdmissionController:
             self.waits.last_seen_at = now  # an engine without work is silent and does not stall
         tag = self.fair.tag(tenant, class_name, cost.tokens, now)
         self.waits.arrivals.add(flow, cost, now)
-        if cost.prefill_per_sequence <= self.cutting.uncut:
+        if not self.cutting.cuts(cost):
             self.waits.short.add(("", class_name), cost, now)
         ticket = Ticket(class_name, tag, cost, now, budget_s, prediction.raw_s, tenant)
         ticket.own_s = self.waits.own_s(cost, now)

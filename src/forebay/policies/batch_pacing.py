@@ -97,11 +97,10 @@ class BatchPacing:
 
     # --- what happens ---------------------------------------------------------------------
 
-    def interactive_came(self, cost: Cost, now: float, uncut: int) -> None:
-        """An interactive request arrived at `now` (s); prompts of up to `uncut` are not cut."""
-        tokens = cost.prefill_per_sequence
-        most = part_tokens(self._step_tokens) if tokens > uncut else self._step_tokens
-        self._prompt.add(min(tokens, most))
+    def interactive_came(self, cost: Cost, now: float, *, cut: bool) -> None:
+        """An interactive request arrived at `now` (s); its prompts may be computed in parts."""
+        most = part_tokens(self._step_tokens) if cut else self._step_tokens
+        self._prompt.add(min(cost.prefill_per_sequence, most))
         self._context.add(_attended(cost))
         self._last_at = now
 

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from math import exp, log
 
+from forebay.policies.cost import Cost
+
 _PARTS = 8
 _LONG = 8.0  # times the usual prompt, from which on one is long
 _KEEP = 0.5 ** (1 / 100)  # weight that what is usual keeps at each request
@@ -58,6 +60,10 @@ class Cutting:
         self._weight = _KEEP * self._weight + 1.0
         self._logs = _KEEP * self._logs + log(max(tokens, 1))
         self._set()
+
+    def cuts(self, cost: Cost) -> bool:
+        """Whether the prompts of such a request are computed in parts."""
+        return cost.prefill_per_sequence > self.uncut
 
     def _set(self) -> None:
         self.uncut = max(self._step_tokens, int(_LONG * exp(self._logs / self._weight)))

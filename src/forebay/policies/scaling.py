@@ -12,8 +12,8 @@ grow, even the low end of the need must not fit: one standard error below the me
 replicas are starting, since these were asked for by much the same mean. Then the demand is watched
 for a fifth of the cold start, a large rise for less, and the fleet grows once, to what was seen
 since, instead of by one and again by one while the mean catches up; where a limit lets through a
-part of that, what is certain of the rest follows at the next looks. A fleet that has shrunk has a
-twentieth of room before it would grow again.
+part of that, what is certain of the rest follows at the next looks, unless the slack has room for
+it. A fleet that has shrunk has a twentieth of room before it would grow again.
 Replicas that were asked for and are not ready yet are in the target already, so waiting for a slow
 node never asks for another.
 
@@ -274,7 +274,9 @@ def want(
             # What is left of a rise was seen for no longer: as much as is certain, until it is.
             left_out = 0.0 if confirmed else _CERTAIN * forecast.error
             ahead = max(rise.mean - left_out + ahead - forecast.level, 0.0)
-            replicas = max(_whole(ahead / usable + backlog), seen.target)
+            room = usable if rise.step is None else usable + band
+            if _whole(ahead / room + backlog) > seen.target:
+                replicas = _whole(ahead / usable + backlog)
         if confirmed:
             rise = replace(rise, step=(seen.target, replicas), watched_since=now)
     wanted = Wanted(

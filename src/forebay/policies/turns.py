@@ -55,7 +55,7 @@ class Turns:
             budget_s: of its class.
             own_s: seconds that its prompts take.
         """
-        return cost.prefill_per_sequence > self._cutting.uncut and own_s > _MUCH * budget_s
+        return self._cutting.cuts(cost) and own_s > _MUCH * budget_s
 
     def may_enter(self, ticket: Ticket, now: float) -> bool:
         """Whether it may go to the engine at `now` (s)."""

@@ -200,8 +200,7 @@ class Waits:
 
     def _parts(self, cost: Cost) -> int:
         """Steps that a very long prompt takes beside others; 0 for one that is not cut."""
-        is_cut = cost.prefill_per_sequence > self.cutting.uncut
-        return self.long.parts(cost) if is_cut else 0
+        return self.long.parts(cost) if self.cutting.cuts(cost) else 0
 
     def own_s(self, cost: Cost, now: float) -> float:
         """Seconds in which a request's prompts are computed.

@@ -109,7 +109,7 @@ def test_the_larger_the_stretch_the_more_of_batch_runs_beside_interactive() -> N
     rooms = []
     for stretch in (1.0, 1.2, 1.5, 2.0):
         pacing = BatchPacing(STEP_TOKENS, stretch)
-        pacing.interactive_came(SHORT, 0.0, STEP_TOKENS)
+        pacing.interactive_came(SHORT, 0.0, cut=False)
         rooms.append(pacing.room(law(2.5e-3, 1e-4, 25e-6)))
     assert rooms == sorted(rooms)
     assert rooms[0] == 1.0  # never none at all
@@ -122,7 +122,7 @@ def test_who_is_about_to_be_late_does_not_wait_for_the_others_pace() -> None:
     full = Place(occupied=20, batch=10, ahead_tokens=0, ahead_sequences=0)
     learned = law(2.5e-3, 1e-4, 25e-6)
     for now, expected in ((1.0, False), (29.0, True)):
-        pacing.interactive_came(SHORT, now, STEP_TOKENS)
+        pacing.interactive_came(SHORT, now, cut=False)
         assert pacing.may_enter(ticket, full, learned, now) is expected
 
 

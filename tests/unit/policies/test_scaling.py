@@ -203,6 +203,17 @@ def test_what_a_step_leaves_of_a_rise_follows_at_the_next_looks() -> None:
     assert max(fleet.targets) == fleet.targets[grown[0] + 13] == 8  # watched for 12 s
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_step_left_of_a_rise_is_let_be_where_the_slack_has_room_for_it(seed: int) -> None:
+    fleet = at_rest(24.0, seed=seed)
+    size = fleet.target
+    # 5.6 replicas' work until it has been watched, then less: in the mean of all that is watched
+    # 4.9, which is 6.1 with all the headroom and 5.8 with its slack used up.
+    fleet.run(60, lambda _: 56.0 if fleet.target == size else 42.0)
+    assert fleet.changes == 1
+    assert fleet.target == 2 * size
+
+
 def seconds_short_on_a_ramp() -> int:
     """Of ten minutes, those with too few replicas ready; the ramp began five minutes before."""
 
