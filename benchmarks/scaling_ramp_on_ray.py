@@ -7,9 +7,12 @@ speed, which two cores carry for a smaller one: `l4-8b` with 2,000 tokens in and
 minutes. A replica counts from when it is asked for until its process is gone. How late the emulator
 is counts over all steps of a replica: where others start, whole seconds of both cores go into that.
 
-With `--kill-controller`, Serve's controller is killed in the middle of the climb.
+With `--kill-controller`, Serve's controller is killed in the middle of the climb. With `--slowed`
+all the world's times are so many times as long and its rates as low (steps, cold start, SLO,
+stages, how long a fleet stays before it shrinks), for a machine whose cores are too slow for seven
+emulators; Forebay's own times (how often it decides, how fast it learns) stay as they are.
 
-Run as: python benchmarks/scaling_ramp_on_ray.py [--systems "forebay,static 7"] [--stages 7]
+Run as: python benchmarks/scaling_ramp_on_ray.py [--systems "forebay,static 7"] [--slowed 1]
 """
 
 from __future__ import annotations
@@ -48,6 +51,7 @@ FEWEST, MOST = 3, 8
 CLIMB = 5  # stages of the ramp up to its peak
 SYSTEMS = ("forebay", "forebay 15%", "forebay 10%", "static 4", "static 7")
 _HEADROOM = "20%"  # Forebay's default
+_STABLE_S = 180.0
 _LOOK_S = 2.0
 _BACK_WITHIN_S = 900.0  # to the smallest fleet, once nobody asks any more
 _REPLICA = "ray::ServeReplica"
@@ -60,14 +64,18 @@ def main() -> None:
     parser.add_argument("--systems", default="forebay", help=f"of {', '.join(SYSTEMS)}")
     parser.add_argument("--stages", type=int, default=len(STAGES), help="how many of the ramp")
     parser.add_argument("--kill-controller", action="store_true", help="in the climb")
+    parser.add_argument("--slowed", type=float, default=1.0, help="times longer, rates lower")
     options = parser.parse_args()
+    if options.slowed < 1:
+        parser.error(f"--slowed: {options.slowed:g}; at least 1")
     names = [name.strip() for name in options.systems.split(",")]
     if unknown := sorted(set(names) - set(SYSTEMS)):
         parser.error(f"--systems: {', '.join(unknown)}; there are {', '.join(SYSTEMS)}")
-    stages = STAGES[: options.stages]
+    slowed = options.slowed
+    stages = [(rate / slowed, seconds * slowed) for rate, seconds in STAGES[: options.stages]]
     rows, bars = [], list[Bar]()
     for name in names:
-        row, of_kill = measured(name, stages, kill=options.kill_controller)
+        row, of_kill = measured(name, stages, slowed, kill=options.kill_controller)
         rows.append(row)
         bars += [*judged(row), *of_kill]
     print_table(list(rows[0]), [tuple(row.values()) for row in rows])
@@ -77,10 +85,10 @@ def main() -> None:
 
 
 def measured(
-    name: str, stages: Sequence[tuple[float, float]], *, kill: bool = False
+    name: str, stages: Sequence[tuple[float, float]], slowed: float, *, kill: bool = False
 ) -> tuple[Row, list[Bar]]:
     """One system under the ramp, until its fleet is at its smallest again."""
-    with served(name) as (server, watch, replicas):
+    with served(name, slowed) as (server, watch, replicas):
         began = time.time()
         climb_s = sum(seconds for _, seconds in stages[:CLIMB])
         killed = ControllerKilled(server, watch, climb_s, _is_climbing) if kill else None
@@ -88,20 +96,21 @@ def measured(
             LoadPlan(
                 endpoint=Endpoint(url=server.url, model=MODEL),
                 workload=ramp(stages),
-                timeout_s=900.0,
+                timeout_s=900.0 * slowed,
                 keep_token_times=False,
             )
         )
         load_s = time.time() - began
         of_kill = killed.bars(began + climb_s) if killed else []
-        watch.until(lambda look: look.ready <= replicas.fewest, _BACK_WITHIN_S)
+        watch.until(lambda look: look.ready <= replicas.fewest, _BACK_WITHIN_S * slowed)
         counted = replicas.end()
         print_table(STORY, story(watch, began))
         each = sorted(watch.late_so_far.values(), reverse=True)
         print("late at p99, each replica:", ", ".join(f"{100 * late:.1f} %" for late in each))
     row = {
         "system": name,
-        **outcomes(run),
+        "slowed": slowed,
+        **outcomes(run, slowed),
         "average replicas": round(average(counted, began), 2),
         "most": max(count for _, count in counted),
         "load s": round(load_s),
@@ -117,11 +126,11 @@ def _is_climbing(look: Look) -> bool:
     return (look.target or 0) > FEWEST + 1
 
 
-def outcomes(run: LoadRun) -> Row:
-    """What became of the requests."""
+def outcomes(run: LoadRun, slowed: float) -> Row:
+    """What became of the requests of a world so many times slower."""
     records = run.records
     served = [one for one in records if one.outcome == "ok"]
-    good = sum(one.is_good(TTFT_S, TPOT_S) for one in records)
+    good = sum(one.is_good(TTFT_S * slowed, TPOT_S * slowed) for one in records)
     return {
         "requests": len(records),
         "SLO attained, %": round(100 * good / len(records), 2),
@@ -140,15 +149,16 @@ def ramp(stages: Sequence[tuple[float, float]]) -> WorkloadSpec:
 
 
 @contextmanager
-def served(name: str) -> Iterator[tuple[systems.Server, Watch, Replicas]]:
+def served(name: str, slowed: float) -> Iterator[tuple[systems.Server, Watch, Replicas]]:
     """The system of this name, watched."""
+    spec = service(name, slowed)
     with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
         file = Path(folder) / "ramp.yaml"
-        file.write_text(yaml.safe_dump(service(name)))
+        file.write_text(yaml.safe_dump(spec))
         with systems.running("ramp", systems.forebay(PORT, file), PORT, model_cores=1) as server:
             watch = Watch(server.url)
-            fewest = service(name)["scaling"]["min"]
-            watch.until(lambda look: look.ready >= fewest, COLD_START_S + 120.0)
+            fewest = spec["scaling"]["min"]
+            watch.until(lambda look: look.ready >= fewest, COLD_START_S * slowed + 120.0)
             replicas = Replicas(server, watch, fewest)
             try:
                 yield server, watch, replicas
@@ -157,23 +167,25 @@ def served(name: str) -> Iterator[tuple[systems.Server, Watch, Replicas]]:
                 watch.end()
 
 
-def service(name: str) -> dict[str, Any]:
+def service(name: str, slowed: float) -> dict[str, Any]:
     """The file that a system is started from."""
     kind, _, value = name.partition(" ")
     if kind == "static":
         scaling: dict[str, Any] = {"min": int(value), "max": int(value)}
     else:
-        scaling = {"min": FEWEST, "max": MOST, "headroom": value or _HEADROOM, "stable": "3m"}
+        stable = f"{_STABLE_S * slowed:g}s"
+        scaling = {"min": FEWEST, "max": MOST, "headroom": value or _HEADROOM, "stable": stable}
     return {
         "name": "ramp",
         "model": {
             "id": MODEL,
             "engine": "emulated",
             "source": PROFILE,
+            "slowed": slowed,
             "cold_start": f"{COLD_START_S:g}s",
         },
         "slo": {"ttft_p99": f"{TTFT_S:g}s", "tpot_p99": f"{1000 * TPOT_S:g}ms"},
-        "scaling": {**scaling, "cold_start": f"{COLD_START_S:g}s"},
+        "scaling": {**scaling, "cold_start": f"{COLD_START_S * slowed:g}s"},
     }
 
 
