@@ -7,13 +7,15 @@ attains 95.8 % with 5.93 replicas on average, starting in 100 s. Here the engine
 profile `h100-32b`, arrivals are Poisson, and a replica starts in 120 s. Averages run until the
 fleet is back at its floor, as theirs do; replicas count from being asked for to being gone.
 
-Run as: python benchmarks/scaling_ramp.py [--jobs 1] [--seeds 3] [--quick]
+`--sizes on-ray` plays what `scaling_ramp_on_ray.py` sends instead: 2,000 in and 150 out on `l4-8b`.
+
+Run as: python benchmarks/scaling_ramp.py [--jobs 1] [--seeds 3] [--quick] [--sizes on-ray]
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,12 +37,34 @@ from scaling_world import (
 from tables import Bar, print_bars, print_table, write
 
 STAGES = ((2, 330), (4, 360), (6, 360), (8, 360), (10, 360), (4, 360), (1, 300))
-PROMPT, ANSWER, SPREAD = 4000, 1000, 100
-SLOTS = 64  # its KV cache holds as many of these requests
+TTFT_S, TPOT_S = 3.0, 0.1
 COLD_START_S = 120.0
 ATTAINED, REPLICAS = 0.97, 5.9
 _HEADROOMS, _STABLE_S = (0.1, 0.15, 0.2), 180.0
 THEIRS = ("llm-d's, published", "", "", "95.80", "5.93", "-", "-", "-", "-", "-")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is asked for: tokens of a prompt and of an answer, which differs by `spread`.
+
+    Attributes:
+        profile: of the engine.
+        slots: of an engine: its KV cache holds as many of these requests.
+        in_flight: of each replica, that the rivals' targets are searched among.
+    """
+
+    profile: str
+    prompt: int
+    answer: int
+    spread: int
+    slots: int
+    in_flight: tuple[int, ...]
+
+
+LLM_D = Sizes("h100-32b", 4000, 1000, 100, slots=64, in_flight=(32, 40, 48))
+ON_RAY = Sizes("l4-8b", 2000, 150, 15, slots=64, in_flight=(12, 16, 20, 24))
+_SIZES = {"llm-d": LLM_D, "on-ray": ON_RAY}
 
 
 def main() -> None:
@@ -48,44 +72,47 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--seeds", type=int, default=3, help="of the table; the search has one")
     parser.add_argument("--quick", action="store_true", help="ours and the static ones, one seed")
+    parser.add_argument("--sizes", choices=_SIZES, default="llm-d", help="of requests")
     options = parser.parse_args()
+    sizes = _SIZES[options.sizes]
     with running(options.jobs) as play:
         ours = [ours_with(headroom, _STABLE_S) for headroom in _HEADROOMS]
         fixed = [static(4), static(7)]
         if options.quick:
-            show("One seed", play(ramp(1), [*ours, *fixed]))
+            show("One seed", play(ramp(1, sizes), [*ours, *fixed]))
             return
-        first = ramp(1)
+        first = ramp(1, sizes)
         searches = {
             "ours": play(first, ours),
-            "ray": search_ray(play, first, (32, 40, 48)),
-            "queue": search_queue(play, first, (1,), (32, 40, 48)),
+            "ray": search_ray(play, first, sizes.in_flight),
+            "queue": search_queue(play, first, (1,), sizes.in_flight),
             "clairvoyant": play(first, plans((0.9, 1.0))),
         }
         for found in searches.values():
             show(f"The search of {found[0].policy.name}, seed 1", found)
         us, *others = (tuned(found).policy for found in searches.values())
         chosen = [us, *fixed, *others]
-        table = [play(ramp(seed), chosen) for seed in range(1, options.seeds + 1)]
+        table = [play(ramp(seed, sizes), chosen) for seed in range(1, options.seeds + 1)]
     report(table, searches)
 
 
-def ramp(seed: int) -> World:
+def ramp(seed: int, sizes: Sizes) -> World:
     """The world of one seed."""
     rng = np.random.default_rng([seed, 5])
+    shortest, beyond = sizes.answer - sizes.spread, sizes.answer + sizes.spread
     asks: list[Ask] = []
     start = 0.0
     for rate, seconds in STAGES:
         at = start + rng.exponential(1 / rate)
         while at < start + seconds:
-            answer = int(rng.integers(ANSWER - SPREAD, ANSWER + SPREAD))
-            asks.append(Ask(len(asks), float(at), PROMPT, answer))
+            answer = int(rng.integers(shortest, beyond))
+            asks.append(Ask(len(asks), float(at), sizes.prompt, answer))
             at += rng.exponential(1 / rate)
         start += seconds
     return World(
         name="llm-d's ramp",
-        engine=served("h100-32b", SLOTS),
-        slo=Slo(ttft_s=3.0, tpot_s=0.1),
+        engine=served(sizes.profile, sizes.slots),
+        slo=Slo(TTFT_S, TPOT_S),
         asks=asks,
         min=3,
         max=8,

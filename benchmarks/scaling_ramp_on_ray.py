@@ -41,12 +41,10 @@ from forebay.spec.workload import WorkloadSpec
 from forebay.spec.workload_changes import fixed_workload
 from scaling_faults import ControllerKilled
 from scaling_fleet import MODEL, PORT, STORY, Look, Watch, story
-from scaling_ramp import ATTAINED, COLD_START_S, REPLICAS, STAGES, THEIRS
+from scaling_ramp import ATTAINED, COLD_START_S, REPLICAS, STAGES, THEIRS, TPOT_S, TTFT_S
+from scaling_ramp import ON_RAY as SIZES
 from tables import Bar, print_bars, print_table, write
 
-PROFILE = "l4-8b"
-PROMPT, ANSWER, SPREAD = 2000, 150, 15
-TTFT_S, TPOT_S = 3.0, 0.1
 FEWEST, MOST = 3, 8
 CLIMB = 5  # stages of the ramp up to its peak
 SYSTEMS = ("forebay", "forebay 15%", "forebay 10%", "static 4", "static 7")
@@ -142,8 +140,8 @@ def outcomes(run: LoadRun, slowed: float) -> Row:
 
 def ramp(stages: Sequence[tuple[float, float]]) -> WorkloadSpec:
     """Poisson arrivals; answers differ a little in length, as in virtual time."""
-    plain = fixed_workload("ramp", PROMPT, ANSWER, stages=stages, seed=1).plain()
-    output = {"uniform": [ANSWER - SPREAD, ANSWER + SPREAD - 1]}
+    plain = fixed_workload("ramp", SIZES.prompt, SIZES.answer, stages=stages, seed=1).plain()
+    output = {"uniform": [SIZES.answer - SIZES.spread, SIZES.answer + SIZES.spread - 1]}
     requests = [{**kind, "output": output} for kind in plain["requests"]]
     return WorkloadSpec.model_validate({**plain, "requests": requests})
 
@@ -180,7 +178,7 @@ def service(name: str, slowed: float) -> dict[str, Any]:
         "model": {
             "id": MODEL,
             "engine": "emulated",
-            "source": PROFILE,
+            "source": SIZES.profile,
             "slowed": slowed,
             "cold_start": f"{COLD_START_S:g}s",
         },
