@@ -9,8 +9,9 @@ is counts over all steps of a replica: where others start, whole seconds of both
 
 With `--kill-controller`, Serve's controller is killed in the middle of the climb. With `--slowed`
 all the world's times are so many times as long and its rates as low (steps, cold start, SLO,
-stages, how long a fleet stays before it shrinks), for a machine whose cores are too slow for seven
-emulators; Forebay's own times (how often it decides, how fast it learns) stay as they are.
+stages, how long a fleet stays before it shrinks), for a machine that is too slow for seven
+emulators or held up by its host; Forebay's own times (how often it decides, how fast it learns)
+stay as they are.
 
 Run as: python benchmarks/scaling_ramp_on_ray.py [--systems "forebay,static 7"] [--slowed 1]
 """
@@ -41,7 +42,16 @@ from forebay.spec.workload import WorkloadSpec
 from forebay.spec.workload_changes import fixed_workload
 from scaling_faults import ControllerKilled
 from scaling_fleet import MODEL, PORT, STORY, Look, Watch, story
-from scaling_ramp import ATTAINED, COLD_START_S, REPLICAS, STAGES, THEIRS, TPOT_S, TTFT_S
+from scaling_ramp import (
+    ATTAINED,
+    COLD_START_S,
+    REPLICAS,
+    STABLE_S,
+    STAGES,
+    THEIRS,
+    TPOT_S,
+    TTFT_S,
+)
 from scaling_ramp import ON_RAY as SIZES
 from tables import Bar, print_bars, print_table, write
 
@@ -49,7 +59,6 @@ FEWEST, MOST = 3, 8
 CLIMB = 5  # stages of the ramp up to its peak
 SYSTEMS = ("forebay", "forebay 15%", "forebay 10%", "static 4", "static 7")
 _HEADROOM = "20%"  # Forebay's default
-_STABLE_S = 180.0
 _LOOK_S = 2.0
 _BACK_WITHIN_S = 900.0  # to the smallest fleet, once nobody asks any more
 _REPLICA = "ray::ServeReplica"
@@ -59,7 +68,8 @@ Row = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--systems", default="forebay", help=f"of {', '.join(SYSTEMS)}")
+    choice = ", ".join(SYSTEMS).replace("%", "%%")  # argparse fills in what % stands for
+    parser.add_argument("--systems", default="forebay", help=f"of {choice}")
     parser.add_argument("--stages", type=int, default=len(STAGES), help="how many of the ramp")
     parser.add_argument("--kill-controller", action="store_true", help="in the climb")
     parser.add_argument("--slowed", type=float, default=1.0, help="times longer, rates lower")
@@ -171,7 +181,7 @@ def service(name: str, slowed: float) -> dict[str, Any]:
     if kind == "static":
         scaling: dict[str, Any] = {"min": int(value), "max": int(value)}
     else:
-        stable = f"{_STABLE_S * slowed:g}s"
+        stable = f"{STABLE_S * slowed:g}s"
         scaling = {"min": FEWEST, "max": MOST, "headroom": value or _HEADROOM, "stable": stable}
     return {
         "name": "ramp",
