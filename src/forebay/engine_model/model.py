@@ -179,7 +179,8 @@ class EngineModel:
         self._scheduler.check_integrity(set(self._live.values()))
         if self._batch is not None:
             given = sum(self._batch.tokens.values())
-            assert 0 <= self._batch.budget == self.profile.max_num_batched_tokens - given
+            assert 0 <= self._batch.budget == self._batch.most - given
+            assert self._batch.most <= self.profile.max_num_batched_tokens
 
     def __repr__(self) -> str:
         return (

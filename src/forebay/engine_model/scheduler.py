@@ -30,16 +30,21 @@ class Batch:
     """A step put together.
 
     Attributes:
-        budget: tokens that it could still take.
+        most: tokens that it may take.
+        budget: of these, those that it could still take.
         tokens: to be computed, of each sequence.
         preempted: sequences that lost their blocks for it.
         count: steps in a row that compute just this, one token of each sequence, 1 or more.
     """
 
-    budget: int
+    most: int
+    budget: int = field(init=False)
     tokens: dict[LiveSequence, int] = field(default_factory=dict)
     preempted: int = 0
     count: int = 1
+
+    def __post_init__(self) -> None:
+        self.budget = self.most
 
     def drop(self, sequence: LiveSequence) -> None:
         """Give the budget back what a preempted sequence had of it."""
@@ -136,7 +141,7 @@ class Scheduler:
         batch.count = count
 
     def _attempt(self) -> Batch:
-        batch = Batch(self.profile.max_num_batched_tokens)
+        most_tokens = self.profile.max_num_batched_tokens
         giving_way = self._left_out < MOST_LEFT_OUT and self._prompt_goes_first()
         self._left_out = self._left_out + 1 if giving_way else 0
         chunk = self._chunk(giving_way=giving_way)
@@ -144,6 +149,11 @@ class Scheduler:
         if giving_way:
             others = sum(s.state == "waiting" for s in self._giving_way)
             most = min(most, len(self.running) + max(len(self.waiting) - others, 1))
+        elif tokens := self._tokens_of_those_who_give_way():
+            self.running.sort(key=_is_prompt)  # every answer gets its token
+            answers = sum(not _is_prompt(s) for s in self.running)
+            chunk = most_tokens = min(most_tokens, answers + tokens)
+        batch = Batch(most_tokens)
         self._schedule_running(batch, chunk, giving_way=giving_way)
         if not batch.preempted:
             self._schedule_waiting(batch, chunk, most)
@@ -172,6 +182,18 @@ class Scheduler:
         if head is not None and not head.request.gives_way:
             return True
         return any(_is_prompt(s) and not s.request.gives_way for s in self.running)
+
+    def _tokens_of_those_who_give_way(self) -> int:
+        """Most prompt tokens of the next step, where all its prompts give way; 0: no limit."""
+        if not self._giving_way:
+            return 0
+        head = self.waiting.head() if len(self.running) < self.profile.max_num_seqs else None
+        if head is not None and not head.request.gives_way:
+            return 0
+        if any(_is_prompt(s) and not s.request.gives_way for s in self.running):
+            return 0
+        prompts = (s for s in reversed(self._giving_way) if s.state != "ended" and _is_prompt(s))
+        return next((s.request.step_tokens for s in prompts), 0)
 
     def _schedule_running(self, batch: Batch, chunk: int, *, giving_way: bool) -> None:
         running, index = self.running, 0

@@ -29,6 +29,8 @@ class EngineRequest:
         in_parts: whether all prompts are cut while this one is computed (`forebay_scheduler`).
         gives_way: whether it computes nothing in steps that compute a prompt of who does not give
             way (likewise).
+        step_tokens: most prompt tokens that a step computes of all who give way; 0: no limit
+            (likewise).
     """
 
     request_id: str
@@ -40,6 +42,7 @@ class EngineRequest:
     answer: Sequence[int] = ()
     in_parts: bool = False
     gives_way: bool = False
+    step_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

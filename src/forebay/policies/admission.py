@@ -361,9 +361,10 @@ class AdmissionController:
             if self._has_its_slots(ticket, now):
                 full.add(ticket.flow)
             elif self._may_enter(ticket, now):
-                self.pacing.enters(ticket)
                 if self.pacing.shares(now):  # an interactive request waits for its steps
                     ticket.uncut = self.ledger.part
+                    ticket.step_tokens = self.pacing.step_tokens(self.paces.law)
+                self.pacing.enters(ticket)
                 self._enter(ticket)
             else:
                 return
@@ -430,7 +431,7 @@ class AdmissionController:
         """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
         drained = of_batch = seen = 0
         effort = self.paces.effort.of(self.ledger.short_prefill, self.ledger.attended)
-        decoded = large = False
+        decoded, large = False, self._few > 0
         some_give_way = of_others = self.ledger.answers != self.ledger.going_first
         part = self.ledger.part
         self.waits.last_seen_at = now
@@ -461,7 +462,7 @@ class AdmissionController:
         )
         self.paces.learn(
             drained=prompt_tokens,
-            finished=None if large or ledger.large else drained,
+            finished=None if large or ledger.large or self._few else drained,
             decoded=decoded,
             engine_at=engine_at,
             answers=ledger.answers,
@@ -472,7 +473,7 @@ class AdmissionController:
             left_out=None if some_give_way and seen >= _SLICE else of_others,
             effort=effort,
         )
-        self.pacing.stepped(of_batch, ledger.totals[INTERACTIVE].running, self.paces.law, now)
+        self.pacing.stepped(of_batch, ledger.totals[INTERACTIVE].running, now)
         self._release(now)
 
     def observe_steps(self, outputs: Listed[StepOutput], ends: Listed[float]) -> None:
@@ -496,7 +497,7 @@ class AdmissionController:
                 crowded=self._kv_is_short,
             )
             interactive = self.ledger.totals[INTERACTIVE].running
-            self.pacing.stepped(0, interactive, self.paces.law, ended)
+            self.pacing.stepped(0, interactive, ended)
         before_last = len(ends) - 1
         if before_last:
             self._go_on(outputs, before_last)
@@ -519,7 +520,14 @@ class AdmissionController:
             ledger.large,
             ledger.large_tokens,
             cut=bool(ledger.long),
+            first=ledger.totals[INTERACTIVE].engine_prefill,
+            few=self._few,
         )
+
+    @property
+    def _few(self) -> int:
+        """Prompt tokens of batch that a step computes; 0: as many as there are."""
+        return self.pacing.in_steps_of if self.ledger.totals[BATCH].engine_prefill else 0
 
     @property
     def _prompt_goes_first(self) -> bool:

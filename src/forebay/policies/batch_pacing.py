@@ -7,9 +7,10 @@ it. So admitted batch waits at the gate, in the order of its tags, and enters wh
 
 - the sequences that batch has in the engine make steps longer by no more than `stretch` allows: of
   the step that computes an interactive prompt without batch, by the learned `StepLaw`;
-- no prompt that goes before it is still to be computed, so that usually one prompt of batch is in
-  the engine at a time; prompts go beside others as the same allowance, counted in prompt tokens per
-  step, has been left unused;
+- of the prompts that go before it no more is left to compute than fills the next few steps, each
+  of which computes so many tokens of them as the same allowance's answers need (`marks.py`): steps
+  of one length, where whole prompts now and then would make long ones, and whoever comes is the
+  likelier to wait for the end of one the longer it is;
 - batch leaves the slots that others are owed (`admission.py`), and keeps the promised pace.
 
 With nothing in the engine, the first that is held enters, and there is always room for one of
@@ -30,10 +31,12 @@ from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.rates import DecayedRate
 from forebay.policies.step_law import StepLaw
 
-# Most prompt tokens in the engine with those of a ticket that enters, in parts of a step
-# (`prompt_parts.py`): one is computed while the next comes from the gate, which takes a step.
-_PARTS = 2.0
-_ALONE_STEPS = 2.0  # the same while no interactive request comes, in whole steps
+# Prompt tokens that may be in the engine when a ticket enters, in steps that compute them: what the
+# next step computes, what the one after it does, and who comes from the gate takes a step to come.
+_AHEAD_STEPS = 3
+_MOST_PARTS = 2  # a step
+_LEAST_TOKENS = 16  # a step; fewer would take a prompt for ever
+_ALONE_STEPS = 2.0  # as above, with those of the ticket, while no interactive request comes
 _LATELY_S = 10.0  # since the last interactive request, after which batch has the engine to itself
 _URGENT = 0.25  # of its budget left: from then on a held ticket is about to be late
 _MOST_S = 10.0  # a longer step is a stall: it says nothing of how fast batch gets in
@@ -92,8 +95,8 @@ class BatchPacing:
         self._batch_context = Typical()
         self._last_at = -inf
         self._last_step_at: float | None = None
+        self.in_steps_of = 0  # prompt tokens, as of the last that entered
         self._entered = 0
-        self._credit = 0.0  # prompt tokens that may go beside others
 
     # --- what happens ---------------------------------------------------------------------
 
@@ -114,21 +117,16 @@ class BatchPacing:
     def enters(self, ticket: Ticket) -> None:
         """A held ticket goes to the engine."""
         self.held.remove(ticket)
-        tokens = self._in_a_step(ticket.cost.prefill_tokens, ticket.cost.sequences)
-        self._credit = max(self._credit - tokens, -self._most_credit)
+        self.in_steps_of = ticket.step_tokens
 
-    def stepped(self, started_tokens: int, interactive: int, law: StepLaw, now: float) -> None:
+    def stepped(self, started_tokens: int, interactive: int, now: float) -> None:
         """A step of the engine was seen.
 
         Args:
             started_tokens: prompt tokens of batch that got its first token in it.
             interactive: sequences of that class that run.
-            law: of the engine's steps.
             now: seconds.
         """
-        prompts = self._prompts
-        if prompts:  # some batch has come: most services have none, and every step comes by here
-            self._credit = min(self._credit + self.room(law) * prompts, self._most_credit)
         last, self._last_step_at = self._last_step_at, now
         self._entered += started_tokens
         if last is None or not 0.0 < now - last < _MOST_S:
@@ -164,38 +162,34 @@ class BatchPacing:
             return inf
         return max((self._stretch - 1.0) * self.own_step_s(law) / each_s, 1.0)
 
+    def step_tokens(self, law: StepLaw) -> int:
+        """Prompt tokens of batch that a step computes where no interactive prompt is in it."""
+        most = _MOST_PARTS * part_tokens(self._step_tokens)
+        tokens = self.room(law) * self._prompts if self._prompts else inf
+        return most if tokens >= most else max(round(tokens), min(_LEAST_TOKENS, most))
+
     @property
     def _prompts(self) -> float:
         """Prompt tokens per step that one sequence of batch in the engine stands for."""
         return self._batch_prompt.mean / max(self._batch_answer.mean, 1.0)
 
-    @property
-    def _most_credit(self) -> float:
-        return _PARTS * part_tokens(self._step_tokens)
-
     def may_enter(self, ticket: Ticket, place: Place, law: StepLaw, now: float) -> bool:
         """Whether a held ticket may enter the engine at `now` (s)."""
         if not place.occupied:
             return True
-        if place.ahead_sequences and not self._may_go_beside(ticket, place, now):
+        if place.ahead_sequences and not self._may_go_beside(ticket, place, law, now):
             return False
         if not self.shares(now) or not place.batch:
             return True
         urgent = now > ticket.due_at - _URGENT * ticket.budget_s
         return urgent or place.batch + ticket.cost.sequences <= self.room(law)
 
-    def _may_go_beside(self, ticket: Ticket, place: Place, now: float) -> bool:
+    def _may_go_beside(self, ticket: Ticket, place: Place, law: StepLaw, now: float) -> bool:
         """Whether prompts may be in the engine with those that go before them."""
-        if not self.shares(now):
-            tokens = min(ticket.cost.prefill_tokens, ticket.cost.sequences * self._step_tokens)
-            return tokens + place.ahead_tokens <= _ALONE_STEPS * self._step_tokens
-        own = self._in_a_step(ticket.cost.prefill_tokens, ticket.cost.sequences)
-        tokens = own + self._in_a_step(place.ahead_tokens, place.ahead_sequences)
-        return tokens <= self._most_credit and own <= self._credit
-
-    def _in_a_step(self, tokens: int, sequences: int) -> int:
-        """Of the prompt tokens of so many sequences, those that one step computes in parts."""
-        return min(tokens, sequences * part_tokens(self._step_tokens))
+        if self.shares(now):
+            return place.ahead_tokens < _AHEAD_STEPS * self.step_tokens(law)
+        tokens = min(ticket.cost.prefill_tokens, ticket.cost.sequences * self._step_tokens)
+        return tokens + place.ahead_tokens <= _ALONE_STEPS * self._step_tokens
 
     def check_integrity(self) -> None:
         """Raise AssertionError when the books do not agree."""

@@ -67,7 +67,7 @@ class Sequence:
     @property
     def marks(self) -> Marks:
         """What the engine's scheduler is told of it."""
-        return Marks(self.in_parts, self.ticket.paced)
+        return Marks(self.in_parts, self.ticket.paced, self.ticket.step_tokens)
 
     @property
     def context(self) -> int:
@@ -99,6 +99,7 @@ class Ticket:
         tenant: whose it is; empty in open mode.
         held: whether it waits at the gate: its sequences are queued and not in the engine.
         paced: whether it went through the gate in that way, however short.
+        step_tokens: most prompt tokens that a step computes of it and its like; 0: no limit.
         cache_salt: it may share cached prefixes with requests of the same salt.
         sequences: its answers, in the order in which the engine receives them.
     """
@@ -121,6 +122,7 @@ class Ticket:
     closed: bool = False
     held: bool = False
     paced: bool = False
+    step_tokens: int = 0
     prompt_bytes: int = 0
     cache_salt: str | None = None
 
@@ -177,14 +179,20 @@ class Answers(NamedTuple):
 
 @dataclass(slots=True)
 class ClassTotals:
-    """One class: queued prompt tokens to compute, queued sequences, how many of them are held at
+    """One class: queued prompt tokens to compute, queued sequences, how many of both are held at
     the gate, and running sequences.
     """
 
     prefill: int = 0
     sequences: int = 0
+    held_prefill: int = 0
     held: int = 0
     running: int = 0
+
+    @property
+    def engine_prefill(self) -> int:
+        """Prompt tokens to compute of what is queued in the engine."""
+        return self.prefill - self.held_prefill
 
     @property
     def in_engine(self) -> int:
@@ -403,6 +411,7 @@ class Ledger:
         self.order.add(ticket.tag, sequence.prefill, ticket.kept_by)
         if ticket.held:
             totals.held += 1
+            totals.held_prefill += sequence.prefill
             self.at_gate.add(ticket.tag, sequence.prefill, ticket.kept_by)
         else:
             self.held[ticket.flow] += 1
@@ -418,6 +427,7 @@ class Ledger:
         self.order.remove(ticket.tag, sequence.prefill, ticket.kept_by)
         if ticket.held:
             totals.held -= 1
+            totals.held_prefill -= sequence.prefill
             self.at_gate.remove(ticket.tag, sequence.prefill, ticket.kept_by)
         else:
             self._let_go(ticket.flow)
@@ -457,6 +467,7 @@ class Ledger:
         assert self.queued_prefill == sum(one.prefill for one in self.totals.values())
         assert self.queued_sequences == sum(one.sequences for one in self.totals.values())
         assert len(self.at_gate) == sum(one.held for one in self.totals.values())
+        assert self.at_gate.tokens == sum(one.held_prefill for one in self.totals.values())
         self.at_gate.check_integrity()
         here = [s for s in sequences if s.state != "ended" and not s.ticket.held]
         assert self.held == Counter(s.ticket.flow for s in here)

@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-_NAMES = IN_PARTS, GIVES_WAY = "forebay_in_parts", "forebay_gives_way"
+_NAMES = IN_PARTS, GIVES_WAY, STEP_TOKENS = (
+    "forebay_in_parts",
+    "forebay_gives_way",
+    "forebay_step_tokens",
+)
 
 # Those who give way are left out where they are at least this share of what runs, or have prompts
 # to compute. Fewer make a step hardly longer; where interactive requests take nearly all of an
@@ -26,16 +30,18 @@ class Marks(NamedTuple):
     Attributes:
         in_parts: its prompt has to be cut (`prompt_parts.py`).
         gives_way: it computes nothing in a step that computes an interactive prompt.
+        step_tokens: most prompt tokens that a step computes of all who give way; 0: no limit.
     """
 
     in_parts: bool = False
     gives_way: bool = False
+    step_tokens: int = 0
 
     @staticmethod
     def stripped(args: Mapping[str, Any] | None) -> dict[str, Any]:
         """`extra_args` without any."""
         return {name: value for name, value in (args or {}).items() if name not in _NAMES}
 
-    def as_args(self) -> dict[str, bool]:
+    def as_args(self) -> dict[str, int]:
         """As `extra_args`: those that are set."""
-        return {name: True for name, is_set in zip(_NAMES, self, strict=True) if is_set}
+        return {name: value for name, value in zip(_NAMES, self, strict=True) if value}

@@ -26,7 +26,8 @@ class Queued(NamedTuple):
     """Prompts queued in an engine: how many, their tokens to compute, and of the large likewise.
 
     Large is what may take several steps: in parts, where they are `cut`, and otherwise where the
-    budget of a step ends.
+    budget of a step ends. Where some give way, `first` are the tokens of those that do not, which a
+    step computes alone; while there are none, it computes `few` (0: as many as there are).
     """
 
     prompts: int
@@ -34,6 +35,8 @@ class Queued(NamedTuple):
     large_prompts: int
     large_tokens: int
     cut: bool = False
+    first: int = 0
+    few: int = 0
 
 
 class NextStep:
@@ -124,6 +127,11 @@ class NextStep:
         self._running, self._context = running, _ = answers
         self._cut = queued.cut
         tokens = max(self._step_tokens - running, 0)
+        if queued.few:
+            self._computed = min(self._computed, queued.tokens - queued.first)
+            few = min(queued.few, queued.tokens - self._computed)
+            self._computing = float(min(queued.first or few, tokens))
+            return
         part = self._part if queued.cut else self._step_tokens
         at_once = min(queued.prompts, self._slots - running - left_out)
         if queued.cut:

@@ -152,6 +152,17 @@ def test_those_who_give_way_have_no_part_in_steps_that_compute_prompts_of_others
     assert {run.tokens(name) for name in "ac"} == {9}
 
 
+def test_of_prompts_that_give_way_a_step_computes_a_few_tokens_and_of_answers_all() -> None:
+    run = Run(EngineModel(PROFILE.with_forebay_scheduler(16)))
+    run.add(ask("a", 3, tokens=9), *(replace(batch(name, 8), step_tokens=5) for name in "bc"))
+    assert run.step().prefill_tokens == 3  # of somebody who does not
+    steps = [run.step() for _ in range(4)]
+    assert [step.prefill_tokens for step in steps] == [5, 5, 5, 1]
+    assert [step.decode_sequences for step in steps] == [1, 1, 2, 2]
+    run.drain()
+    assert {run.tokens(name) for name in "bc"} == {9}
+
+
 def test_vllms_own_scheduler_knows_nobody_who_gives_way() -> None:
     run = Run(engine())
     run.add(batch("a", 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from forebay.engine_model.model import EngineModel
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.sequences import EngineRequest
 from forebay.engine_model.step_time import StepTime
+from forebay.policies.marks import Marks
 
 CONTEXT = 40
 
@@ -76,6 +78,7 @@ class EngineMachine(RuleBasedStateMachine):
         salt=st.sampled_from([None, "x"]),
         in_parts=st.booleans(),
         gives_way=st.booleans(),
+        step_tokens=st.integers(0, 5),
     )
     def arrive(
         self,
@@ -88,12 +91,13 @@ class EngineMachine(RuleBasedStateMachine):
         *,
         in_parts: bool,
         gives_way: bool,
+        step_tokens: int,
     ) -> None:
         name = str(len(self.asked))
         ids = range(family, family + prompt)
-        self.asked[name] = EngineRequest(
-            name, ids, tokens, stop, priority, salt, in_parts=in_parts, gives_way=gives_way
-        )
+        request = EngineRequest(name, ids, tokens, stop, priority, salt)
+        marks = Marks(in_parts, gives_way, step_tokens)
+        self.asked[name] = replace(request, **marks._asdict())
         self.model.add(self.asked[name], self.now)
 
     @precondition(lambda self: self.open())

@@ -20,7 +20,7 @@ from forebay.engine_model.steps import Step
 from forebay.engine_model.tokens import answer_tokens
 from forebay.load.alarm import Alarm
 from forebay.measure.lateness import StepLateness
-from forebay.policies.marks import GIVES_WAY, IN_PARTS
+from forebay.policies.marks import GIVES_WAY, IN_PARTS, STEP_TOKENS
 from forebay.serving.emulated.text import VOCABULARY
 from forebay.serving.tap import EngineTap
 
@@ -140,6 +140,7 @@ class EmulatedEngine:
             answer,
             bool(marks.get(IN_PARTS)),
             bool(marks.get(GIVES_WAY)),
+            marks.get(STEP_TOKENS, 0),
         )
         try:
             self._model.add(request, self._clock())
