@@ -22,14 +22,14 @@ _HOUSEKEEPING_TITLES = (
     "ray::ServeController",
     "ray::ProxyActor",
     "ray::HAProxyManager",
-    "ray::IDLE",
 )
 
 
 def yield_to_serving(family: Iterable[psutil.Process]) -> None:
     """Let the cluster's housekeeping give way to the processes that carry requests.
 
-    Lowering a priority needs no privilege. Housekeeping then fills gaps instead of making them.
+    Lowering a priority needs no privilege. Housekeeping then fills gaps instead of making them. The
+    raylet and its idle workers keep theirs: replicas that start later have it from them.
     """
     for process in family:
         with contextlib.suppress(psutil.Error, OSError):
@@ -41,7 +41,7 @@ def yield_to_serving(family: Iterable[psutil.Process]) -> None:
 def _is_housekeeping(process: psutil.Process) -> bool:
     if _title(process).startswith(_HOUSEKEEPING_TITLES):
         return True
-    return process.name().startswith(("gcs_server", "raylet"))
+    return process.name().startswith("gcs_server")
 
 
 def separate(family: Sequence[psutil.Process], cores_per_model: int) -> set[int]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
 from forebay.serving import cores
 
+SLEEP = Path("/bin/sleep")
 CORES = sorted(os.sched_getaffinity(0))
 needs_two_cores = pytest.mark.skipif(len(CORES) < 2, reason="nothing to separate on one core")
 
-Start = Callable[[str], psutil.Process]
+Start = Callable[..., psutil.Process]
 
 
 @pytest.fixture
@@ -22,8 +25,8 @@ def start() -> Iterator[Start]:
     """Starts a sleeping process that calls itself by a given name."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def begin(title: str) -> psutil.Process:
-        started.append(subprocess.Popen([title, "60"], executable="/bin/sleep"))
+    def begin(title: str, executable: Path = SLEEP) -> psutil.Process:
+        started.append(subprocess.Popen([title, "60"], executable=executable))
         process = psutil.Process(started[-1].pid)
         while process.cmdline()[:1] != [title]:  # a moment into exec it has no name yet
             pass
@@ -69,6 +72,14 @@ def test_housekeeping_gives_way_and_replicas_do_not(start: Start) -> None:
     before = replica.nice()
     cores.yield_to_serving([agent, replica])
     assert agent.nice() > before == replica.nice()
+
+
+def test_a_replica_that_starts_later_does_not_give_way(start: Start, tmp_path: Path) -> None:
+    raylet = start("raylet", shutil.copy(SLEEP, tmp_path / "raylet"))  # it starts the workers
+    idle = start("ray::IDLE")  # which become replicas
+    before = idle.nice()
+    cores.yield_to_serving([raylet, idle])
+    assert raylet.nice() == idle.nice() == before
 
 
 def test_a_process_that_has_ended_is_passed_over(start: Start) -> None:
