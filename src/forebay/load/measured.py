@@ -168,7 +168,12 @@ def judged(
     """
     told = (late, *(sample.emulation_late for sample in server))
     late = max((steps for steps in told if steps is not None), default=None)
-    run = replace(run, validity=with_emulation(run.validity, late, run.client.machine_idle))
+    run = replace(
+        run,
+        validity=with_emulation(
+            run.validity, late, run.client.machine_idle, run.client.machine_stolen
+        ),
+    )
     slo, records = run.workload.slo, run.counted
     evidence = gather_evidence(
         records,

@@ -7,7 +7,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -186,12 +186,15 @@ def run_load(
                 on_start(start_at)
             before = psutil.cpu_times()
             interrupted = _play(crew, start_at, len(orders), on_tick)
-            idle = _idle_since(before) if _is_here(plan, near=workers is None) else None
+            idle, stolen = _shares_since(before) if workers is None else (None, None)
+            if not _is_here(plan, near=workers is None):
+                idle = None  # what others need of it says nothing of the service
             parts = crew.results()
         finally:
             crew.close()
     records = merged(records for records, _ in parts)
-    client = _client([facts for _, facts in parts], records, interrupted, idle)
+    client = _client([facts for _, facts in parts], records, interrupted)
+    client = replace(client, machine_idle=idle, machine_stolen=stolen)
     duration_s = plan.workload.make().seconds
     if client.interrupted:
         duration_s = max(0.001, min(duration_s, max(facts.wall_s for _, facts in parts)))
@@ -216,11 +219,20 @@ def _lead_s(plan: LoadPlan, *, near: bool) -> float:
     return _LEAD_S if _is_here(plan, near=near) else _FAR_LEAD_S
 
 
-def _idle_since(before: Any) -> float:
-    """Share of all cores' time since `before` (psutil's `cpu_times`) that nobody used."""
-    spent = [late - early for early, late in zip(before, psutil.cpu_times(), strict=True)]
-    fields = type(before)._fields
-    return float(spent[fields.index("idle")] / max(sum(spent), 1e-9))
+def _shares_since(before: Any) -> tuple[float | None, float | None]:
+    """What of all cores' time since `before` nobody used, and what the host took.
+
+    Args:
+        before: psutil's `cpu_times`.
+
+    Returns:
+        Both as shares; None where the system does not tell.
+    """
+    now = psutil.cpu_times()._asdict()
+    spent = {name: now[name] - early for name, early in before._asdict().items()}
+    whole = max(sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0), 1e-9)
+    idle, stolen = (spent[name] / whole if name in spent else None for name in ("idle", "steal"))
+    return idle, stolen
 
 
 def _play(crew: Workers, start_at: float, count: int, on_tick: OnTick | None) -> bool:
@@ -245,7 +257,6 @@ def _client(
     parts: Sequence[PartFacts],
     records: Sequence[RequestRecord],
     interrupted: bool,
-    idle: float | None,
 ) -> ClientFacts:
     p50, p99, most = percentiles([record.client_lag for record in records], (50, 99, 100))
     plans = [part.planned for part in parts]
@@ -263,5 +274,4 @@ def _client(
         begun=sum(part.begun for part in parts),
         no_socket=sum(record.outcome == "no_socket" for record in records),
         interrupted=interrupted or any(part.interrupted for part in parts),
-        machine_idle=idle,
     )

@@ -17,6 +17,8 @@ MAX_STALL_S = 0.250
 MAX_CPU_SHARE = 0.90
 # Offered so much less than planned, another load was tested than the one asked for.
 MIN_OFFERED_SHARE = 0.99
+# CPU time that the host takes comes in stretches: so much of it explains a machine that was late.
+_MUCH_STOLEN = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class ClientFacts:
         interrupted: stopped before its end; then fewer may have been offered than planned.
         machine_idle: share of this machine's CPU time that nobody used during the run, where the
             service is on it too.
+        machine_stolen: share that its host gave to others instead (steal); None where it is not
+            told.
     """
 
     workers: int = 1
@@ -53,6 +57,7 @@ class ClientFacts:
     no_socket: int = 0
     interrupted: bool = False
     machine_idle: float | None = None
+    machine_stolen: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +71,16 @@ class Validity:
         return ("valid: " if self.valid else "INVALID: ") + "; ".join(self.reasons)
 
 
-def with_emulation(verdict: Validity, late: float | None, idle: float | None = None) -> Validity:
+def with_emulation(
+    verdict: Validity, late: float | None, idle: float | None = None, stolen: float | None = None
+) -> Validity:
     """The verdict on a run whose engines may have been emulated.
 
     Args:
         verdict: on the client.
         late: steps by which they were late at p99; None: they are real, or do not tell.
         idle: `ClientFacts.machine_idle`.
+        stolen: `ClientFacts.machine_stolen`.
     """
     if late is None:
         return verdict
@@ -83,7 +91,7 @@ def with_emulation(verdict: Validity, late: float | None, idle: float | None = N
         against.append(f"{idle:.0%} of this machine was idle, with emulated engines on it")
     if not against:
         return verdict
-    against[-1] += ": it is too slow for this; raise model.slowed"
+    against[-1] += f": it is too slow for this{_stolen(stolen)}; raise model.slowed"
     return Validity(False, (*against, *(() if verdict.valid else verdict.reasons)))
 
 
@@ -104,7 +112,8 @@ def _doubts(facts: ClientFacts) -> list[str]:
     doubts = []
     if not lag <= MAX_CLIENT_LAG_S:
         late = f"lag p99 {_ms(lag)}, above {_ms(MAX_CLIENT_LAG_S)}"
-        doubts.append(f"the client was late: {late}{_remedy(facts)}")
+        taken = _stolen(facts.machine_stolen)
+        doubts.append(f"the client was late: {late}{taken}{_remedy(facts)}")
     if facts.stall_max_s > MAX_STALL_S:
         doubts.append(f"the client stood still for {_ms(facts.stall_max_s)}{_remedy(facts)}")
     if share > MAX_CPU_SHARE:
@@ -123,6 +132,12 @@ def _remedy(facts: ClientFacts) -> str:
     if facts.realtime:
         return ""
     return f" (not scheduled in real time: {facts.realtime_reason or 'not asked for'})"
+
+
+def _stolen(share: float | None) -> str:
+    if share is None or share < _MUCH_STOLEN:
+        return ""
+    return f", its host gave {share:.0%} of its CPU time to others"
 
 
 def _ms(seconds: float) -> str:

@@ -197,6 +197,10 @@ def _client(client: ClientFacts) -> list[tuple[str, str]]:
         ("CPU of the busiest worker", f"{portion(client.cpu_share, 1)} of a core"),
         ("Workers", f"{client.workers:,}"),
         ("Machine idle", "-" if client.machine_idle is None else portion(client.machine_idle, 1)),
+        (
+            "Taken by its host",
+            "-" if (taken := client.machine_stolen) is None else portion(taken, 1),
+        ),
         ("Scheduling", scheduling),
         ("Sessions begun", f"{begun}{', then interrupted' if client.interrupted else ''}"),
     ]
