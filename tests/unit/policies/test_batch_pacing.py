@@ -83,14 +83,31 @@ def test_a_standstill_is_not_taken_for_the_engines_pace() -> None:
     assert learned.seconds(30, 200) == pytest.approx(before, rel=0.1)
 
 
-def test_alone_batch_fills_the_engine_and_beside_interactive_one_prompt_waits_there() -> None:
+def test_alone_batch_fills_the_engine_and_beside_interactive_a_few_of_its_steps_wait_there() -> (
+    None
+):
     alone, beside = controller(), controller()
     first_token(beside, admit(beside, INTERACTIVE), 0.0)
     for policy in (alone, beside):
         for _ in range(40):
             admit(policy, BATCH, now=0.01)
     assert alone.ledger.engine_prefill >= STEP_TOKENS
-    assert beside.ledger.totals[BATCH].sequences - beside.ledger.totals[BATCH].held == 1
+    few = beside.pacing.step_tokens(beside.paces.law)
+    # A step of 7.5 ms has 5.25 ms for answers that take 0.1 ms each and 0.1 ms for prompts.
+    assert few == pytest.approx(5.25 / 0.2 * 200 / 50, rel=0.05)
+    assert 0 <= beside.ledger.engine_prefill - 3 * few < SHORT.prefill_tokens
+    assert {steps_of(alone), steps_of(beside)} == {(0,), (few,)}
+
+
+def steps_of(policy: AdmissionController) -> tuple[int, ...]:
+    """What the scheduler is told that steps compute of batch."""
+    return tuple(
+        {
+            t.sequences[0].marks.step_tokens
+            for t in policy.ledger.tickets
+            if t.class_name == BATCH and not t.held
+        }
+    )
 
 
 def test_when_interactive_requests_stop_coming_batch_gets_the_engine_back() -> None:
@@ -98,9 +115,9 @@ def test_when_interactive_requests_stop_coming_batch_gets_the_engine_back() -> N
     interactive = admit(policy, INTERACTIVE)
     for _ in range(60):
         admit(policy, BATCH)
-    assert policy.ledger.in_engine == 1  # the next step is the interactive prompt's
+    assert policy.ledger.in_engine == 2  # with the interactive prompt, three steps of 105 tokens
     first_token(policy, interactive, 5.0)
-    assert policy.ledger.in_engine == 2
+    assert policy.ledger.in_engine == 3
     policy.observe_step([StepOutput(interactive.sequences[0], 1)], 30.0, 30.0)
     assert policy.ledger.in_engine >= STEP_TOKENS // 200
 
