@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("vllm")
 
+from forebay.engine_model import scheduler as our_scheduler
 from forebay.engine_model.model import EngineModel
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.sequences import EngineRequest
@@ -196,7 +197,13 @@ def trace_request(rng: random.Random, name: str, earlier: list[EngineRequest]) -
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))
-def test_every_step_computes_what_vllm_would_compute(profile: EngineProfile, seed: int) -> None:
+def test_every_step_computes_what_vllm_would_compute(
+    profile: EngineProfile, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from forebay.serving import scheduler as their_scheduler
+
+    for module in (our_scheduler, their_scheduler):  # as short as the traces are
+        monkeypatch.setattr(module, "MOST_ALONE", 3)
     rng, ours, theirs = random.Random(seed), EngineModel(profile), Theirs(profile)
     now, open_requests, earlier = 0.0, set[str](), list[EngineRequest]()
     cached: dict[str, int] = {}
@@ -234,3 +241,22 @@ def test_every_step_computes_what_vllm_would_compute(profile: EngineProfile, see
     assert len(earlier) > 100
     if profile.kv_blocks < 100:
         assert ours.preemptions > 0
+
+
+def test_who_waited_for_its_grammar_goes_before_prompts_that_give_way() -> None:
+    from vllm import SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+    from vllm.v1.request import Request
+
+    theirs = Theirs(PROFILES["marked and roomy"])
+    batch = EngineRequest("batch", range(300, 400), 4, 5, answer=[1] * 4, priority=1)
+    theirs.add(replace(batch, gives_way=True, step_tokens=3), 0.0)
+    assert theirs.step()[0] == {"batch": 3}
+    asked = SamplingParams(structured_outputs=StructuredOutputsParams(regex="a+"), max_tokens=4)
+    request = Request(
+        "form", list(range(20)), asked, None, arrival_time=1.0, block_hasher=theirs.hasher
+    )
+    theirs.scheduler.add_request(request)
+    assert theirs.step()[0] == {"batch": 3}
+    request.structured_output_request.grammar = object()
+    assert theirs.scheduler.schedule().num_scheduled_tokens == {"form": 20}

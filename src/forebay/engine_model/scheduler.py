@@ -22,7 +22,7 @@ from forebay.engine_model.blocks import BlockPool
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.sequences import LiveSequence
 from forebay.engine_model.waiting import WaitingQueue
-from forebay.policies.marks import FEWEST_LEFT_OUT, MOST_LEFT_OUT
+from forebay.policies.marks import FEWEST_LEFT_OUT, MOST_ALONE, MOST_LEFT_OUT
 
 
 @dataclass(slots=True)
@@ -64,6 +64,7 @@ class Scheduler:
         self._in_parts: list[LiveSequence] = []  # whose prompts ask for parts, as long as they live
         self._giving_way: list[LiveSequence] = []  # those that do, likewise
         self._left_out = 0  # steps in a row in which they were
+        self._alone = 0  # steps in a row in which their prompts were limited for nobody
 
     def add(self, sequence: LiveSequence) -> None:
         """Queue a sequence that arrives."""
@@ -144,28 +145,27 @@ class Scheduler:
         most_tokens = self.profile.max_num_batched_tokens
         giving_way = self._left_out < MOST_LEFT_OUT and self._prompt_goes_first()
         self._left_out = self._left_out + 1 if giving_way else 0
-        chunk = self._chunk(giving_way=giving_way)
+        few = self._few(giving_way=giving_way)
+        chunk = self._chunk(uncut=giving_way or few > 0)
         most = self.profile.max_num_seqs
         if giving_way:
             others = sum(s.state == "waiting" for s in self._giving_way)
             most = min(most, len(self.running) + max(len(self.waiting) - others, 1))
-        elif tokens := self._tokens_of_those_who_give_way():
-            self.running.sort(key=_is_prompt)  # every answer gets its token
-            answers = sum(not _is_prompt(s) for s in self.running)
-            chunk = most_tokens = min(most_tokens, answers + tokens)
+        elif few:
+            chunk, most_tokens = self._limit_prompts(few, chunk)
         batch = Batch(most_tokens)
         self._schedule_running(batch, chunk, giving_way=giving_way)
         if not batch.preempted:
             self._schedule_waiting(batch, chunk, most)
         return batch
 
-    def _chunk(self, *, giving_way: bool) -> int:
-        """Most tokens of a prompt in the next step."""
+    def _chunk(self, *, uncut: bool) -> int:
+        """Most tokens of a prompt in the next step; those who give way may be `uncut`."""
         profile = self.profile
         part, most = profile.long_prefill_token_threshold, profile.max_num_batched_tokens
         if profile.forebay_scheduler:
             self._in_parts = [s for s in self._in_parts if s.state != "ended"]
-            here = (s for s in self._in_parts if not (giving_way and s.request.gives_way))
+            here = (s for s in self._in_parts if not (uncut and s.request.gives_way))
             if not any(map(_is_prompt, here)):
                 return most
         return part or most
@@ -183,17 +183,28 @@ class Scheduler:
             return True
         return any(_is_prompt(s) and not s.request.gives_way for s in self.running)
 
-    def _tokens_of_those_who_give_way(self) -> int:
-        """Most prompt tokens of the next step, where all its prompts give way; 0: no limit."""
-        if not self._giving_way:
+    def _few(self, *, giving_way: bool) -> int:
+        """Most prompt tokens of those who give way in the next step; 0: no limit."""
+        if giving_way or not self._giving_way:
+            self._alone = 0
             return 0
-        head = self.waiting.head() if len(self.running) < self.profile.max_num_seqs else None
-        if head is not None and not head.request.gives_way:
-            return 0
-        if any(_is_prompt(s) and not s.request.gives_way for s in self.running):
-            return 0
-        prompts = (s for s in reversed(self._giving_way) if s.state != "ended" and _is_prompt(s))
-        return next((s.request.step_tokens for s in prompts), 0)
+        prompts = (s for s in reversed(self._giving_way) if _is_prompt(s))
+        few = next((s.request.step_tokens for s in prompts), 0)
+        here = len(self.running) + len(self.waiting)
+        self._alone = self._alone + 1 if few and here == len(self._giving_way) else 0
+        return few if self._alone <= MOST_ALONE else 0
+
+    def _limit_prompts(self, few: int, chunk: int) -> tuple[int, int]:
+        """(Most tokens of a prompt, of the step): with so many of prompts of those who give way."""
+        self.running.sort(key=lambda s: _is_prompt(s) and 1 + s.request.gives_way)
+        last = self.running[-1] if self.running else None
+        begun = last is not None and _is_prompt(last) and last.request.gives_way
+        slots = 0 if begun else max(self.profile.max_num_seqs - len(self.running), 0)
+        prompts = (*filter(_is_prompt, self.running), *self.waiting.first(slots))
+        others = sum(s.length - s.computed for s in prompts if not s.request.gives_way)
+        answers = sum(s.length - s.computed for s in self.running if not _is_prompt(s))
+        most = min(self.profile.max_num_batched_tokens, answers + others + few)
+        return (chunk if others else few), most
 
     def _schedule_running(self, batch: Batch, chunk: int, *, giving_way: bool) -> None:
         running, index = self.running, 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, nsmallest
 
 from forebay.engine_model.sequences import LiveSequence
 
@@ -31,6 +31,11 @@ class WaitingQueue:
             heappop(self._heap)
             self._dead -= 1
         return self._heap[0][2] if self._heap else None
+
+    def first(self, count: int) -> list[LiveSequence]:
+        """The next so many in line, left in the queue."""
+        alive = (entry for entry in self._heap if entry[2].state != "ended")
+        return [sequence for _, _, sequence in nsmallest(count, alive)]
 
     def pop(self) -> LiveSequence:
         """Remove what `head` has just returned."""

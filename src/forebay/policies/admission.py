@@ -383,7 +383,9 @@ class AdmissionController:
     def _may_enter(self, ticket: Ticket, now: float) -> bool:
         ledger = self.ledger
         in_engine = ledger.totals[BATCH].in_engine
-        place = Place(ledger.in_engine, in_engine, *ledger.engine_before(ticket.tag))
+        tokens, sequences = ledger.engine_before(ticket.tag)
+        tokens_left = max(tokens - self.next_step.of_others, 0.0)
+        place = Place(ledger.in_engine, in_engine, tokens_left, sequences)
         if place.batch:
             if in_engine + ticket.cost.sequences > self.room.for_batch:
                 return False
@@ -527,7 +529,7 @@ class AdmissionController:
     @property
     def _few(self) -> int:
         """Prompt tokens of batch that a step computes; 0: as many as there are."""
-        return self.pacing.in_steps_of if self.ledger.totals[BATCH].engine_prefill else 0
+        return self.pacing.few(self.ledger.totals[BATCH].engine_prefill)
 
     @property
     def _prompt_goes_first(self) -> bool:
@@ -543,11 +545,14 @@ class AdmissionController:
         batch has in it, a step computes a part. Nor do a few short prompts on an engine that runs
         nothing tell anything: it waits for them, while they are on their way.
         """
-        ledger, is_held = self.ledger, self.ledger.totals[BATCH].held > 0
+        ledger, few, is_held = self.ledger, self._few, self.ledger.totals[BATCH].held > 0
         in_a_step = ledger.engine_prefill - (ledger.beyond_a_step(BATCH) if is_held else 0)
+        first = ledger.totals[INTERACTIVE].engine_prefill
+        if few:
+            in_a_step = first + few
         if in_a_step >= self.config.step_tokens:
             return True
-        if is_held:
+        if is_held or (few and not first):
             return False
         return bool(ledger.running) or ledger.large > 0
 

@@ -7,10 +7,10 @@ it. So admitted batch waits at the gate, in the order of its tags, and enters wh
 
 - the sequences that batch has in the engine make steps longer by no more than `stretch` allows: of
   the step that computes an interactive prompt without batch, by the learned `StepLaw`;
-- of the prompts that go before it no more is left to compute than fills the next few steps, each
-  of which computes so many tokens of them as the same allowance's answers need (`marks.py`): steps
-  of one length, where whole prompts now and then would make long ones, and whoever comes is the
-  likelier to wait for the end of one the longer it is;
+- of the prompts that go before it no more is left to compute than batch's next few steps take, each
+  of which computes so many tokens as the same allowance's answers need (`marks.py`): steps of one
+  length, where whole prompts now and then would make long ones, and whoever comes is the likelier
+  to wait for the end of one the longer it is;
 - batch leaves the slots that others are owed (`admission.py`), and keeps the promised pace.
 
 With nothing in the engine, the first that is held enters, and there is always room for one of
@@ -34,7 +34,7 @@ from forebay.policies.step_law import StepLaw
 # Prompt tokens that may be in the engine when a ticket enters, in steps that compute them: what the
 # next step computes, what the one after it does, and who comes from the gate takes a step to come.
 _AHEAD_STEPS = 3
-_MOST_PARTS = 2  # a step
+_MOST_OF_A_STEP = 0.3  # of its prompt tokens
 _LEAST_TOKENS = 16  # a step; fewer would take a prompt for ever
 _ALONE_STEPS = 2.0  # as above, with those of the ticket, while no interactive request comes
 _LATELY_S = 10.0  # since the last interactive request, after which batch has the engine to itself
@@ -50,13 +50,13 @@ class Place:
     Attributes:
         occupied: sequences in the engine, queued or running.
         batch: those of batch.
-        ahead_tokens: prompt tokens queued there that go before it.
+        ahead_tokens: prompt tokens still to be computed there that go before it.
         ahead_sequences: the same in sequences.
     """
 
     occupied: int
     batch: int
-    ahead_tokens: int
+    ahead_tokens: float
     ahead_sequences: int
 
 
@@ -162,9 +162,13 @@ class BatchPacing:
             return inf
         return max((self._stretch - 1.0) * self.own_step_s(law) / each_s, 1.0)
 
+    def few(self, queued_tokens: int) -> int:
+        """Prompt tokens that a step computes of so many of batch in the engine; 0: no limit."""
+        return min(self.in_steps_of, queued_tokens)
+
     def step_tokens(self, law: StepLaw) -> int:
         """Prompt tokens of batch that a step computes where no interactive prompt is in it."""
-        most = _MOST_PARTS * part_tokens(self._step_tokens)
+        most = round(_MOST_OF_A_STEP * self._step_tokens)
         tokens = self.room(law) * self._prompts if self._prompts else inf
         return most if tokens >= most else max(round(tokens), min(_LEAST_TOKENS, most))
 

@@ -6,7 +6,7 @@ gate, the queue's (`waits.py`); of who waits for nothing but steps, the engine's
 
 from __future__ import annotations
 
-from forebay.policies.decisions import BATCH
+from forebay.policies.decisions import BATCH, INTERACTIVE
 from forebay.policies.expectation import Expectation, Factor
 from forebay.policies.ledger import Ledger, Ticket
 from forebay.policies.next_step import NextStep
@@ -29,12 +29,14 @@ class Foresight:
     def of(self, ticket: Ticket, prediction: Prediction, now: float) -> float:
         """Seconds to the first token of a ticket that is not in the ledger yet; noted on it."""
         if not (ticket.held or prediction.release_s):
+            ledger, first = self._ledger, not ticket.paced
             ticket.steps_s = self._next_step.first_token_s(
                 self._answers_beside(ticket),
-                self._ledger.engine_prefill,
+                (ledger.totals[INTERACTIVE] if first else ledger).engine_prefill,
                 ticket.cost.prefill_per_sequence,
                 now,
                 in_parts=ticket.in_parts,
+                first=first,
             )
         if ticket.steps_s is not None:
             expected_s = self._by_steps.of(ticket.steps_s)

@@ -22,6 +22,10 @@ FEWEST_LEFT_OUT = 0.25
 # Most steps in a row in which those who give way are left out. Where every step has an interactive
 # prompt they get every ninth, so that what batch has begun ends, and frees its slots and blocks.
 MOST_LEFT_OUT = 8
+# Most steps in a row that compute only a few prompt tokens of those who give way, while they have
+# the engine to themselves. Who comes once nobody else does brings no limit, but a long prompt would
+# keep to its own for thousands of steps.
+MOST_ALONE = 100
 
 
 class Marks(NamedTuple):
@@ -30,7 +34,8 @@ class Marks(NamedTuple):
     Attributes:
         in_parts: its prompt has to be cut (`prompt_parts.py`).
         gives_way: it computes nothing in a step that computes an interactive prompt.
-        step_tokens: most prompt tokens that a step computes of all who give way; 0: no limit.
+        step_tokens: most prompt tokens that a step computes of all who give way, as the newest of
+            them has it; 0: no limit.
     """
 
     in_parts: bool = False

@@ -26,8 +26,9 @@ class Queued(NamedTuple):
     """Prompts queued in an engine: how many, their tokens to compute, and of the large likewise.
 
     Large is what may take several steps: in parts, where they are `cut`, and otherwise where the
-    budget of a step ends. Where some give way, `first` are the tokens of those that do not, which a
-    step computes alone; while there are none, it computes `few` (0: as many as there are).
+    budget of a step ends. `first` are the tokens of those that give way to nobody, which steps
+    compute alone where others do; where there are none, a step computes `few` of the others' (0: as
+    many as there are).
     """
 
     prompts: int
@@ -65,6 +66,8 @@ class NextStep:
         self._cut = False
         self._computing = 0.0  # prompt tokens of the step that runs
         self._computed = 0.0  # and by those before it, of what is still queued
+        self._of_first = 0.0  # of these, those of prompts that give way to nobody
+        self._is_first = False  # whether it computes those
         self._left = 0  # of prompts that left since it began
         self.way_in_s = 0.0
 
@@ -78,7 +81,7 @@ class NextStep:
 
     def woke(self, now: float, queued: Queued) -> None:
         """Prompts reached an idle engine at `now` (s)."""
-        self._computed, self._left = 0.0, 0
+        self._computed, self._of_first, self._left = 0.0, 0.0, 0
         self._begin(now, Answers(0, 0), queued)
 
     def stepped(
@@ -112,6 +115,9 @@ class NextStep:
         else:
             computed = self.computed(tokens, now)
         half_done = max(computed - drained, 0.0)
+        if self._is_first:
+            self._of_first = max(self._of_first + computed - before - drained, 0.0)
+        self._of_first = min(self._of_first, half_done)
         self._computed = half_done
         self._ended_at = engine_at
         self._begin(now, answers, queued, left_out)
@@ -125,12 +131,16 @@ class NextStep:
         """
         self._began_at = now
         self._running, self._context = running, _ = answers
-        self._cut = queued.cut
+        self._cut, self._is_first = queued.cut, queued.first > 0
         tokens = max(self._step_tokens - running, 0)
         if queued.few:
-            self._computed = min(self._computed, queued.tokens - queued.first)
-            few = min(queued.few, queued.tokens - self._computed)
-            self._computing = float(min(queued.first or few, tokens))
+            others = queued.tokens - queued.first
+            self._of_first = min(self._of_first, queued.first, queued.large_tokens)
+            of_others = min(self._computed - self._of_first, others)
+            self._computed = self._of_first + of_others
+            few = min(queued.few, others - of_others)
+            left = queued.first - self._of_first if queued.first else few
+            self._computing = float(min(left, tokens))
             return
         part = self._part if queued.cut else self._step_tokens
         at_once = min(queued.prompts, self._slots - running - left_out)
@@ -139,12 +149,16 @@ class NextStep:
         half_done = at_once if queued.cut else 1
         begun = queued.large_tokens * min(half_done / max(queued.large_prompts, 1), 1.0)
         self._computed = min(self._computed, begun)
+        self._of_first = min(self._computed, queued.first)
         share = at_once / max(queued.prompts, 1)
         self._computing = min(queued.tokens * share - self._computed, at_once * part, tokens)
         self._computing = max(self._computing, 0.0)
 
-    def computed(self, queued_tokens: int, now: float) -> float:
-        """Prompt tokens, of those queued in the engine, that it has computed by `now` (s)."""
+    def computed(self, queued_tokens: int, now: float, *, first: bool = False) -> float:
+        """Prompt tokens, of those queued in the engine, that it has computed by `now` (s).
+
+        Of those of prompts that give way to nobody, where only the `first` are meant.
+        """
         law = self._paces.law
         if not law.known or self._began_at is None:
             return 0.0
@@ -154,7 +168,19 @@ class NextStep:
         steps = max(now - self._began_at, 0.0) / step_s
         if self._running:
             steps = min(steps, 1.0)  # its end would have been seen
-        return min(self._computed + self._computing * steps, float(queued_tokens))
+        done, computing = self._done(first=first)
+        return min(done + computing * steps, float(queued_tokens))
+
+    def _done(self, *, first: bool) -> tuple[float, float]:
+        """Prompt tokens computed by the steps before, and those of the step that runs."""
+        if first:
+            return self._of_first, self._computing if self._is_first else 0.0
+        return self._computed, self._computing
+
+    @property
+    def of_others(self) -> float:
+        """Prompt tokens that steps before computed of prompts that give way, still queued."""
+        return self._computed - self._of_first
 
     def begun(self, queued_tokens: int, now: float) -> float:
         """The same with those of the step that runs: whoever leaves, it computes them."""
@@ -169,15 +195,17 @@ class NextStep:
         now: float,
         *,
         in_parts: bool = False,
+        first: bool = False,
     ) -> float | None:
         """Seconds to the first token of a request that arrives at `now`.
 
         Args:
             answers: sequences in the engine, running or queued.
-            queued_tokens: prompt tokens that are queued there.
+            queued_tokens: prompt tokens that are queued there and go before it.
             own_tokens: of the request's longest prompt.
             now: seconds, of the clock that `stepped` was told.
             in_parts: whether that prompt has to be computed in parts.
+            first: whether the queued ones are only those that give way to nobody.
 
         Returns:
             None while the law of the steps is unknown.
@@ -186,9 +214,10 @@ class NextStep:
         if not law.known:
             return None
         answers_s = law.base_s + answers * law.answer_s(self._context_each)
-        begins_s, before = self.way_in_s, queued_tokens - self.computed(queued_tokens, now)
+        begins_s = self.way_in_s
+        before = queued_tokens - self.computed(queued_tokens, now, first=first)
         if answers and self._running and self._began_at is not None:
-            before = max(queued_tokens - self._computed - self._computing, 0.0)
+            before = max(queued_tokens - sum(self._done(first=first)), 0.0)
             begins_s = max(self._began_at + self._step_s - now, 0.0)
             if begins_s < self.way_in_s:  # it misses the next one, which computes those before it
                 begins_s = max(begins_s + answers_s + law.per_token_s * before, self.way_in_s)

@@ -62,7 +62,7 @@ class Turns:
         ledger = self._ledger
         if not ledger.in_parts[INTERACTIVE]:
             return True
-        computed = self._next_step.computed(ledger.engine_prefill, now)
+        computed = self._next_step.computed(ledger.engine_prefill, now, first=True)
         left = ledger.in_parts_tokens[INTERACTIVE] - computed
         own = ticket.cost.prefill_tokens
         return left <= ledger.part or left > _MUCH_LONGER * own

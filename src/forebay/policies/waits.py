@@ -163,15 +163,19 @@ class Waits:
         for batch, which gives way to others after the step that runs; what is held at the gate is
         not computed. What the engine has computed of them is not waited for.
         """
-        tokens, sequences = self.ledger.order.before(tag)
-        in_engine = tokens - self.ledger.at_gate.before(tag)[0]
-        behind = self.ledger.engine_prefill - in_engine
+        ledger = self.ledger
+        tokens, sequences = ledger.order.before(tag)
+        in_engine = tokens - ledger.at_gate.before(tag)[0]
+        behind, few = ledger.engine_prefill - in_engine, 0
         if class_name != BATCH:
-            behind = max(behind - self.ledger.beyond_a_step(BATCH), 0)
+            of_batch = ledger.totals[BATCH].engine_prefill
+            few = self.pacing.few(of_batch)
+            beyond = of_batch - few if few else ledger.beyond_a_step(BATCH)
+            behind = max(behind - beyond, 0)
         if behind:
             tokens += min(behind, max(round(self._large_tokens), self.config.step_tokens))
             sequences += 1
-        computed = self.next_step.computed(self.ledger.engine_prefill, now)
+        computed = self.next_step.computed(ledger.engine_prefill, now, first=few > 0)
         return max(tokens - computed, 0.0), sequences
 
     @property

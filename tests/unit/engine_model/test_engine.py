@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from forebay.engine_model import scheduler
 from forebay.engine_model.model import EngineModel
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.sequences import EngineRequest, LiveSequence, Output
@@ -161,6 +162,39 @@ def test_of_prompts_that_give_way_a_step_computes_a_few_tokens_and_of_answers_al
     assert [step.decode_sequences for step in steps] == [1, 1, 2, 2]
     run.drain()
     assert {run.tokens(name) for name in "bc"} == {9}
+
+
+def few(name: str, prompt: int, tokens: int, priority: int = 1) -> EngineRequest:
+    return replace(batch(name, prompt), step_tokens=tokens, priority=priority)
+
+
+def test_who_waits_behind_prompts_that_give_way_is_not_held_up_by_their_limit() -> None:
+    run = Run(EngineModel(PROFILE.with_forebay_scheduler(16)))
+    run.add(few("b", 8, 2, priority=0), few("c", 8, 2, priority=0), ask("a", 6, priority=1))
+    steps = 0
+    while "a" not in run.first_at:
+        run.step()
+        steps += 1
+    assert steps == 3  # 16 tokens and its own, where the limit alone would take eight for them
+
+
+def test_each_ninth_step_computes_a_few_of_theirs_beside_the_prompts_of_others() -> None:
+    run, prompts = Run(EngineModel(PROFILE.with_forebay_scheduler(16))), []
+    run.add(few("b", 30, 3))
+    for number in range(20):
+        run.add(ask(f"a{number}", 4, tokens=1))
+        prompts.append(run.step().prefill_tokens)
+    # Once theirs has begun, it goes before prompts that wait: those are computed in the step after.
+    assert prompts == [4] * 8 + [4 + 3] + [4] * 8 + [3] + [4 + 4] + [4]
+
+
+def test_nobody_keeps_to_the_limit_for_long_where_nobody_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduler, "MOST_ALONE", 3)
+    run = Run(EngineModel(PROFILE.with_forebay_scheduler(16)))
+    run.add(few("a", 20, 2))
+    assert [run.step().prefill_tokens for _ in range(4)] == [2, 2, 2, 14]
 
 
 def test_vllms_own_scheduler_knows_nobody_who_gives_way() -> None:

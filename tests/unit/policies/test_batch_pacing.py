@@ -122,6 +122,26 @@ def test_when_interactive_requests_stop_coming_batch_gets_the_engine_back() -> N
     assert policy.ledger.in_engine >= STEP_TOKENS // 200
 
 
+def test_where_batch_is_computed_a_little_a_step_nobody_takes_the_engine_for_slow() -> None:
+    policy, now = controller(), 0.0
+    for _ in range(20):
+        first_token(policy, admit(policy, INTERACTIVE), now)
+    long = replace(SHORT, prefill_tokens=1_400, output_tokens=800, output_cap=800)
+    before = policy.paces.prefill_rate.rate
+    for _ in range(10):
+        ticket = admit(policy, BATCH, long, now=now)
+        prompt = policy.bind(ticket, 1_400, 800)
+        few = policy.pacing.in_steps_of
+        assert 0 < few < 100
+        while prompt.state == "queued":
+            now += 0.0025 + 1e-4 * len(policy.ledger.running) + 25e-6 * few
+            outputs = [StepOutput(s, 1) for s in policy.ledger.running if s.produced < s.cap]
+            if policy.next_step.begun(10_000, now) >= 1_400:
+                outputs.append(StepOutput(prompt, 1, cached=0))
+            policy.observe_step(outputs, now, now)
+    assert policy.paces.prefill_rate.rate > 0.9 * before
+
+
 def test_the_larger_the_stretch_the_more_of_batch_runs_beside_interactive() -> None:
     rooms = []
     for stretch in (1.0, 1.2, 1.5, 2.0):

@@ -248,3 +248,23 @@ def test_few_first_tokens_and_odd_ones_teach_nothing() -> None:
     for _ in range(100):
         factor.add(0.0, 0.5)
     assert factor.of(0.1) == 0.1
+
+
+def test_a_long_prompt_that_goes_first_takes_full_steps_and_batch_keeps_its_place() -> None:
+    engine, now, computed = engine_of(), 0.0, []
+
+    def step(drained: int, first: int, of_batch: int) -> None:
+        nonlocal now
+        now += 1.0
+        queued = Queued(2, first + of_batch, 1, first, first=first, few=100)
+        computed.append(engine.stepped(now, now, drained, Answers(10, 0), queued))
+
+    step(0, 0, 400)
+    step(0, 5_000, 400)  # 100 of batch were computed, and a long prompt came
+    for _ in range(2):
+        step(0, 5_000, 400)
+    assert engine.computed(10_000, now, first=True) == 2 * 2_038
+    step(5_000, 0, 400)
+    step(0, 0, 400)
+    assert computed[1:] == [100, 2_038, 2_038, 924, 100]
+    assert engine.of_others == 200
