@@ -80,7 +80,8 @@ def with_emulation(
         verdict: on the client.
         late: steps by which they were late at p99; None: they are real, or do not tell.
         idle: `ClientFacts.machine_idle`.
-        stolen: `ClientFacts.machine_stolen`.
+        stolen: `ClientFacts.machine_stolen`; tells of this machine, and so of the engines only
+            where `idle` says that they are on it.
     """
     if late is None:
         return verdict
@@ -91,7 +92,8 @@ def with_emulation(
         against.append(f"{idle:.0%} of this machine was idle, with emulated engines on it")
     if not against:
         return verdict
-    against[-1] += f": it is too slow for this{_stolen(stolen)}; raise model.slowed"
+    taken = "" if idle is None else _stolen(stolen)
+    against[-1] += f": it is too slow for this{taken}; raise model.slowed"
     return Validity(False, (*against, *(() if verdict.valid else verdict.reasons)))
 
 
@@ -109,13 +111,14 @@ def judge(facts: ClientFacts) -> Validity:
 
 def _doubts(facts: ClientFacts) -> list[str]:
     lag, share = facts.lag_p99_s or 0.0, facts.cpu_share
+    taken = _stolen(facts.machine_stolen)
     doubts = []
     if not lag <= MAX_CLIENT_LAG_S:
         late = f"lag p99 {_ms(lag)}, above {_ms(MAX_CLIENT_LAG_S)}"
-        taken = _stolen(facts.machine_stolen)
         doubts.append(f"the client was late: {late}{taken}{_remedy(facts)}")
     if facts.stall_max_s > MAX_STALL_S:
-        doubts.append(f"the client stood still for {_ms(facts.stall_max_s)}{_remedy(facts)}")
+        stood = f"the client stood still for {_ms(facts.stall_max_s)}"
+        doubts.append(f"{stood}{taken}{_remedy(facts)}")
     if share > MAX_CPU_SHARE:
         doubts.append(f"the client was busy: {share:.0%} of a core in one worker; use more workers")
     if facts.no_socket:

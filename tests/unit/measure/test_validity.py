@@ -97,8 +97,9 @@ def test_an_emulated_engine_that_was_late_voids_the_run() -> None:
 
 def test_a_machine_that_its_host_held_up_is_said_to_be_that() -> None:
     fine = Validity(True, ("as it should be",))
-    assert "its host gave 10% of its CPU time" in str(with_emulation(fine, 0.2, stolen=0.1))
-    assert "host" not in str(with_emulation(fine, 0.2, stolen=0.0))
+    assert "its host gave 10% of its CPU time" in str(with_emulation(fine, 0.2, 0.5, stolen=0.1))
+    assert "host" not in str(with_emulation(fine, 0.2, 0.5, stolen=0.0))
+    assert "host" not in str(with_emulation(fine, 0.2, stolen=0.1)), "the engine is elsewhere"
     assert with_emulation(fine, 0.01, stolen=0.1) is fine  # what is in time was not held up
     assert "its host gave 10% of its CPU time" in str(
         judge(facts(lag_p99_s=1.0, machine_stolen=0.1))
