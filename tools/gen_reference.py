@@ -64,7 +64,7 @@ is wrong.
 tenants:
 - name: shop
   key_hashes:
-  - sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+  - sha256:12a1e1a071866f835501cd52e2481bcdc0e4e089be751de24717d27891a9a8e8
   weight: 2
   tokens_per_minute: 200000
 ```

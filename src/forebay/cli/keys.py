@@ -69,11 +69,12 @@ def revoke(
 ) -> None:
     """Take away a tenant with all its keys, or the one key whose hash begins so.
 
+    The beginning of a hash is at least 6 hexadecimal digits, with or without sha256: before them.
     With its last key a tenant goes too. A file without tenants lets nobody in.
 
     Exit code 2: nobody is meant, or several keys are; 3: the file cannot be written.
 
-    Example: forebay keys revoke sha256:9f86d081884c
+    Example: forebay keys revoke sha256:12a1e1a07186
     """
     from forebay.spec.tenants_edit import revoke as revoke_in
 

@@ -277,10 +277,11 @@ def _headers_or_exit(lines: list[str], key_variable: str) -> dict[str, str]:
     import os
 
     headers = {}
-    for line in lines:
+    for number, line in enumerate(lines, start=1):
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
-            _refuse(f"--header: {line!r} is not a header; write 'Name: value'")
+            # Without its text, which may be a secret.
+            _refuse(f"--header: number {number} is not a header; write 'Name: value'")
         headers[name.strip()] = value.strip()
     key = os.environ.get(key_variable)
     if key:

@@ -33,10 +33,11 @@ class ClassSpec(Strict):
 
     weight: float = Field(
         default=1.0,
-        gt=0,
-        description="Share of tokens among requests that wait, relative to the other class; batch "
-        "also leaves one slot in eight free (and see `batch_stretch`). Default 8 for interactive, "
-        "1 for batch.",
+        ge=0.001,
+        le=1000,
+        description="Share of tokens among requests that wait, relative to the other class, 0.001 "
+        "to 1000; batch also leaves one slot in eight free (and see `batch_stretch`). Default 8 "
+        "for interactive, 1 for batch.",
     )
     ttft: Seconds | None = Field(
         default=None,

@@ -52,9 +52,10 @@ class Tenant(Strict):
     )
     weight: float = Field(
         default=1.0,
-        gt=0,
-        description="Share of tokens under contention, relative to the other tenants of a class. "
-        "Default 1: all alike.",
+        ge=0.001,
+        le=1000,
+        description="Share of tokens under contention, relative to the other tenants of a class: "
+        "0.001 to 1000. Default 1: all alike.",
     )
     tokens_per_minute: int | None = Field(
         default=None,

@@ -16,14 +16,17 @@ import yaml
 from pydantic import ValidationError
 
 from forebay.spec.keys import HASH_PREFIX, key_hash, without_secrets
-from forebay.spec.problems import Fault
+from forebay.spec.problems import Fault, SpecError
 from forebay.spec.tenants import Tenant
 from forebay.spec.tenants_loading import load_tenants_text
 from forebay.spec.words import as_fault
+from forebay.spec.yaml_tree import compose, parse
 
 HEAD = """\
 # Who may use the service. `forebay keys` writes this file; docs/reference/tenants.md describes it.
 """
+
+_BEGINNING = re.compile(r"[0-9a-f]{6,}")  # fewer digits may be a mistyped name
 
 
 class NotMeantError(LookupError):
@@ -86,7 +89,7 @@ def revoke(text: str, file: str, which: str) -> Edited:
     A tenant goes with its last key.
 
     Raises:
-        NotMeantError: nobody is meant, or several keys are.
+        NotMeantError: nobody is meant, or several keys are; the beginning is below 6 digits.
         SpecError: the file says something impossible.
     """
     data = _data(text, file)
@@ -106,8 +109,12 @@ def _meant(data: dict[str, Any], which: str) -> set[str]:
     if which in by_name:
         return set(by_name[which])
     digits = which.removeprefix(HASH_PREFIX).lower()
+    if not _BEGINNING.fullmatch(digits):
+        raise NotMeantError(
+            "no tenant has that name, and a hash's beginning is at least 6 hexadecimal digits"
+        )
     stored = [one for hashes in by_name.values() for one in hashes]
-    meant = {one for one in stored if digits and one.startswith(HASH_PREFIX + digits)}
+    meant = {one for one in stored if one.startswith(HASH_PREFIX + digits)}
     if not meant:
         raise NotMeantError("no tenant has that name, and no key a hash that begins so")
     if len(meant) > 1:
@@ -124,7 +131,7 @@ def _data(text: str, file: str) -> dict[str, Any]:
     if _is_empty(text):
         return {"tenants": []}
     load_tenants_text(text, file)
-    data: dict[str, Any] = yaml.safe_load(text)
+    data: dict[str, Any] = parse(text, file).data
     return data
 
 
@@ -156,8 +163,8 @@ def _head(text: str) -> str:
 
 def _reads_as(text: str, wanted: dict[str, Any]) -> bool:
     try:
-        return bool(yaml.safe_load(text) == wanted)
-    except yaml.YAMLError:
+        return bool(parse(text, "").data == wanted)
+    except SpecError:
         return False
 
 
@@ -166,7 +173,7 @@ def _reads_as(text: str, wanted: dict[str, Any]) -> bool:
 
 def _nodes(text: str) -> list[yaml.MappingNode]:
     """The tenants' nodes, each with the place of all that is in it."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    root = compose(text)
     assert isinstance(root, yaml.MappingNode)
     ((_, listed),) = root.value
     return list(listed.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ _MODE = 0o600  # hashes open nothing, but who uses the service is nobody else's 
 
 def update_tenants_file(path: Path, edit: Callable[[str], Edited]) -> Edited:
     """Change the file by `edit` (text to text), alone; it is made if it is not there.
+
+    Who could read it still can: the service may run as another user than who edits.
 
     The lock is on a file of its own, `NAME.lock`, which stays: a lock on the tenants file would be
     on what has been renamed away.
@@ -42,8 +45,29 @@ def _replace(path: Path, text: str) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            _keep_access(file.fileno(), path)
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _keep_access(handle: int, path: Path) -> None:
+    """Give the open file the mode and owner of what it replaces, as far as this user may."""
+    if not path.exists():
+        return
+    before = path.stat()
+    mode = stat.S_IMODE(before.st_mode)
+    if not (_chown(handle, before.st_uid, before.st_gid) or _chown(handle, -1, before.st_gid)):
+        mode &= ~stat.S_IRWXG  # what one group could is not for another
+    os.fchmod(handle, mode)
+
+
+def _chown(handle: int, owner: int, group: int) -> bool:
+    """Whether it was permitted; -1 leaves the owner as it is."""
+    try:
+        os.fchown(handle, owner, group)
+    except OSError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -71,7 +72,8 @@ def test_options_change_an_existing_tenant(tmp_path: Path) -> None:
     [
         (["a b"], "NAME: 'a b' cannot be a name here; write at most 63"),
         (["fb_" + "s" * 43], "NAME: 'fb_...' cannot be a name here"),
-        (["shop", "--weight", "0"], "--weight: 0 must be above 0"),
+        (["shop", "--weight", "0"], "--weight: 0 must be at least 0.001"),
+        (["shop", "--weight", "2000"], "--weight: 2000 must be at most 1000"),
         (["shop", "--weight", "nan"], "--weight: nan is not a finite number"),
         (["shop", "--tokens-per-minute", "-5"], "--tokens-per-minute: -5 must be above 0"),
         (["shop", "--max-concurrency", "0"], "--max-concurrency: 0 must be above 0"),
@@ -134,7 +136,7 @@ def test_revoking_the_last_tenant_opens_nothing(tmp_path: Path) -> None:
     assert create(file, "shop")
 
 
-@pytest.mark.parametrize("which", ["nobody", "sha256:", "", "sha256:zz"])
+@pytest.mark.parametrize("which", ["nobody", "sha256:", "", "sha256:zz", "sha256:zzzzzz"])
 def test_revoking_nobody_is_refused(tmp_path: Path, which: str) -> None:
     file = tmp_path / "tenants.yaml"
     key = create(file, "shop")
@@ -144,15 +146,31 @@ def test_revoking_nobody_is_refused(tmp_path: Path, which: str) -> None:
     assert run("revoke", "shop", "--file", tmp_path / "none.yaml").exit_code == 2
 
 
+@pytest.mark.parametrize("prefix", ["", "sha256:"])
+def test_a_few_digits_may_be_a_mistyped_name_and_revoke_nothing(
+    tmp_path: Path, prefix: str
+) -> None:
+    file = tmp_path / "tenants.yaml"
+    key = create(file, "shop")
+    digits = key_hash(key).removeprefix("sha256:")
+    for few in range(1, 6):
+        result = run("revoke", prefix + digits[:few], "--file", file)
+        assert result.exit_code == 2
+        assert "at least 6 hexadecimal digits" in result.stderr
+        assert holder(file, key) == "shop"
+    assert run("revoke", prefix + digits[:6].upper(), "--file", file).exit_code == 0
+    assert holder(file, key) is None
+
+
 def test_the_beginning_of_several_hashes_is_refused_and_a_name_is_no_beginning() -> None:
-    starts = ["sha256:" + digit + "0" * 63 for digit in "aab"]
+    starts = ["sha256:" + digit * 6 + "0" * 58 for digit in "aab"]
     starts[1] = starts[1][:-1] + "1"
     text = ""
-    for name, stored in zip(("x", "y", "a"), starts, strict=True):
+    for name, stored in zip(("x", "y", "aaaaaa"), starts, strict=True):
         text = add_key(text, "f", name, stored, {}).text
     with pytest.raises(LookupError, match="2 keys have hashes that begin so"):
-        revoke(text, "f", "sha256:a")
-    assert revoke(text, "f", "a").removed == ("a",)
+        revoke(text, "f", "sha256:aaaaaa")
+    assert revoke(text, "f", "aaaaaa").removed == ("aaaaaa",)
 
 
 def test_the_list_never_shows_a_whole_hash(tmp_path: Path) -> None:
@@ -229,6 +247,13 @@ def test_a_file_in_another_style_is_written_anew_and_says_so(text: str) -> None:
     assert HASHES[0] not in revoke(text, "f", HASHES[0]).text
 
 
+def test_a_file_that_only_libyaml_reads_can_be_changed() -> None:
+    text = (
+        f"tenants:\n- name: shop\n  weight:\t2\n  key_hashes:\n  - {HASHES[0]}\n  - {HASHES[1]}\n"
+    )
+    assert revoke(text, "f", HASHES[0]).text == text.replace(f"  - {HASHES[0]}\n", "")
+
+
 def test_a_file_of_comments_alone_keeps_them() -> None:
     assert add_key("# ours\n", "f", "a", HASHES[0], {}).text.startswith("# ours\ntenants:\n")
 
@@ -257,6 +282,46 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         update_tenants_file(file, fail)  # type: ignore[arg-type]
     assert file.read_text() == before
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o644, 0o400])
+def test_who_could_read_the_file_still_can(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "tenants.yaml"
+    key = create(file, "shop")
+    create(file, "search")
+    file.chmod(mode)
+    run("revoke", key_hash(key), "--file", file)
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_the_file_keeps_its_owner(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    create(file, "shop")
+    os.chown(file, 1234, 5678)
+    create(file, "search")
+    assert (file.stat().st_uid, file.stat().st_gid) == (1234, 5678)
+
+
+@pytest.mark.parametrize(("may_keep_group", "mode"), [(True, 0o660), (False, 0o600)])
+def test_where_the_owner_cannot_be_kept_the_group_is_or_gets_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may_keep_group: bool, mode: int
+) -> None:
+    file = tmp_path / "tenants.yaml"
+    create(file, "shop")
+    file.chmod(0o660)
+    seen = []
+
+    def chown(handle: int, owner: int, group: int) -> None:
+        seen.append((owner, group))
+        if owner >= 0 or not may_keep_group:
+            raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", chown)
+    before = file.stat()
+    create(file, "search")
+    assert seen == [(before.st_uid, before.st_gid), (-1, before.st_gid)]
+    assert stat.S_IMODE(file.stat().st_mode) == mode
 
 
 def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:

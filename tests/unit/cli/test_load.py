@@ -96,7 +96,7 @@ def test_check_says_no(url: str, tmp_path: Path) -> None:
         (("--for", "60"), "write 60s"),
         (("--workload", "chta"), "did you mean chat?"),
         (("--api", "soap"), "neither chat nor completions"),
-        (("--header", "nonsense"), "write 'Name: value'"),
+        (("--header", "nonsense"), "--header: number 1 is not a header; write 'Name: value'"),
         (("--cores", "a"), "--cores"),
         (("--cores", "9999"), "no core 9999"),
         (("--good", "95%"), "--good is for --find-rate"),
@@ -106,6 +106,14 @@ def test_a_wrong_option_is_named_with_a_way_out(url: str, args: tuple[str, ...],
     result = load(url, *args)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+@pytest.mark.parametrize("header", ["Authorization Bearer fb_secret", ": fb_secret", "fb_secret"])
+def test_a_malformed_header_is_not_repeated(header: str) -> None:
+    result = load("http://127.0.0.1:1", "--header", "X-A: b", "--header", header)
+    assert result.exit_code == 2
+    assert "--header: number 2 is not a header" in result.stderr
+    assert "fb_secret" not in result.stderr
 
 
 @pytest.mark.parametrize("option", ["--check", "--good"])

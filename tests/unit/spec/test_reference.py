@@ -9,6 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, create_model
 
+from forebay.spec.keys import key_hash, short_hash
 from forebay.spec.schedule import FloorSpec
 from forebay.spec.service import ServiceSpec
 from forebay.spec.strict import Strict
@@ -70,6 +71,13 @@ def test_every_default_that_is_shown_can_be_written(page: str) -> None:
         assert default in (getattr(read, name), None), (model, shown)  # None: made when it is read
         found += 1
     assert found
+
+
+def test_no_hash_that_is_shown_is_of_a_key_that_can_be_guessed() -> None:
+    places = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "src").rglob("*.py")]
+    shown = "".join(place.read_text() for place in places)
+    guesses = ("", "a", "test", "secret", "password", "key", "example", "shop", "fb_", "1234")
+    assert [guess for guess in guesses if short_hash(key_hash(guess)) in shown] == []
 
 
 def test_metrics_are_named_as_prometheus_finds_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -65,7 +66,9 @@ def test_keys_are_long_random_and_recognisable() -> None:
     ("line", "words"),
     [
         ("weigth: 2", "t.yaml:4: tenants.0.weigth: unknown key; did you mean weight?"),
-        ("weight: 0", "t.yaml:4: tenants.0.weight: 0 must be above 0"),
+        ("weight: 0", "t.yaml:4: tenants.0.weight: 0 must be at least 0.001"),
+        ("weight: 1.0e-12", "tenants.0.weight: 1e-12 must be at least 0.001"),
+        ("weight: 1.0e+300", "must be at most 1000"),
         ("tokens_per_minute: 1.5", "t.yaml:4: tenants.0.tokens_per_minute: 1.5 is not a whole"),
         ("highest_class: urgent", "'urgent' is not one of 'interactive' or 'batch'"),
         ("cache_group: a b", "'a b' cannot be a name here; write at most 63 letters"),
@@ -175,6 +178,45 @@ def test_a_broken_file_changes_nothing_and_says_so_without_secrets(
     replace(path, text({"name": "a", "key_hashes": HASHES[3:]}))
     assert file.current(2.0).holder(KEYS[0]) is None
     assert file.error is None
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tenants.yaml"
+    path.write_text(two_tenants())
+    file = TenantsFile(path, now=0.0)
+    replace(path, text({"name": "a", "key_hashes": HASHES[3:]}))
+
+    def fail(self: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fail)
+        assert file.current(1.0).holder(KEYS[0]) is not None
+        assert file.current(2.0).holder(KEYS[0]) is not None
+        assert "cannot be read: Too many open files" in str(file.error)
+    assert file.current(2.9).holder(KEYS[0]) is not None
+    assert file.current(3.0).holder(KEYS[0]) is None
+    assert file.error is None
+
+
+def test_a_file_that_is_wrong_is_not_read_again_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tenants.yaml"
+    path.write_text(two_tenants())
+    file = TenantsFile(path, now=0.0)
+    replace(path, "tenants: 3")
+    file.current(1.0)
+
+    def fail(self: Path) -> bytes:
+        raise AssertionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fail)
+        file.current(2.0)
+    assert "3 is not a list" in str(file.error)
 
 
 def test_a_file_that_has_gone_changes_nothing(tmp_path: Path) -> None:
