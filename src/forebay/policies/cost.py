@@ -26,6 +26,8 @@ class RequestShape:
         max_tokens: the client's limit on each answer, in tokens; None when it set none.
         generates: False for work that produces no tokens (embeddings, scores).
         cached_tokens: tokens of the prompts that the router expects in the prefix cache.
+        least: tokens that no answer ends before, as the client wants it (`min_tokens`,
+            `ignore_eos`); above its limit it is the limit.
     """
 
     prompt_bytes: int
@@ -35,6 +37,7 @@ class RequestShape:
     max_tokens: int | None = None
     generates: bool = True
     cached_tokens: int = 0
+    least: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Cost:
         output_tokens: tokens expected to be generated, over all sequences.
         output_cap: most tokens one sequence may generate.
         cached_tokens: prompt tokens expected in the prefix cache, over all sequences.
+        output_least: tokens before which no sequence ends, as the client wants it.
     """
 
     sequences: int
@@ -54,11 +58,17 @@ class Cost:
     output_tokens: int
     output_cap: int
     cached_tokens: int = 0
+    output_least: int = 0
 
     @property
     def tokens(self) -> int:
         """Prompt and expected answer together: what a tenant is charged."""
         return self.prefill_tokens + self.cached_tokens + self.output_tokens
+
+    @property
+    def most_tokens(self) -> int:
+        """The same with answers as long as they may be."""
+        return self.prefill_tokens + self.cached_tokens + self.output_cap * self.sequences
 
     @property
     def kv_tokens(self) -> int:
@@ -100,10 +110,11 @@ class CostModel:
         cap = min(shape.max_tokens, room) if shape.max_tokens is not None else room
         if not shape.generates:
             cap = 0
-        expected = self.outputs.expected_total(0, cap) if cap else 0.0
+        least = min(shape.least, cap)
+        expected = max(self.outputs.expected_total(0, cap), least) if cap else 0.0
         # The last token of a prompt is always computed.
         cached = min(shape.cached_tokens * shape.samples, prefill - sequences)
-        return Cost(sequences, prefill - cached, round(expected * sequences), cap, cached)
+        return Cost(sequences, prefill - cached, round(expected * sequences), cap, cached, least)
 
     def likely(self, cost: Cost) -> Cost:
         """The same with answers as long as they will probably be: what is asked of a fleet.
@@ -113,7 +124,7 @@ class CostModel:
         """
         if not cost.output_cap:
             return cost
-        each = self.outputs.likely_total(cost.output_cap)
+        each = max(self.outputs.likely_total(cost.output_cap), cost.output_least)
         return replace(cost, output_tokens=round(each * cost.sequences))
 
     def observe_prompt(self, prompt_bytes: int, tokens: int) -> None:

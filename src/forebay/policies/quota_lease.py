@@ -17,6 +17,7 @@ from forebay.policies.quotas import (
     ALONE_AFTER_S,
     BIN_S,
     BINS,
+    EVEN_AFTER_S,
     PERIOD_S,
     WINDOW_S,
     Demand,
@@ -31,9 +32,9 @@ from forebay.policies.quotas import (
 )
 
 _LEAST_GAP_S = PERIOD_S / 20  # between two reports, however much is refused
-# Others may have used more than an even share until they too noticed that the owner is lost.
-_EVEN_AFTER_S = WINDOW_S + 1.0 + 2 * ALONE_AFTER_S
 _MOVE_S = 2 * PERIOD_S  # for a cap to come from another replica
+_URGENT = 20  # one part in so many of a limit: a cap that fell by more is told of at once
+_KEEP = 0.9  # of what requests used and were expected to, for each that ended since
 
 
 class _Window:
@@ -96,6 +97,8 @@ class _Holding:
         recent: the same in a typical period, forgotten by halves.
         running: requests running, where those are limited.
         window: tokens of the last minute, where those are.
+        expected: tokens that requests were expected to use, the latest counting most.
+        used: tokens that the same requests used.
     """
 
     limit: int
@@ -106,11 +109,18 @@ class _Holding:
     recent: int = 0
     running: int = 0
     window: _Window = field(default_factory=_Window)
+    expected: float = 0.0
+    used: float = 0.0
 
     @property
     def use(self) -> int:
         """Tokens of the last minute, or requests running: the other of the two is 0."""
         return self.window.use + self.running
+
+    @property
+    def excess(self) -> float:
+        """By what factor requests use more than they are expected to; at least 1."""
+        return self.used / self.expected if self.used > self.expected else 1.0
 
 
 class QuotaLease:
@@ -146,10 +156,29 @@ class QuotaLease:
 
     # --- deciding -------------------------------------------------------------------------
 
-    def try_spend(self, tenant: str, tokens: int, now: float, slots: int = 1) -> Refused | None:
+    def charge(self, tenant: str, tokens: int, most: int) -> int:
+        """Tokens to charge a request for that is expected to use `tokens`, and at most `most`.
+
+        By the factor by which the tenant's requests of late used more than they were expected to.
+        Never above the limit for that: who is let in no more would never be found to use less.
+        """
+        holding = self._holdings.get((tenant, "tokens"))
+        if holding is None:
+            return tokens
+        return max(tokens, min(round(tokens * holding.excess), most, holding.limit))
+
+    def try_spend(
+        self,
+        tenant: str,
+        tokens: int,
+        now: float,
+        slots: int = 1,
+        before: Refused | None = None,
+    ) -> Refused | None:
         """Charge a request that arrived at `now`, or say why not and for how long; None: charged.
 
-        Both limits are charged or neither; a charged request is ended with `ended`.
+        Both limits are charged or neither; a charged request is ended with `ended`. Where the same
+        request was refused `before`, what it asked for then is not counted again.
         """
         amounts: tuple[tuple[Resource, int], ...] = (("tokens", tokens), ("slots", slots))
         wanted = [
@@ -158,8 +187,15 @@ class QuotaLease:
             if (holding := self._holdings.get((tenant, resource))) is not None
         ]
         for resource, amount, holding in wanted:
+            if amount > holding.limit:  # and no part of the quota is moved here for it
+                return Refused(resource, inf, ask_owner=False)
+        counted_up_to = None if before is None else before.resource
+        for resource, amount, holding in wanted:
             holding.window.pass_to(now)
-            holding.asked += amount
+            if counted_up_to is None:
+                holding.asked += amount
+            elif counted_up_to == resource:
+                counted_up_to = None
             if holding.use + amount > self._cap(holding, now):
                 return self._refusal(resource, amount, holding, now)
         for resource, amount, holding in wanted:
@@ -182,6 +218,13 @@ class QuotaLease:
         holding = self._holding((tenant, "slots"))
         if holding is not None:
             holding.running = max(holding.running - slots, 0)
+
+    def learn(self, tenant: str, expected: int, used: int) -> None:
+        """A request that was expected to use so many tokens has used so many."""
+        holding = self._holding((tenant, "tokens"))
+        if holding is not None:
+            holding.expected = holding.expected * _KEEP + expected
+            holding.used = holding.used * _KEEP + used
 
     def settle(self, tenant: str, tokens: int, charged_at: float, now: float) -> None:
         """A request charged at `charged_at` used `tokens` more (or fewer, below 0) than charged."""
@@ -208,12 +251,13 @@ class QuotaLease:
             return 0
         if not self.alone(now):
             return holding.cap
-        even = even_share(holding.limit, self._lessees, self._rank)
-        return even if now >= self._alone_from + _EVEN_AFTER_S else min(holding.cap, even)
+        even = self._even(holding)
+        return even if now >= self._alone_from + EVEN_AFTER_S else min(holding.cap, even)
+
+    def _even(self, holding: _Holding) -> int:
+        return even_share(holding.limit, self._lessees, self._rank)
 
     def _refusal(self, resource: Resource, amount: int, holding: _Holding, now: float) -> Refused:
-        if amount > holding.limit:
-            return Refused(resource, inf, ask_owner=False)
         fleet_use = max(holding.fleet_use, holding.use)
         has_room = fleet_use + amount <= holding.limit and not self.alone(now)
         self._urgent = self._urgent or has_room
@@ -227,15 +271,20 @@ class QuotaLease:
 
     # --- talking with the owner -----------------------------------------------------------
 
+    def due_in(self, now: float) -> float:
+        """Seconds until a report is due; 0 when one is."""
+        gap = _LEAST_GAP_S if self._urgent else PERIOD_S
+        return max(self._requested_at + gap - now, 0.0)
+
     def request(self, now: float) -> LeaseRequest | None:
         """The report to send now; None while none is due."""
-        if now - self._requested_at < (_LEAST_GAP_S if self._urgent else PERIOD_S):
+        if self.due_in(now) > 0.0:
             return None
         elapsed = now - self._requested_at
         self._requested_at, self._urgent = now, False
         self._number += 1
         demands = tuple(self._demand(k, h, elapsed, now) for k, h in self._holdings.items())
-        return LeaseRequest(self.lessee, self._number, demands, self._leaving)
+        return LeaseRequest(self.lessee, self._number, demands, self._leaving, self._lessees)
 
     def granted(self, grant: LeaseGrant, now: float) -> None:
         """The owner has answered."""
@@ -246,7 +295,8 @@ class QuotaLease:
         for share in grant.shares:
             holding = self._holdings.get(share.key)
             if holding is not None:
-                self._urgent = self._urgent or share.cap < holding.cap  # others wait for it
+                fell = holding.cap - share.cap
+                self._urgent = self._urgent or fell > holding.limit // _URGENT  # others wait for it
                 holding.cap, holding.fleet_use = share.cap, share.fleet_use
                 holding.fleet_leaving = share.fleet_leaving
 
@@ -259,6 +309,9 @@ class QuotaLease:
         more = 0 if self._leaving else 2 * holding.recent
         wanted = min(holding.use + more, holding.limit)
         held = max(self._cap(holding, now), holding.use)
+        if self.alone(now) and not self._leaving:
+            # It will have that in a minute, and may be heard though no answer reaches it.
+            held = max(held, self._even(holding))
         leaving = holding.window.leaving(now) if key[1] == "tokens" else ()
         return Demand(key, holding.use, held, wanted, leaving)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from forebay.policies.quotas import (
+    ALONE_AFTER_S,
+    EVEN_AFTER_S,
     PERIOD_S,
     SILENT_AFTER_S,
     WINDOW_S,
@@ -21,6 +23,8 @@ from forebay.policies.quotas import (
 
 _LEARN_S = 3 * PERIOD_S  # every replica has reported by then
 _FORGOTTEN_AFTER_S = 300.0  # of silence: a replica that said no goodbye, but must be gone
+# Of silence: a replica that lives is held to an even share by then, and no more is kept for it.
+_HELD_AFTER_S = SILENT_AFTER_S + ALONE_AFTER_S + EVEN_AFTER_S
 _PAST_AFTER_S = WINDOW_S + 1.0  # of silence: what a replica used that left is out of the minute
 _KEPT_BACK = 2  # one part in so many of what nobody wants stays here, to be had at once
 
@@ -32,7 +36,8 @@ class _Lessee:
     Attributes:
         number: of its last report.
         seen_at: when that came.
-        told: replicas it was last told of: by that number it divides when it is on its own.
+        told: replicas it may divide by when it is on its own: the fewest that it may have been
+            told of; 0 while it cannot have been told.
         demands: its last report, by key.
         counted: the most that it may use, by key.
         leaving: whether it said goodbye: it will use nothing more.
@@ -40,7 +45,7 @@ class _Lessee:
 
     number: int = -1
     seen_at: float = 0.0
-    told: int = 1
+    told: int = 0
     demands: dict[Key, Demand] = field(default_factory=dict)
     counted: dict[Key, int] = field(default_factory=dict)
     leaving: bool = False
@@ -48,6 +53,10 @@ class _Lessee:
     def is_silent(self, now: float) -> bool:
         """Whether it has been silent for so long that it may take itself to be alone."""
         return now - self.seen_at > SILENT_AFTER_S
+
+    def even(self, limit: int) -> int:
+        """The most that its even share of a limit may be."""
+        return -(-limit // self.told) if self.told else 0
 
     def is_past(self, now: float) -> bool:
         """Whether it is gone, and what it used has left the minute."""
@@ -82,19 +91,24 @@ class QuotaOwner:
         lessee.number, lessee.seen_at, lessee.leaving = request.number, now, request.leaving
         lessee.demands = {one.key: one for one in request.demands}
         lessee.counted = {one.key: one.held for one in request.demands}
+        lessee.told = request.told
         if now < self._grants_from or lessee.leaving:
             return None
         self._forget_silent(now)
-        lessee.told = len(self._lessees)
+        # The answer may be lost: then it goes on dividing by what it was told before.
+        lessee.told = min(request.told or len(self._lessees), len(self._lessees))
         rank = sorted(self._lessees).index(request.lessee)
         known = [key for key in lessee.demands if key in self._limits]
         shares = tuple(self._share(request.lessee, key, now) for key in known)
         return LeaseGrant(request.number, len(self._lessees), rank, shares)
 
     def _forget_silent(self, now: float) -> None:
+        """Forget who is gone; of who can have no more than an even share by now, what it said."""
         for name, lessee in list(self._lessees.items()):
             if lessee.is_past(now):
                 del self._lessees[name]
+            elif now - lessee.seen_at > _HELD_AFTER_S and not lessee.leaving:
+                lessee.demands, lessee.counted = {}, {}
 
     def _share(self, name: str, key: Key, now: float) -> Share:
         """A replica's new cap: what it is due, as far as the others' caps leave room for it."""
@@ -107,14 +121,14 @@ class QuotaOwner:
         cap = max(min(self._due(name, key, now), limit - others), 0)
         # Until its next report the replica may not have heard of a lower cap.
         lessee.counted[key] = max(cap, lessee.demands[key].held)
-        return Share(key, cap, *self._fleet_use(key))
+        return Share(key, cap, *self._fleet_use(key, now))
 
     def _counted(self, lessee: _Lessee, key: Key, now: float) -> int:
         """The most that a replica may use; one that is silent may have taken its even share."""
         counted = lessee.counted.get(key, 0)
-        if lessee.is_silent(now) and not lessee.leaving:
-            return max(counted, -(-self._limits[key] // lessee.told))
-        return counted
+        if lessee.leaving or not lessee.is_silent(now):
+            return counted
+        return max(counted, lessee.even(self._limits[key]))
 
     def _due(self, name: str, key: Key, now: float) -> int:
         """What everybody wants and a part of the rest; where that is too much, max-min fairly."""
@@ -130,11 +144,13 @@ class QuotaOwner:
             return self._counted(lessee, key, now)
         return lessee.demands[key].wanted
 
-    def _fleet_use(self, key: Key) -> tuple[int, tuple[int, ...]]:
-        """What all replicas use, and when that leaves the minute."""
-        demands = [one.demands[key] for one in self._lessees.values() if key in one.demands]
+    def _fleet_use(self, key: Key, now: float) -> tuple[int, tuple[int, ...]]:
+        """What all replicas use, or may use where that is forgotten; when it leaves the minute."""
+        lessees = self._lessees.values()
+        demands = [one.demands[key] for one in lessees if key in one.demands]
+        unknown = sum(self._counted(one, key, now) for one in lessees if key not in one.demands)
         leaving = zip_longest(*(one.leaving for one in demands), fillvalue=0)
-        return sum(one.use for one in demands), tuple(map(sum, leaving))
+        return sum(one.use for one in demands) + unknown, tuple(map(sum, leaving))
 
     def check_integrity(self) -> None:
         """Nobody is counted with less than it says that it may use.

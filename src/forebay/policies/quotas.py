@@ -29,6 +29,9 @@ BIN_S = 5.0  # how exactly a wait is told
 BINS = 13  # a minute and the second that a second takes to be past
 SILENT_AFTER_S = 2 * PERIOD_S  # the owner takes a replica to be on its own
 ALONE_AFTER_S = 3 * PERIOD_S  # a replica takes itself to be on its own: after the owner does
+# On its own, until it has an even share: others may have used more than one until they too noticed
+# that the owner is lost.
+EVEN_AFTER_S = WINDOW_S + 1.0 + 2 * ALONE_AFTER_S
 
 Resource = Literal["tokens", "slots"]
 Key = tuple[str, Resource]  # tenant and what is limited
@@ -48,14 +51,21 @@ class Charge:
 
     Attributes:
         at: seconds, when it was first charged; what is given back leaves that second.
-        tokens: charged so far.
+        tokens: that it was expected to use.
         resources: what was limited when it came. Quotas come and go with the tenants file while
             requests run: each undoes its own charges.
+        beyond: tokens charged so far beyond those.
     """
 
     at: float
     tokens: int
     resources: tuple[Resource, ...] = ()
+    beyond: int = 0
+
+    @property
+    def charged(self) -> int:
+        """Tokens charged so far."""
+        return self.tokens + self.beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +96,15 @@ class LeaseRequest:
         number: counts up, so that late answers are told from fresh ones.
         demands: its limits.
         leaving: whether it stops and will use nothing more.
+        told: replicas it was last told of: by that number it divides when it is on its own; 0
+            until it has had an answer.
     """
 
     lessee: str
     number: int
     demands: tuple[Demand, ...]
     leaving: bool = False
+    told: int = 0
 
 
 @dataclass(frozen=True, slots=True)

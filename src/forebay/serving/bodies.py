@@ -29,7 +29,9 @@ _LIMITS_OF = {
     "/v1/responses": ("max_output_tokens",),
     "/v1/messages": ("max_tokens",),
 }
-_SAMPLED = frozenset({"/v1/completions", "/v1/chat/completions"})  # `n` answers to a prompt
+# Where vLLM takes `n`, answers to a prompt, and `min_tokens`; and where it takes `ignore_eos`.
+_SAMPLED = frozenset({"/v1/completions", "/v1/chat/completions"})
+_ENDLESS = _SAMPLED | {"/v1/responses"}
 _SHOWN = 40  # characters of a value that is wrong
 _TEXT_FIELDS = ("content", "text", "output", "arguments")
 _MOST_PARTS = 20_000  # of a body: they take some 20 ms
@@ -195,9 +197,11 @@ def _shape(
         text, ids, prompts = _conversation(data), 0, 1
     if max_tokens is None:
         max_tokens = limits.max_output_tokens
-    _check_least(data, max_tokens or most)
+    least = _least(path, data, max_tokens or most)
     samples = _samples(data, prompts, limits) if path in _SAMPLED else 1
-    return RequestShape(text, ids, prompts, samples, max_tokens, cached_tokens=cached_tokens)
+    return RequestShape(
+        text, ids, prompts, samples, max_tokens, cached_tokens=cached_tokens, least=least
+    )
 
 
 def _first_count(data: dict[str, Any], fields: tuple[str, ...], limits: InputLimits) -> int | None:
@@ -234,15 +238,19 @@ def _count(data: dict[str, Any], field: str, limits: InputLimits) -> int | None:
     return value
 
 
-def _check_least(data: dict[str, Any], most: int) -> None:
-    least = _whole(data, "min_tokens")
-    if least is not None and least > most:
+def _least(path: str, data: dict[str, Any], most: int) -> int:
+    """Tokens that no answer ends before, of the `most` that it may have."""
+    least = _whole(data, "min_tokens") or 0
+    if least > most:
         raise RequestRefusedError(
             400,
             f"min_tokens is {least}; the answer has at most {most} tokens.",
             "out_of_range",
             "min_tokens",
         )
+    if data.get("ignore_eos") and path in _ENDLESS:  # or "yes", which vLLM takes for true
+        return most
+    return max(least, 0) if path in _SAMPLED else 0
 
 
 def _samples(data: dict[str, Any], prompts: int, limits: InputLimits) -> int:

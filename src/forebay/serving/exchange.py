@@ -28,6 +28,8 @@ _LOG = logging.getLogger("ray.serve")  # goes to the replica's log
 _NAMESPACE = "forebay"
 _LOOK_S = 0.05  # how finely a report that became urgent is noticed
 _ANSWER_S = 1.0
+_TIMER_S = 0.001  # by which a timer of uvloop's may be early
+_GROWTH_S = 1.0  # between two looks at how far answers have grown
 _LOOK_AGAIN_S = 1.0  # after looking in vain: each time takes milliseconds of the interpreter's lock
 
 
@@ -103,9 +105,18 @@ class Exchange:
 
     async def forever(self) -> None:
         """Report whenever a report is due; without an answer a replica looks after itself."""
+        await asyncio.gather(self._report_forever(), self._charge_forever())
+
+    async def _report_forever(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
             await self.now()
+
+    async def _charge_forever(self) -> None:
+        """Charge what answers have grown by, also while there is nobody to tell."""
+        while True:
+            await asyncio.sleep(_GROWTH_S)
+            self._tenancy.charge_growth(time.monotonic())
 
     async def now(self) -> None:
         """Report at once if one is due; who comes meanwhile waits for the same answer."""
@@ -120,11 +131,15 @@ class Exchange:
         await self.now()
 
     async def _report(self) -> None:
+        report = None
         try:
             if self._actor is None:
                 if time.monotonic() < self._look_at:
                     return
                 self._actor = await asyncio.wait_for(self._found(), _ANSWER_S)
+            due_s = self._tenancy.lease.due_in(time.monotonic())
+            if 0.0 < due_s <= _LOOK_S:  # or who asks just after a report is refused for nothing
+                await asyncio.sleep(due_s + _TIMER_S)
             report = self._tenancy.report(time.monotonic())
             if report is None:
                 return
@@ -132,8 +147,10 @@ class Exchange:
             self._tenancy.answered(answer, time.monotonic())
             self._tell("")
         except TimeoutError:
-            self._tell(f"no answer within {_ANSWER_S:g} s")
+            self._tell(f"no answer within {_ANSWER_S:g} s")  # it may have heard all the same
         except Exception as error:  # dead or away: silence, which a replica knows to bear
+            if report is not None:
+                self._tenancy.unheard(report)
             self._actor = None
             self._look_at = time.monotonic() + _LOOK_AGAIN_S
             self._tell(f"{type(error).__name__}: {error}")

@@ -25,7 +25,9 @@ from forebay.spec.tenants import Tenant, Tenants
 from forebay.spec.tenants_file import TenantsFile
 
 _BEARER = b"bearer "
+NEVER_S = 3600.0  # the wait that a request larger than its quota is told
 _MOST_EXCHANGES = 3.0
+_MOST_ASKS = 2  # for one request: what was under way when it came knew nothing of it
 _LOG = logging.getLogger(__name__)
 
 
@@ -124,21 +126,34 @@ class Tenancy:
             raise _unknown_key("The API key is not known here, or was revoked.")
         return self._callers[holder.name]
 
-    async def spend(self, caller: Caller, tokens: int, now: float) -> Charge | Refused:
+    async def spend(
+        self, caller: Caller, tokens: int, now: float, most: int = 0
+    ) -> Charge | Refused:
         """Charge a request to its tenant's quotas, or say why not.
 
         Where the fleet has room that this replica lacks, it is asked for first.
+
+        Args:
+            caller: whose request it is.
+            tokens: that it is expected to use.
+            now: seconds, when it came.
+            most: tokens that it can use at all, where those may be more.
         """
         if caller.name not in self.quotas:
             return Charge(now, tokens)
-        refused = self.lease.try_spend(caller.name, tokens, now)
-        if refused is not None and refused.ask_owner and self.ask_fleet is not None:
+        charged = self.lease.charge(caller.name, tokens, most)
+        refused = self.lease.try_spend(caller.name, charged, now)
+        for _ in range(_MOST_ASKS):
+            if refused is None or not refused.ask_owner or self.ask_fleet is None:
+                break
             await self.ask_fleet()
             now = self._clock()
-            refused = self.lease.try_spend(caller.name, tokens, now)
+            refused = self.lease.try_spend(caller.name, charged, now, before=refused)
+            if self.apart:
+                break
         if refused is not None:
             return refused
-        return Charge(now, tokens, self.lease.limited(caller.name))
+        return Charge(now, tokens, self.lease.limited(caller.name), charged - tokens)
 
     def let_in(self, ticket: Ticket, charge: Charge) -> None:
         """A charged request was admitted."""
@@ -161,30 +176,32 @@ class Tenancy:
         charge = self._charged.pop(ticket, None)
         if charge is not None:
             self._settle(ticket.tenant, charge, used, now)
+            if used:  # or who leaves at once, at no cost, would teach that little is used
+                self.lease.learn(ticket.tenant, charge.tokens, used)
 
     def _settle(self, tenant: str, charge: Charge, used: int, now: float) -> None:
         if "tokens" in charge.resources:
-            self.lease.settle(tenant, used - charge.tokens, charge.at, now)
+            self.lease.settle(tenant, used - charge.charged, charge.at, now)
         if "slots" in charge.resources:
             self.lease.ended(tenant)
 
-    def _charge_growth(self, now: float) -> None:
+    def charge_growth(self, now: float) -> None:
         """Charge what answers have become beyond what they were thought to, while they run.
 
         At their ends only, a tenant whose answers are ten times as long as others' would have used
         ten minutes' quota before the first of them is known.
         """
         for ticket, charge in self._charged.items():
-            over = ticket.used_tokens - charge.tokens
+            over = ticket.used_tokens - charge.charged
             if over > 0 and "tokens" in charge.resources:
                 self.lease.settle(ticket.tenant, over, charge.at, now)
-                charge.tokens += over
+                charge.beyond += over
 
     # --- with the fleet -------------------------------------------------------------------
 
     def report(self, now: float) -> Report | None:
         """What to tell the fleet now; None while nothing is due."""
-        self._charge_growth(now)
+        self.charge_growth(now)
         lease = self.lease.request(now) if self.quotas else None
         if lease is None and now - self._reported_at < PERIOD_S:
             return None
@@ -193,6 +210,13 @@ class Tenancy:
         refused = {name: dict(tokens) for name, tokens in self._refused.items()}
         self._served, self._refused = _by_class(), _by_class()
         return Report(self._replica, lease, self.quotas, self._weights, served, refused)
+
+    def unheard(self, report: Report) -> None:
+        """A report has reached nobody: the next one says again what was served and refused."""
+        for sums, told in ((self._served, report.served), (self._refused, report.refused)):
+            for class_name, tokens in told.items():
+                for tenant, amount in tokens.items():
+                    sums[class_name][tenant] += amount
 
     def answered(self, answer: Answer, now: float) -> None:
         """The fleet's answer to a report."""
@@ -246,7 +270,7 @@ def _by_class() -> defaultdict[str, defaultdict[str, float]]:
 
 def quota_wait_s(refused: Refused) -> float:
     """Seconds after which to come back; a request larger than the quota never fits."""
-    return refused.wait_s if math.isfinite(refused.wait_s) else 3600.0
+    return refused.wait_s if math.isfinite(refused.wait_s) else NEVER_S
 
 
 def _unknown_key(message: str) -> RequestRefusedError:

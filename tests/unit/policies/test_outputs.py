@@ -96,6 +96,18 @@ def test_price_learns_bytes_per_token() -> None:
     )
 
 
+def test_who_wants_no_answer_to_end_before_so_many_tokens_pays_for_those() -> None:
+    costs = CostModel(4096, 64)
+    costs.outputs = taught(20, censored=False)
+    usual = costs.price(RequestShape(0, 100, samples=2, max_tokens=2_000))
+    least = costs.price(RequestShape(0, 100, samples=2, max_tokens=2_000, least=1_500))
+    endless = costs.price(RequestShape(0, 100, samples=2, least=10**6))
+    assert usual.output_tokens < 100
+    assert least.output_tokens == costs.likely(least).output_tokens == 3_000
+    assert endless.tokens == endless.most_tokens == 2 * 4096
+    assert costs.price(RequestShape(0, 100, generates=False, least=50)).output_tokens == 0
+
+
 @given(
     st.integers(0, 50_000),
     st.integers(0, 5_000),

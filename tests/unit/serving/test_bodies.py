@@ -223,6 +223,27 @@ def test_no_answer_can_have_to_be_longer_than_it_may() -> None:
     assert (refused.value.code, refused.value.param) == ("out_of_range", "min_tokens")
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "least"),
+    [
+        (PATHS[0], {}, 0),
+        (PATHS[0], {"min_tokens": 300, "max_tokens": 400}, 300),
+        (PATHS[0], {"min_tokens": -1}, 0),
+        (PATHS[0], {"ignore_eos": True, "max_tokens": 400}, 400),
+        (PATHS[0], {"ignore_eos": True}, LIMITS.context_tokens),
+        (PATHS[0], {"ignore_eos": False, "min_tokens": 7}, 7),
+        (PATHS[1], {"ignore_eos": "yes"}, 16),  # which vLLM takes for true
+        (PATHS[2], {"ignore_eos": 1, "min_tokens": 5, "max_output_tokens": 30}, 30),
+        (PATHS[2], {"min_tokens": 5}, 0),
+        (PATHS[3], {"ignore_eos": True, "min_tokens": 5, "max_tokens": 30}, 0),
+    ],
+)
+def test_what_keeps_an_answer_from_ending_is_read_where_vllm_reads_it(
+    path: str, fields: dict[str, Any], least: int
+) -> None:
+    assert parse(path, {"messages": [], "prompt": "x", **fields}).shape.least == least
+
+
 @pytest.mark.parametrize("part", ["{}", "[]", '""', '{"a": [1]}'])
 def test_a_body_of_nothing_but_structure_is_refused_before_it_is_parsed(
     monkeypatch: pytest.MonkeyPatch, part: str

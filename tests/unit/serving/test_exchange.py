@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from gate_world import World, responding, serving
 
+from forebay.policies.cost import Cost
+from forebay.policies.decisions import INTERACTIVE
+from forebay.policies.ledger import Sequence, Ticket
+from forebay.policies.quotas import Charge, LeaseRequest
 from forebay.serving import exchange as module
 from forebay.serving.asgi import Message, Receive, Scope, Send
-from forebay.serving.exchange import Exchange
+from forebay.serving.exchange import Exchange, FleetLedger
 from forebay.serving.fleet_reports import Answer, Report
+from forebay.serving.tenancy import Caller
 from forebay.spec.keys import key_hash, new_key
 
 
@@ -141,3 +147,93 @@ async def test_a_ledger_that_cannot_be_made_is_not_tried_again_at_once(
     exchange._look_at = 0.0
     await exchange.now()
     assert looks == 2
+
+
+async def test_answers_are_charged_as_they_grow_while_there_is_no_ledger(
+    tenants: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_actor", lambda _: threading.Event().wait(1.0))
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+    monkeypatch.setattr(module, "_GROWTH_S", 0.02, raising=False)
+    world, _ = serving(tenants=tenants)
+    ticket = Ticket(INTERACTIVE, 0, Cost(1, 10, 10, 900), 0.0, 1.0, 0.1, "lab")
+    ticket.sequences.append(Sequence(ticket, 10, 0, 900, 10, produced=500))
+    charge = Charge(0.0, 20, ("tokens",))
+    world.tenancy.let_in(ticket, charge)
+    forever = asyncio.create_task(Exchange(world.tenancy, "s").forever())
+    await asyncio.sleep(0.2)
+    forever.cancel()
+    assert charge.charged == 510
+
+
+class FleetOf2:
+    """The ledger of this replica and one that holds nothing, behind a network."""
+
+    def __init__(self, delay_s: float) -> None:
+        self._ledger = FleetLedger(time.monotonic() - 60.0)
+        self._delay_s = delay_s
+        self.exchanges = 0
+        self.exchange = SimpleNamespace(remote=self._remote)
+
+    async def _remote(self, report: Report) -> Answer:
+        self.exchanges += 1
+        now = time.monotonic()
+        other = LeaseRequest("r2", self.exchanges, ())
+        self._ledger.exchange(Report("r2", other, report.quotas, {}, {}, {}), now)
+        answer = self._ledger.exchange(report, now)
+        await asyncio.sleep(self._delay_s)
+        return answer
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.2])
+async def test_what_the_fleet_has_room_for_is_let_in_whatever_was_said_just_now(
+    tenants: str, delay_s: float
+) -> None:
+    world, _ = serving(tenants=tenants)
+    world.clock = time.monotonic  # type: ignore[assignment]
+    world.tenancy._clock = time.monotonic
+    exchange = Exchange(world.tenancy, "s")
+    exchange._actor = ledger = FleetOf2(delay_s)
+    world.tenancy.ask_fleet = exchange.now
+    await exchange.now()
+    assert ledger.exchanges == 1
+    world.tenancy.lease._urgent = delay_s > 0.0
+    await asyncio.sleep(0.06 if delay_s else 0.0)
+    under_way = asyncio.create_task(exchange.now())
+    await asyncio.sleep(0.02)
+    charge = await world.tenancy.spend(Caller("lab"), 950, time.monotonic())
+    assert isinstance(charge, Charge)
+    await under_way
+    assert ledger.exchanges <= 3
+
+
+async def test_a_ledger_that_does_not_answer_is_asked_once_for_a_request(tenants: str) -> None:
+    world, _ = serving(tenants=tenants)
+    asked = 0
+
+    async def ask_fleet() -> None:
+        nonlocal asked
+        asked += 1
+        world.tenancy.apart = True
+
+    world.tenancy.ask_fleet = ask_fleet
+    assert not isinstance(await world.tenancy.spend(Caller("lab"), 10, 0.0), Charge)
+    assert asked == 1
+
+
+async def test_what_was_served_is_told_again_where_the_ledger_died(tenants: str) -> None:
+    world, _ = serving(tenants=tenants)
+    exchange, ledger = Exchange(world.tenancy, "s"), Ledger()
+
+    async def dead(report: Report) -> Answer:
+        raise ConnectionError
+
+    exchange._actor = SimpleNamespace(exchange=SimpleNamespace(remote=dead))
+    world.tenancy.turned_away(Caller("lab"), "batch", Charge(0.0, 30), 0.0)
+    await exchange.now()
+    world.tenancy.turned_away(Caller("lab"), "batch", Charge(0.0, 5), 0.0)
+    ledger.may_answer.set()
+    exchange._actor = ledger
+    world.tenancy.lease.leave()  # so that a report is due
+    await exchange.now()
+    assert [report.refused for report in ledger.heard] == [{"batch": {"lab": 35.0}}]

@@ -24,7 +24,8 @@ from gate_world import (
 from forebay.observability import catalogue
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, INTERACTIVE, Admitted
-from forebay.policies.quotas import Charge, Demand
+from forebay.policies.ledger import Sequence, Ticket
+from forebay.policies.quotas import Charge, Demand, Refused
 from forebay.serving.asgi import Receive, Scope, Send
 from forebay.serving.errors import RequestRefusedError
 from forebay.serving.exchange import FleetLedger
@@ -201,7 +202,7 @@ async def test_what_was_waited_for_the_fleets_word_is_no_time_left(
     held = world.admission.decide(Cost(1, 600, 10, 10), INTERACTIVE, world.clock.now, "shop")
     assert isinstance(held, Admitted)
 
-    async def slowly(caller: Caller, tokens: int, now: float) -> Charge:
+    async def slowly(caller: Caller, tokens: int, now: float, most: int = 0) -> Charge | Refused:
         world.clock.now += 0.5
         return Charge(now, tokens)
 
@@ -394,3 +395,105 @@ async def test_what_is_given_back_leaves_the_second_in_which_it_was_charged(
     world.clock.now = 201.001
     world.tenancy.turned_away(Caller("lab"), "interactive", charge, world.clock.now)
     assert isinstance(await world.tenancy.spend(Caller("lab"), 900, world.clock.now), Charge)
+
+
+@pytest.mark.parametrize("more", [{"min_tokens": 400}, {"ignore_eos": True}])
+async def test_answers_that_have_to_be_long_do_not_pass_the_quota_together(
+    file: Path, more: dict[str, Any]
+) -> None:
+    write_tenants(file, lab={"tokens_per_minute": 2_000})
+    going_on, running = asyncio.Event(), 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal running
+        running += 1
+        await going_on.wait()
+        await responding(200, b"{}")(scope, receive, send)
+
+    world = World(app, tenants=str(file), slots=100)
+    for _ in range(600):
+        world.admission.costs.outputs.passed(0, 4)
+        world.admission.costs.outputs.ended(4, natural=True)
+    share_quotas(world)
+    body = {**CHAT, "max_tokens": 400, **more}
+    key = {"authorization": f"Bearer {KEYS['lab']}"}
+    asked = [
+        asyncio.create_task(world.post("/v1/chat/completions", body, headers=key))
+        for _ in range(20)
+    ]
+    await asyncio.sleep(0.1)
+    assert running == 2, "half of the quota is here"
+    going_on.set()
+    await asyncio.gather(*asked)
+
+
+async def test_a_request_that_never_fits_is_told_by_which_limit(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    share_quotas(world)
+    body = {**CHAT, "max_tokens": 2_000, "min_tokens": 2_000}
+    key = {"authorization": f"Bearer {KEYS['lab']}"}
+    refused = await world.post("/v1/chat/completions", body, headers=key)
+    assert (refused.status, refused.error["code"]) == (429, "quota")
+    assert "tokens_per_minute" in refused.error["message"]
+    assert "never fits" in refused.error["message"]
+    assert refused.headers["x-should-retry"] == "false"
+
+
+async def test_a_tenants_long_answers_are_charged_as_such_once_some_were_seen(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    share_quotas(world)
+    lab, tenancy = Caller("lab"), world.tenancy
+
+    async def answered(used: int) -> Charge:
+        charge = await tenancy.spend(lab, 20, world.clock.now, 300)
+        assert isinstance(charge, Charge)
+        ticket = Ticket(INTERACTIVE, 0, Cost(1, 10, 10, 290), 0.0, 1.0, 0.1, "lab")
+        ticket.sequences.append(Sequence(ticket, used - 1, 0, 290, 10, produced=1))
+        tenancy.let_in(ticket, charge)
+        tenancy.ended(ticket, world.clock.now)
+        return charge
+
+    assert (await answered(100)).charged == 20
+    assert (await answered(100)).charged == 100
+    assert [demand.use for demand in demands(world, "tokens")] == [200]
+    assert (await answered(20)).charged == 100
+    assert [demand.use for demand in demands(world, "tokens")] == [220]
+    assert (await answered(20)).charged < 100
+
+
+async def test_who_leaves_before_anything_was_computed_teaches_nothing(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    share_quotas(world)
+    world.tenancy.lease.learn("lab", 20, 200)
+    for _ in range(50):
+        charge = await world.tenancy.spend(Caller("lab"), 20, world.clock.now, 300)
+        assert isinstance(charge, Charge)
+        assert charge.charged == 200
+        ticket = Ticket(INTERACTIVE, 0, Cost(1, 10, 10, 290), 0.0, 1.0, 0.1, "lab")
+        world.tenancy.let_in(ticket, charge)
+        world.tenancy.ended(ticket, world.clock.now)
+
+
+async def test_an_error_of_admission_leaves_no_charge_behind(
+    made: tuple[World, list[FakeEngineRequest]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, _ = made
+    share_quotas(world)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.admission, "decide", fails)
+        for _ in range(5):
+            with pytest.raises(ZeroDivisionError):
+                await ask(world, "lab")
+    assert [demand.use for demand in demands(world, "slots")] == [0]
+    assert [demand.use for demand in demands(world, "tokens")] == [0]
+    assert (await ask(world, "lab")).status == 200
