@@ -25,7 +25,7 @@ def test_the_shipped_arguments_are_those_of_the_installed_vllm() -> None:
 def test_prompts_are_cut_on_request_unless_the_file_says_otherwise(asynchronous: bool) -> None:
     from vllm.config import SchedulerConfig
 
-    from forebay.serving.engine import schedule_by_marks
+    from forebay.serving.engine import heeds_marks, schedule_by_marks
     from forebay.serving.scheduler import AsyncForebayScheduler, ForebayScheduler
 
     def config(**changes: Any) -> SchedulerConfig:
@@ -43,7 +43,9 @@ def test_prompts_are_cut_on_request_unless_the_file_says_otherwise(asynchronous:
     assert ours.long_prefill_token_threshold == part_tokens(2048)
     chosen = AsyncForebayScheduler if asynchronous else ForebayScheduler
     assert ours.get_scheduler_cls() is chosen
+    assert heeds_marks(ours)
     theirs = config(long_prefill_token_threshold=512)
+    assert not heeds_marks(theirs)
     assert (theirs.long_prefill_token_threshold, theirs.scheduler_cls) == (512, None)
 
 

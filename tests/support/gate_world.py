@@ -152,10 +152,11 @@ class World:
             "headers": [(k.encode(), v.encode()) for k, v in given.items()],
         }
         await self.gate(scope, receive, send)
-        return _answer(sent)
+        return answer_of(sent)
 
 
-def _answer(sent: list[Message]) -> Answer:
+def answer_of(sent: list[Message]) -> Answer:
+    """What a client makes of these messages."""
     if not sent:
         return Answer(0, {}, b"")
     start = sent[0]

@@ -14,7 +14,7 @@ from forebay.cli.exits import Exit
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 15.0  # the service itself waits for up to 11 s for its parts
 _PATH = "/forebay/status"
 
 
@@ -82,6 +82,7 @@ def _status(address: str, key: str | None) -> dict[str, Any]:
         OSError: it does not answer.
         ValueError: with something else.
     """
+    import http.client
     import urllib.error
     import urllib.request
 
@@ -93,6 +94,8 @@ def _status(address: str, key: str | None) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         error.close()  # it holds the connection
         raise
+    except http.client.HTTPException as error:
+        raise ValueError(f"no HTTP, or a part of it ({error!r})") from error
     if not isinstance(found, dict) or "replicas" not in found:
         raise ValueError("no status of a fleet")
     return found

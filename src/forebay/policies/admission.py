@@ -93,7 +93,9 @@ class AdmissionController:
         self.foresight = Foresight(self.ledger, self.next_step)
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
         self.room = Room(config, self.ledger, self.paces, self.fair)
-        self.pacing = BatchPacing(config.step_tokens, config.batch_stretch)
+        self.pacing = BatchPacing(
+            config.step_tokens, config.batch_stretch, heeds_marks=config.heeds_marks
+        )
         self.waits = Waits(
             config,
             cost_model,
@@ -363,7 +365,8 @@ class AdmissionController:
             elif self._may_enter(ticket, now):
                 if self.pacing.shares(now):  # an interactive request waits for its steps
                     ticket.uncut = self.ledger.part
-                    ticket.step_tokens = self.pacing.step_tokens(self.paces.law)
+                    if self.config.heeds_marks:
+                        ticket.step_tokens = self.pacing.step_tokens(self.paces.law)
                 self.pacing.enters(ticket)
                 self._enter(ticket)
             else:
@@ -415,6 +418,7 @@ class AdmissionController:
         Its prompt's `chunks` are none where the engine shares no prefixes.
         """
         expected = self.costs.outputs.expected_total(0, output_cap) if output_cap else 0.0
+        expected = max(expected, min(ticket.cost.output_least, output_cap))
         sequence = ticket.next_unbound()
         if sequence is None:
             return self.ledger.add_sequence(ticket, prompt_tokens, output_cap, expected, chunks)

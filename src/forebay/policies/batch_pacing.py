@@ -77,10 +77,11 @@ class Typical:
 class BatchPacing:
     """What is held at the gate, and when it may enter."""
 
-    def __init__(self, step_tokens: int, stretch: float) -> None:
-        """Hold nothing; see `AdmissionConfig` for the two settings."""
+    def __init__(self, step_tokens: int, stretch: float, *, heeds_marks: bool = True) -> None:
+        """Hold nothing; see `AdmissionConfig` for the settings."""
         self._step_tokens = step_tokens
         self._stretch = stretch
+        self._ahead_steps = _AHEAD_STEPS if heeds_marks else 1  # whose steps take whole prompts
         self.held = HeldQueue()
         self.forget()
 
@@ -191,7 +192,7 @@ class BatchPacing:
     def _may_go_beside(self, ticket: Ticket, place: Place, law: StepLaw, now: float) -> bool:
         """Whether prompts may be in the engine with those that go before them."""
         if self.shares(now):
-            return place.ahead_tokens < _AHEAD_STEPS * self.step_tokens(law)
+            return place.ahead_tokens < self._ahead_steps * self.step_tokens(law)
         tokens = min(ticket.cost.prefill_tokens, ticket.cost.sequences * self._step_tokens)
         return tokens + place.ahead_tokens <= _ALONE_STEPS * self._step_tokens
 

@@ -23,9 +23,12 @@ def crowds(views: Mapping[str, ReplicaView], routers: float) -> dict[str, float]
         routers: requests of all routers for each one of this router. What was sent since a replica
             published is not in what it said, and the others sent as much.
     """
-    told = {n: 0.0 if v.stats is None else v.stats.ongoing for n, v in views.items()}
+    told = {n: v.stats.ongoing for n, v in views.items() if v.stats is not None}
     # Where answers end within a publication, most of what was sent since has ended, too.
-    most = sum(told.values()) / len(told)
-    answers = {n: _PRIOR + told[n] + min(routers * v.unseen, most) for n, v in views.items()}
+    most = sum(told.values()) / max(len(told), 1)
+    have = {n: told[n] + min(routers * views[n].unseen, most) for n in told}
+    # One that has told nothing yet has what it was sent, until that is as much as the others have.
+    most = sum(have.values()) / max(len(have), 1)
+    answers = {n: _PRIOR + have.get(n, min(routers * views[n].unseen, most)) for n in views}
     mean = sum(answers.values()) / len(answers)
     return {name: count / mean for name, count in answers.items()}

@@ -46,6 +46,7 @@ class AdmissionConfig:
             rate and the largest budget.
         batch_stretch: most by which what batch has in the engine may lengthen its steps, as a
             factor, while interactive requests come (see `batch_pacing.py`).
+        heeds_marks: whether the engine's scheduler does what requests are marked for (`marks.py`).
     """
 
     classes: Mapping[str, ClassPolicy]
@@ -56,6 +57,7 @@ class AdmissionConfig:
     tpot_s: float | None = None
     max_queued_tokens: int | None = None
     batch_stretch: float = 1.7
+    heeds_marks: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,14 @@ class RecentLoad:
         self._typical = 0.0
         self._since: float | None = None
 
+    def meet(self, replica: str, others: Iterable[str], now: float) -> None:
+        """A replica joins: it counts as having been sent what the others were on average.
+
+        As one that was sent nothing it would get all that comes until it has as much.
+        """
+        sent = [self.of(name, now) for name in others]
+        self._sent[replica] = (sum(sent) / len(sent) if sent else 0.0, now)
+
     def add(self, replica: str, work_s: float, now: float) -> None:
         """So many seconds of work go there now."""
         if self._since is None:

@@ -23,9 +23,10 @@ class ReplicaStats:
         held_s: seconds until it lets anybody in, where more answers at once would be too slow.
         ongoing: answers in its engine, running or queued, counted in typical ones of its own.
         overhead_s: the part of `wait_s` that is no queue, and stays when nothing comes.
-        draining: whether it takes nothing new.
+        draining: whether it takes nothing new: it is about to stop, or its engine has died.
         bytes_per_token: bytes of prompt text per token, as it learned.
         kv_tokens: tokens its KV cache holds; 0 while unknown.
+        context_tokens: most tokens of prompt and answer together; 0 while unknown.
         arrivals: requests that have reached it, from all routers.
         prompt_tokens: prompt tokens it has started.
         cached_tokens: those of them that were in its prefix cache.
@@ -44,6 +45,7 @@ class ReplicaStats:
     answer_s: float = 0.0
     held_s: float = 0.0
     ongoing: float = 0.0
+    context_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,6 @@ class ReplicaView:
     def bytes_per_token(self) -> float:
         """The ratio that the replica learned."""
         return self.stats.bytes_per_token if self.stats is not None else _BYTES_PER_TOKEN
-
-    @property
-    def answer_s(self) -> float:
-        """Seconds of its steps that a typical answer takes; 0 while unknown."""
-        return self.stats.answer_s if self.stats is not None else 0.0
 
     @property
     def unseen(self) -> int:

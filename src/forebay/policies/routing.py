@@ -30,6 +30,7 @@ the same replica together, and from scattering conversations:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -55,6 +56,7 @@ _CROWDED = 3.0  # power of 1 / (1 - busy); 2 is theory's, for servers without ba
 _STAYS = 3.0  # times the least price that a conversation's last replica may cost
 # In a flood, and before anything was sent, also these: about one engine step, and a tenth.
 _STEP_S, _STEP_SHARE = 0.02, 0.1
+_LONGEST = 2.0  # contexts; what seems longer is, however many bytes its tokens have
 _WORD = 2**64 - 1
 
 
@@ -119,7 +121,9 @@ class RoutingPolicy:
         """
         self._period_s = period_s
         self._random = random
-        self._typical_rate = default_rate  # the last that any replica told
+        # The last that any replica told, for those that have not.
+        self._typical_rate, self._typical_answer_s = default_rate, 0.0
+        self._context_tokens = math.inf
         self._others = OtherRouters(routers, _UNSEEN_PERIODS * period_s)
         self._views: dict[str, ReplicaView] = {}
         self._index = PrefixIndex()
@@ -132,10 +136,13 @@ class RoutingPolicy:
         before = view.stats
         if before is not None and stats.sequence == before.sequence:
             return
-        if stats.draining or (before is not None and stats.sequence < before.sequence):
+        drains = stats.draining and not (before is not None and before.draining)
+        if drains or (before is not None and stats.sequence < before.sequence):
             self._forget(replica_id)  # a lower number: it started anew under its old name
         self._others.observe(view.take(stats, now))
         self._typical_rate = stats.prefill_rate or self._typical_rate
+        self._typical_answer_s = stats.answer_s or self._typical_answer_s
+        self._context_tokens = stats.context_tokens or self._context_tokens
         if stats.kv_tokens and not stats.draining:
             self._index.resize(replica_id, stats.kv_tokens * stats.bytes_per_token)
 
@@ -172,8 +179,20 @@ class RoutingPolicy:
     def _work_s(self, view: ReplicaView, uncached: float) -> float:
         """Seconds that so many bytes of a prompt keep a replica busy until its first token."""
         told = view.stats.prefill_rate if view.stats is not None else 0.0
-        tokens = max(uncached / view.bytes_per_token, 1.0)
+        tokens = max(self._tokens(view, uncached), 1.0)
         return tokens / (told or self._typical_rate) + _REQUEST_S
+
+    def _tokens(self, view: ReplicaView, size: float) -> float:
+        """Tokens that a replica computes of so many bytes: what no context holds it refuses."""
+        tokens = size / view.bytes_per_token
+        if tokens > _LONGEST * self._context_tokens:
+            return 0.0
+        return min(tokens, self._context_tokens)
+
+    def _answer_s(self, view: ReplicaView) -> float:
+        """Seconds of its steps that a typical answer takes; 0 while unknown."""
+        told = view.stats.answer_s if view.stats is not None else 0.0
+        return told or self._typical_answer_s
 
     def choose(self, candidates: list[str], prompt: Prompt, now: float) -> str:
         """The replica that `place` picks."""
@@ -222,7 +241,7 @@ class RoutingPolicy:
             view = self._views[name]
             waits[name] = self._queue_s(view, now) + view.held_s(now)
             uncached = self._work_s(view, prompt.size - min(cached.get(name, 0), prompt.size))
-            works[name] = uncached + view.answer_s
+            works[name] = uncached + self._answer_s(view)
             uneven = (shares[name] * crowd[name]) ** _EVEN
             factors[name] = uneven / (1.0 - busy) ** _CROWDED
         return _Choice(waits, works, factors, belongs, 0.0)
@@ -278,7 +297,7 @@ class RoutingPolicy:
         # one, if that agrees with it.
         last = self._conversations.last(prompt.session)
         read = chunk_end(len(prompt.chunks) - 1)
-        there = last is not None and cached.get(last.replica, 0) == read
+        there = last is not None and 0 < read == cached.get(last.replica, 0)
         if last is not None and there and last.replica in self._views:
             cached[last.replica] = max(read, min(last.size, prompt.size))
         return cached
@@ -307,10 +326,11 @@ class RoutingPolicy:
         view = self._views[chosen]
         promised = min(cached, prompt.size)
         work_s = self._work_s(view, prompt.size - promised * view.hits.value)
-        self._load.add(chosen, work_s + view.answer_s, now)
+        self._load.add(chosen, work_s + self._answer_s(view), now)
         self._others.send(work_s, now)
         view.send(work_s * (1.0 if belongs else self._others.scale), now)
-        view.hits.send(prompt.size / view.bytes_per_token, promised / view.bytes_per_token)
+        tokens = self._tokens(view, prompt.size)
+        view.hits.send(tokens, min(promised / view.bytes_per_token, tokens))
         if view.stats is None or not view.stats.draining:
             self._index.record(chosen, prompt.chunks)
             self._conversations.note(prompt.session or prompt.home, chosen, prompt.size)
@@ -319,6 +339,8 @@ class RoutingPolicy:
         if replica_id not in self._views:
             digest = blake2b(replica_id.encode(), digest_size=8).digest()
             place = int.from_bytes(digest, "little")
+            others = [name for name, view in self._views.items() if self._is_open(view, now)]
+            self._load.meet(replica_id, others, now)
             self._views[replica_id] = ReplicaView(now, self._period_s, place)
         return self._views[replica_id]
 

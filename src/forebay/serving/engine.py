@@ -7,6 +7,8 @@ internals of the pinned version; decision record 0004 says why they and not `gen
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
@@ -18,7 +20,9 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from forebay.policies.prompt_parts import part_tokens
 from forebay.serving.tap import EngineTap
 
+_LOG = logging.getLogger("ray.serve")  # goes to the replica's log
 STOP = FinishReason.STOP
+_SCHEDULERS = "forebay.serving.scheduler"
 
 
 class TappedLLM(AsyncLLM):
@@ -36,16 +40,26 @@ class TappedLLM(AsyncLLM):
         self.tap = tap
         tap.abort = self._abort_soon
         self._aborts: set[asyncio.Task[None]] = set()
+        self._faults: set[type[Exception]] = set()
         process = self.output_processor.process_outputs
 
         def process_outputs(outputs: Any, engine_at: float | None = None, stats: Any = None) -> Any:
-            tap.on_step(outputs, engine_at)
+            self._tell(tap.on_step, outputs, engine_at)
             processed = process(outputs, engine_at, stats)
             if processed.reqs_to_abort:  # answers that a stop string ended, here and not there
-                tap.on_stopped(processed.reqs_to_abort)
+                self._tell(tap.on_stopped, processed.reqs_to_abort)
             return processed
 
         self.output_processor.process_outputs = process_outputs
+
+    def _tell(self, tell: Callable[..., None], *what: Any) -> None:
+        """Tell the tap. Its faults end nobody's stream, as they would in vLLM's output handler."""
+        try:
+            tell(*what)
+        except Exception as fault:
+            if type(fault) not in self._faults:  # once: it may come again at every step
+                self._faults.add(type(fault))
+                _LOG.exception("what the engine did was not counted")
 
     def _abort_soon(self, request_ids: list[str]) -> None:
         """End these, by the ids that the tap has seen; what has ended already is no fault."""
@@ -77,7 +91,12 @@ def schedule_by_marks(scheduler: Any) -> None:
     if not scheduler.long_prefill_token_threshold:
         scheduler.long_prefill_token_threshold = part_tokens(scheduler.max_num_batched_tokens)
         name = "AsyncForebayScheduler" if scheduler.async_scheduling else "ForebayScheduler"
-        scheduler.scheduler_cls = f"forebay.serving.scheduler.{name}"
+        scheduler.scheduler_cls = f"{_SCHEDULERS}.{name}"
+
+
+def heeds_marks(scheduler: Any) -> bool:
+    """Whether `schedule_by_marks` has put a scheduler of ours in vLLM's config."""
+    return str(scheduler.scheduler_cls).startswith(f"{_SCHEDULERS}.")
 
 
 class ForebayEngine(VLLMEngine):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Awaitable
+from typing import Any
 
 from forebay.serving.asgi import Headers, Message, Send
-from forebay.serving.errors import error_body, send_error, shaped
+from forebay.serving.errors import error_body, retry_headers, send_error, shaped
 
+# Until who was failed may come again: routers have heard by then. Up to twice that, since all whom
+# an engine fails are failed at once.
+_AGAIN_S = 1.0
+_NEVER = 501  # not implemented: the same the next time
 _SSE_ERROR = (b'data: {"error"', b'data: {"object":"error"', b"event: error\n")
 
 
@@ -16,11 +22,17 @@ class ErrorShaper:
 
     vLLM starts a stream (status 200) before its engine has produced anything; held back, a
     failure that comes first can still be answered with its own status.
+
+    Attributes:
+        raw_send: where messages go.
+        started: whether the response has begun.
+        status: HTTP status that it began with; None before, or where the gate itself said it.
     """
 
     def __init__(self, send: Send) -> None:
         self.raw_send = send
         self.started = False
+        self.status: int | None = None
         self._held: Message | None = None
         self._error: list[bytes] | None = None
 
@@ -55,7 +67,7 @@ class ErrorShaper:
         if chunk.startswith(_SSE_ERROR):
             await self._unwrap_sse_error(start, chunk)
             return
-        self.started = True
+        self.started, self.status = True, start["status"]
         await self.raw_send(start)
         await self.raw_send(message)
 
@@ -74,9 +86,11 @@ class ErrorShaper:
         await self._send_error(start, status, shaped(status, payload))
 
     async def _send_error(self, start: Message, status: int, body: bytes) -> None:
-        self.started = True
+        self.started, self.status = True, status
         dropped = {b"content-length", b"content-type", b"transfer-encoding"}
-        headers: Headers = [h for h in start["headers"] if h[0].lower() not in dropped]
+        headers = [h for h in start["headers"] if h[0].lower() not in dropped]
+        if status >= 500 and status != _NEVER and not any(_is_retry_after(h) for h in headers):
+            headers += retry_headers(_AGAIN_S * (1.0 + random.random()))
         await self.raw_send(
             {
                 "type": "http.response.start",
@@ -92,6 +106,10 @@ class ErrorShaper:
         self.raw_send = _discard  # what the stream still says after its error is not for anyone
 
 
+def _is_retry_after(header: tuple[bytes, bytes]) -> bool:
+    return header[0].lower() == b"retry-after"
+
+
 async def _discard(_: Message) -> None:
     return
 
@@ -99,8 +117,9 @@ async def _discard(_: Message) -> None:
 def _status_in(payload: bytes) -> int:
     """The HTTP status that vLLM writes as `code` into an error event; 500 when there is none."""
     try:
-        data = json.loads(payload)
+        data: Any = json.loads(payload)
     except ValueError:
         return 500
-    code = data.get("error", data).get("code")
+    error = data.get("error", data) if isinstance(data, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
     return code if isinstance(code, int) and 400 <= code < 600 else 500

@@ -53,7 +53,7 @@ from forebay.serving.prompt_head import prompt_of
 from forebay.serving.routes import ANYBODYS, COSTED, Access, access
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 from forebay.serving.telemetry import Telemetry
-from forebay.serving.tenancy import Caller, Tenancy, key_of, quota_wait_s
+from forebay.serving.tenancy import NEVER_S, Caller, Tenancy, key_of, quota_wait_s
 from forebay.serving.tokenizer_turns import TokenizerTurns
 
 # Until a request that a replica failed at may come again: routers have heard by then.
@@ -70,6 +70,10 @@ _SHED_TEXT = {
     "quota": "what this replica has of the tenant's quota is used up",
     "draining": "this replica is about to stop",
 }
+_NEVER_FITS = (
+    "Not admitted: it takes more tokens than the tenant's quota has for a minute "
+    "(tokens_per_minute), and never fits."
+)
 
 
 class Gate:
@@ -139,7 +143,9 @@ class Gate:
         path = scope["path"]
         kind = access(path)
         try:
-            caller = None if path in ANYBODYS else self._tenancy.caller(key_of(scope))
+            # A browser's preflight has no key; vLLM's own authentication lets it pass, too.
+            keyless = path in ANYBODYS or scope["method"] == "OPTIONS"
+            caller = None if keyless else self._tenancy.caller(key_of(scope))
             if path == STATUS_PATH and self.fleet is not None and scope["method"] == "GET":
                 name = "" if caller is None else caller.name
                 await send_response(
@@ -242,14 +248,18 @@ class Gate:
         self, cost: Cost, class_name: str, caller: Caller, arrived: float, retries: int
     ) -> Decision:
         """Within the tenant's quota, and then within what the engine can do in time."""
-        charge = await self._tenancy.spend(caller, cost.tokens, arrived)
+        charge = await self._tenancy.spend(caller, cost.tokens, arrived, cost.most_tokens)
         if isinstance(charge, Refused):
             budget_s = self.admission.config.classes[class_name].ttft_s
             return Shed("quota", 0.0, budget_s, self.admission.jittered(quota_wait_s(charge)))
         now = self._clock()  # the fleet may have been asked
-        decision = self.admission.decide(
-            cost, class_name, now, caller.name, retries=retries, waited_s=now - arrived
-        )
+        try:
+            decision = self.admission.decide(
+                cost, class_name, now, caller.name, retries=retries, waited_s=now - arrived
+            )
+        except Exception:
+            self._tenancy.turned_away(caller, class_name, charge, now)
+            raise
         if isinstance(decision, Shed):
             self._tenancy.turned_away(caller, class_name, charge, now)
         else:
@@ -268,10 +278,13 @@ class Gate:
 
     async def _refuse(self, send: Send, shed: Shed) -> None:
         text = _SHED_TEXT[shed.reason].format(predicted=shed.predicted_s, budget=shed.budget_s)
+        message = f"Not admitted: {text}. Retry after {shed.retry_after_s:.1f} s."
+        if shed.reason == "quota" and shed.retry_after_s >= NEVER_S:
+            message = _NEVER_FITS
         await send_error(
             send,
             429,
-            f"Not admitted: {text}. Retry after {shed.retry_after_s:.1f} s.",
+            message,
             shed.reason,
             headers=retry_headers(shed.retry_after_s),
         )
@@ -316,6 +329,7 @@ class Gate:
         for which the ticket is held counts.
         """
         deadline_s = self.admission.config.classes[ticket.class_name].deadline_s
+        client = _Client(receive)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as deadline:
@@ -327,7 +341,7 @@ class Gate:
 
                 timer = loop.call_later(deadline_s, expire)
                 try:
-                    async with self._room.released(ticket, receive) as going_on:
+                    async with self._room.released(ticket, client.receive) as going_on:
                         await self.app(scope, replay(body, going_on), shaper.send)
                 except ClientGoneError:
                     return "disconnected"
@@ -339,9 +353,11 @@ class Gate:
             message = f"No first token within {deadline_s:.1f} s; the request was aborted."
             await shaper.fail(503, message, "deadline_exceeded", retry_headers(deadline_s / 2))
             return "deadline"
+        if shaper.status is not None and shaper.status >= 400:
+            return "rejected" if shaper.status < 500 else "error"
         if not shaper.started or any(s.state != "ended" for s in ticket.sequences):
             # vLLM's handlers return quietly when the client is gone, and abort in the engine.
-            return "disconnected" if ticket.first_token_at or not shaper.started else "rejected"
+            return "disconnected" if client.gone else "error"
         return "ok"
 
     def _finish(self, admitted: Admitted, outcome: str) -> None:
@@ -365,6 +381,19 @@ class Gate:
         if outcome == "ok" and later > 0 and ticket.last_token_at is not None:
             tpot = (ticket.last_token_at - ticket.first_token_at) / later
             self._telemetry.sample(catalogue.TPOT, ticket.class_name, tpot)
+
+
+class _Client:
+    """A client's `receive`, which notes whether the client has left."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.gone = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.gone = self.gone or message["type"] == "http.disconnect"
+        return message
 
 
 def _retries(scope: Scope) -> int:

@@ -14,7 +14,17 @@ from typing import Any, Protocol
 from starlette.middleware import Middleware
 
 from forebay.policies.routing import Prompt
-from forebay.serving.asgi import App, Receive, Scope, Send, header, read_body, send_response
+from forebay.serving.asgi import (
+    App,
+    BodyTooLargeError,
+    ClientGoneError,
+    Receive,
+    Scope,
+    Send,
+    header,
+    read_body,
+    send_response,
+)
 from forebay.serving.bodies import CACHED_HEADER
 from forebay.serving.environment import SESSION_HEADER
 from forebay.serving.picking import Picked
@@ -73,7 +83,13 @@ class IngressApp:
         if scope["path"] != _ROUTE:
             await send_response(send, 404, b'{"detail": "not found"}')
             return
-        body = await read_body(receive, _BODY_LIMIT)
+        try:
+            body = await read_body(receive, _BODY_LIMIT)
+        except ClientGoneError:
+            return
+        except BodyTooLargeError:
+            await send_response(send, 413, b'{"detail": "too long"}')
+            return
         prompt = read_prompt(body, _full_size(scope), header(scope, _SESSION))
         status, answer = _route(prompt)
         await send_response(send, status, answer)

@@ -43,7 +43,8 @@ class ReplicaPicker:
             if published and published is not self._published.get(name):
                 self._published[name] = published
                 self._policy.publish(name, read_stats(published), now)
-        placement = self._policy.place(list(by_name), prompt, now)
+        listening = [name for name, one in by_name.items() if one.backend_http_endpoint]
+        placement = self._policy.place(listening or list(by_name), prompt, now)
         return Picked(by_name[placement.replica], placement.cached_tokens)
 
     def _retain(self, names: set[str]) -> None:
@@ -65,6 +66,7 @@ def read_stats(published: dict[str, Any]) -> ReplicaStats:
         draining=published["draining"],
         bytes_per_token=published["bytes_per_token"],
         kv_tokens=published.get("kv_tokens", 0),
+        context_tokens=published.get("context_tokens", 0),
         arrivals=published[catalogue.OFFERED.name],
         prompt_tokens=published[catalogue.PROMPT_TOKENS.name],
         cached_tokens=published[catalogue.CACHED_TOKENS.name],

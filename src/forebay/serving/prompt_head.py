@@ -34,6 +34,8 @@ _IMAGE_BYTES = 4096  # an image is about a thousand tokens in current models
 _BEFORE = ("tools", "functions", "system", "instructions")
 _CONVERSATION = ("messages", "input")
 _TEXT_FIELDS = ("content", "text", "output", "arguments")
+# Of content parts; in a string's text the quotes would be escaped.
+_IMAGE_KEYS = ('"image_url"', '"input_image"', '"image"')
 _DECODER = JSONDecoder(strict=False)
 _NEXT = re.compile(r"[\s,]*")
 _VALUE = re.compile(r"\s*:\s*")
@@ -49,11 +51,13 @@ class _Text:
         parts: encoded text, in order.
         size: bytes in it, and in what belongs to the prompt but was not read.
         home_end: bytes up to the end of the first words of a user; 0 without any.
+        ends_in_image: whether what was read ends within one.
     """
 
     parts: list[bytes] = field(default_factory=list)
     size: int = 0
     home_end: int = 0
+    ends_in_image: bool = False
 
     def add(self, text: str | bytes) -> None:
         part = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
@@ -84,7 +88,7 @@ def read_prompt(body: bytes, full_size: int | None = None, session: bytes | None
     try:
         text = _read(body, size)
     except (ValueError, RecursionError):
-        text = _Text(size=size)  # the gate will say what is wrong with it
+        text = _Text()  # the gate will say what is wrong with it
     return _prompt(text, session)
 
 
@@ -195,8 +199,10 @@ def _read_head(body: bytes, size: int) -> _Text:
             _add_head(text, head, start, is_prompt=name == "prompt")
             break
     read = min(len(body), _HEAD)
-    if read < size:  # what was not read will be like what was
-        text.size = round(text.size * size / read) if text.size else size
+    if read < size and not text.ends_in_image:  # what was not read will be like what was
+        # Of what nothing could be read, most is refused: taken for a prompt in all its length, it
+        # would have its replica passed over for as long as such a prompt takes.
+        text.size = round(text.size * size / read) if text.size else read
     return text
 
 
@@ -248,7 +254,7 @@ def _add_items(text: _Text, head: str, at: int, most: int) -> None:
         try:
             item, at = _DECODER.raw_decode(head, at)
         except ValueError:
-            text.add(_cut_item(head[at:]))
+            _add_cut(text, head[at:])
             return
         if most > 1:
             text.add_message(item)
@@ -272,6 +278,14 @@ def _ids(head: str, start: int) -> Any:
     if end < 0:
         end = head.rfind(",", start)
     return json.loads(head[start:end] + "]") if end > start else []
+
+
+def _add_cut(text: _Text, rest: str) -> None:
+    """Add a message, or a prompt, that is cut; an image that is, as what images are worth."""
+    text.add(_cut_item(rest))
+    if max(rest.rfind(key) for key in _IMAGE_KEYS) > rest.rfind('"text"'):
+        text.size += _IMAGE_BYTES
+        text.ends_in_image = True
 
 
 def _cut_item(rest: str) -> str:

@@ -19,6 +19,7 @@ from forebay.policies.own_prefixes import OwnPrefixes
 from forebay.serving.asgi import App
 from forebay.serving.bodies import InputLimits
 from forebay.serving.exchange import Exchange
+from forebay.serving.failed_engine import FailedEngine
 from forebay.serving.fleet import FleetStatus, ask_routers, ask_scaling_log
 from forebay.serving.gate import Gate
 from forebay.serving.scaling_log import node_seconds
@@ -45,6 +46,7 @@ class EngineLimits:
         longest_token: most bytes of text that one token stands for.
         stop_reason: its finish reason for an answer that ended by itself.
         prefix_caching: whether prompts that begin alike share KV blocks.
+        heeds_marks: as in `AdmissionConfig`.
     """
 
     slots: int
@@ -54,6 +56,7 @@ class EngineLimits:
     longest_token: int
     stop_reason: object
     prefix_caching: bool
+    heeds_marks: bool = True
 
 
 class Replica:
@@ -69,6 +72,7 @@ class Replica:
         seed: int,
         lateness: StepLateness | None = None,
         start: StartClock | None = None,
+        has_failed: Callable[[], bool] = lambda: False,
     ) -> None:
         """Nothing is admitted yet.
 
@@ -80,12 +84,14 @@ class Replica:
             seed: of the jitter of Retry-After.
             lateness: of an emulated engine; None of a real one.
             start: how far this replica's start has come; None: it is not watched.
+            has_failed: whether the engine has died.
         """
         self.spec = spec
         self.name = name
         self.clock = clock
         self._lateness = lateness
         self._start = start
+        self._has_failed = has_failed
         self._engine = engine
         self.telemetry = Telemetry(clock)
         limits = AdmissionConfig(
@@ -97,6 +103,7 @@ class Replica:
             tpot_s=spec.slo.tpot_p99 * spec.model.slowed,
             max_queued_tokens=spec.admission.max_queued_tokens,
             batch_stretch=spec.admission.batch_stretch,
+            heeds_marks=engine.heeds_marks,
         )
         costs = CostModel(engine.context_tokens, spec.admission.default_output_tokens)
         self.admission = AdmissionController(limits, costs, random.Random(seed).random)
@@ -125,7 +132,7 @@ class Replica:
             longest_token=self._engine.longest_token,
         )
         gate = Gate(
-            app,
+            FailedEngine(app, self._has_failed),
             self.admission,
             self.tap,
             limits,
@@ -201,6 +208,11 @@ class Replica:
         """Refuse what is new and finish what is running."""
         self.admission.draining = True
 
+    @property
+    def _takes_nothing(self) -> bool:
+        """Whether routers should pass this replica over."""
+        return self.admission.draining or self._has_failed()
+
     def publish(self) -> dict[str, Any]:
         """What routers and the live line read: waits, rates and running totals."""
         self._published += 1
@@ -214,8 +226,9 @@ class Replica:
             "held_s": self.admission.held_s,
             "ongoing": self.admission.ongoing,
             "seconds_per_token": self.admission.paces.seconds_per_token,
-            "draining": self.admission.draining,
+            "draining": self._takes_nothing,
             "kv_tokens": self.admission.config.kv_tokens,
+            "context_tokens": self.admission.costs.context_tokens,
             "bytes_per_token": self.admission.costs.bytes_per_token,
             **{metric.name: value for metric, value in self._gauges().items()},
             **{
@@ -242,7 +255,7 @@ class Replica:
         return {
             "replica": self.name,
             "at_s": self.clock(),
-            "draining": admission.draining,
+            "draining": self._takes_nothing,
             "apart": self.tenancy.apart,
             "classes": {name: self._class_status(name) for name in admission.config.classes},
             "tenants": telemetry.by_first_label(catalogue.TENANT_TOKENS),

@@ -57,6 +57,7 @@ class ForebayServer(LLMServer):
             name=replica_name(),
             seed=os.getpid(),
             start=self._start_clock,
+            has_failed=lambda: self.engine.client.errored,
         )
         self.engine.client.attach(self._replica.tap)
         await self._warm_up()
@@ -67,7 +68,7 @@ class ForebayServer(LLMServer):
         return self._replica.gate(app)
 
     def _limits(self) -> EngineLimits:
-        from forebay.serving.engine import STOP
+        from forebay.serving.engine import STOP, heeds_marks
 
         config = self.engine.client.vllm_config
         cache, scheduler = config.cache_config, config.scheduler_config
@@ -80,6 +81,7 @@ class ForebayServer(LLMServer):
             longest_token=max(len(token.encode()) for token in vocabulary),
             stop_reason=STOP,
             prefix_caching=cache.enable_prefix_caching,
+            heeds_marks=heeds_marks(scheduler),
         )
 
     async def _warm_up(self) -> None:

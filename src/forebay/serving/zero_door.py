@@ -21,13 +21,13 @@ from forebay.policies.decisions import INTERACTIVE
 from forebay.policies.fairness import FairQueue
 from forebay.serving.asgi import App, Receive, Scope, Send, send_response
 from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
-from forebay.serving.fleet import DECISIONS, STATUS_PATH
+from forebay.serving.fleet import DECISIONS, STATUS_PATH, ScalingLogHandle, ask_scaling_log
 from forebay.serving.routes import ANYBODYS, Access, access
 from forebay.serving.tenancy import Tenancy, key_of
 from forebay.spec.service import ServiceSpec
 
 _LOG = logging.getLogger("ray.serve")
-_KNOCK_S = 2.0  # for the log to answer; without it, what the file says of a start is told
+_KNOCK_S = 2.0  # for the log to answer; without it, what the file says is told, and no decisions
 _HEALTH = "/health"
 _SERVES_OWN = "/-/"  # health and routes of the proxy itself
 
@@ -72,14 +72,15 @@ class ZeroDoor:
         try:
             await self._refuse(scope, send)
         except RequestRefusedError as refusal:
-            await send_error(send, refusal.status, refusal.message, refusal.code)
+            status, headers = refusal.status, refusal.headers
+            await send_error(send, status, refusal.message, refusal.code, headers=headers)
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
         path = scope["path"]
         if path not in ANYBODYS:
             self._tenancy.caller(key_of(scope))
         if path == STATUS_PATH and scope["method"] == "GET":
-            status = fleet_status(self._spec.name, [], await self._decisions(DECISIONS))
+            status = fleet_status(self._spec.name, [], await self._told(DECISIONS))
             await send_response(send, 200, json.dumps(status).encode())
         elif path == _HEALTH and await self._sleeps():
             # And is well: a load balancer that took this service out could not wake it.
@@ -102,8 +103,16 @@ class ZeroDoor:
         """
         if self._spec.scaling.min:
             return False
-        told = await self._decisions(_OF_A_START)
+        told = await self._told(_OF_A_START)
         return any(one["target"] == 0 or one["ready"] > 0 for one in told)
+
+    async def _told(self, count: int) -> list[dict[str, Any]]:
+        """So many of the last decisions; none where the log does not answer."""
+        try:
+            return await asyncio.wait_for(self._decisions(count), _KNOCK_S)
+        except Exception as error:
+            _LOG.warning("the log of scaling decisions does not answer (%r)", error)
+            return []
 
     async def _knocked(self) -> float:
         assumed_s = self._spec.scaling.cold_start
@@ -116,12 +125,12 @@ class ZeroDoor:
 
 def door(app: App, spec: ServiceSpec) -> ZeroDoor:
     """The door of a service, in Serve's proxy."""
-    from forebay.serving.fleet import ask_scaling_log
     from forebay.serving.ingress import has_replicas
-    from forebay.serving.scaling_log import scaling_log
+
+    log = ScalingLogHandle(spec.name)
 
     async def knock(assumed_s: float) -> float:
-        return float(await scaling_log(spec.name).knock.remote(assumed_s))
+        return float(await log.ask("knock", assumed_s))
 
     return ZeroDoor(app, spec, has_replicas, knock, ask_scaling_log(spec.name))
 

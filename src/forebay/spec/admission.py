@@ -94,8 +94,8 @@ class AdmissionSpec(Strict):
         "in it while interactive requests come, as a factor; what does not fit waits at the gate. "
         "1 lets one batch sequence in at a time. Steps that compute an interactive prompt compute "
         "nothing of batch, so this is felt by who waits for the step before, and in the time per "
-        "token. Default 1.7: of what interactive requests leave, batch uses 57 to 88%, and their "
-        "p95 TTFT is 1.1 to 1.6 times what it is without batch; decision record 0024 has what "
+        "token. Default 1.7: of what interactive requests leave, batch uses 57 to 91%, and their "
+        "p95 TTFT is 1.2 to 1.5 times what it is without batch; decision record 0030 has what "
         "other values give.",
     )
     max_n: int = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from forebay.cli import top
 from forebay.cli.main import app
 from forebay.observability.status import ClassStatus, ReplicaStatus, fleet_status
 from forebay.observability.top import headline, is_loud, tables
@@ -18,6 +20,7 @@ from forebay.policies.autoscaling import Autoscaler
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.scaling import ScalingConfig
 from forebay.policies.scaling_limits import LimitConfig
+from forebay.serving import fleet
 
 
 def of_class(offered: float, shed: dict[str, float]) -> ClassStatus:
@@ -96,6 +99,54 @@ def test_nobody_there_is_the_environments_fault() -> None:
     shown = run("http://127.0.0.1:1", "--once")
     assert shown.exit_code == 3
     assert "does not answer" in shown.stderr
+
+
+@pytest.fixture(params=[b"no HTTP\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"])
+def broken(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of something that says the same to whoever connects, and hangs up."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(request.param)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join()
+
+
+def test_what_is_no_http_is_an_error_like_any_other(broken: str) -> None:
+    shown = run(broken, "--once")
+    assert (shown.exit_code, shown.stdout) == (3, "")
+    assert "does not answer as Forebay does: " in shown.stderr
+    assert isinstance(shown.exception, SystemExit)
+
+
+def test_whoever_watches_waits_for_a_service_that_answers_nonsense(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(range(3))
+
+    def sleep(seconds: float) -> None:
+        if next(looks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("forebay.cli.top.time.sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        top._watch(f"{broken}/forebay/status", None, status(10, 40), 1.0)
+
+
+def test_it_waits_for_longer_than_the_service_waits_for_its_parts() -> None:
+    assert top._TIMEOUT_S > fleet._ANSWER_S + fleet._LOG_S
 
 
 @pytest.mark.parametrize("written", ["{}", "{}/", "{}/v1"])

@@ -31,8 +31,8 @@ def law(base_s: float, per_sequence_s: float, per_token_s: float, noise: float =
     return learned
 
 
-def controller() -> AdmissionController:
-    made = AdmissionController(CONFIG, CostModel(4096, 64), lambda: 0.0)
+def controller(config: AdmissionConfig = CONFIG) -> AdmissionController:
+    made = AdmissionController(config, CostModel(4096, 64), lambda: 0.0)
     made.paces.prefill_rate.seed(40_000.0, 1.0)
     made.paces.step_rate.seed(200.0, 1.0)
     made.paces.law = law(2.5e-3, 1e-4, 25e-6)
@@ -97,6 +97,15 @@ def test_alone_batch_fills_the_engine_and_beside_interactive_a_few_of_its_steps_
     assert few == pytest.approx(5.25 / 0.2 * 200 / 50, rel=0.05)
     assert 0 <= beside.ledger.engine_prefill - 3 * few < SHORT.prefill_tokens
     assert {steps_of(alone), steps_of(beside)} == {(0,), (few,)}
+
+
+def test_where_the_scheduler_heeds_no_marks_prompts_of_batch_come_one_at_a_time() -> None:
+    policy = controller(replace(CONFIG, heeds_marks=False))
+    first_token(policy, admit(policy, INTERACTIVE), 0.0)
+    for _ in range(40):
+        admit(policy, BATCH, now=0.01)
+    assert policy.ledger.totals[BATCH].in_engine == 1
+    assert steps_of(policy) == (0,)
 
 
 def steps_of(policy: AdmissionController) -> tuple[int, ...]:

@@ -55,6 +55,13 @@ def test_one_that_has_just_started_counts_as_without_any() -> None:
     assert crowd["new"] < 1.0 < crowd["old"]
 
 
+def test_one_that_has_told_nothing_yet_fills_up_to_the_others_and_no_further() -> None:
+    old = {name: view(20.0, unseen=4) for name in "abc"}
+    few, many = (crowds({**old, "new": view(None, unseen)}, 1.0) for unseen in (12, 500))
+    assert few["new"] < 1.0
+    assert many == dict.fromkeys([*"abc", "new"], 1.0)
+
+
 def test_what_was_sent_since_counts_once_for_each_router() -> None:
     views = {"a": view(20.0, unseen=4), "b": view(20.0)}
     one, two = (crowds(views, routers)["a"] for routers in (1.0, 2.0))

@@ -57,6 +57,19 @@ def test_a_flood_does_not_count_as_more_than_busy() -> None:
     assert load.busy(load.sent(NAMES, now=0.0), routers=64.0, now=0.0) < 1.0
 
 
+def test_who_joins_counts_as_having_been_sent_what_the_others_were_on_average() -> None:
+    load = RecentLoad()
+    load.meet("a", [], now=0.0)
+    assert load.of("a", 0.0) == 0.0
+    for _ in range(30):
+        load.add("a", 0.1, now=0.0)
+        load.add("b", 0.2, now=0.0)
+    load.meet("c", ["a", "b"], now=5.0)
+    sent = load.sent(NAMES, now=5.0)
+    assert sent["c"] == pytest.approx((sent["a"] + sent["b"]) / 2)
+    assert load.shares(sent)["c"] == pytest.approx(1.0)
+
+
 def test_a_replica_that_is_gone_leaves_nothing_behind() -> None:
     load = RecentLoad()
     load.add("a", 5.0, now=0.0)

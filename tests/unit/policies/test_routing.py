@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from itertools import islice
 from random import Random
 
 import pytest
@@ -152,6 +154,18 @@ def test_a_draining_replica_gets_nothing_new_while_another_is_open() -> None:
     assert made.choose(["b"], LONG, now=0.0) == "b"
 
 
+def test_what_a_draining_replica_had_is_forgotten_once_and_not_at_each_publication(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = published(a=0.0, b=0.0)
+    forgotten: list[str] = []
+    monkeypatch.setattr(made._conversations, "forget", forgotten.append)
+    for sequence in range(2, 6):
+        made.publish("b", stats(0.0, sequence, draining=True), now=0.0)
+    made.publish("b", stats(0.0, 1, draining=True), now=0.0)  # it started anew
+    assert forgotten == ["b", "b"]
+
+
 def test_a_replica_that_has_just_started_is_not_run_down() -> None:
     made = published(a=0.1, b=0.1, c=0.1)
     picks = Counter(made.choose(["a", "b", "c", "new"], tokens(500), now=0.0) for _ in range(80))
@@ -162,6 +176,75 @@ def test_a_replica_that_has_told_no_rate_is_taken_to_be_like_the_others() -> Non
     made = policy()
     made.publish("a", stats(0.0, rate=1_000), now=0.0)
     assert made.predicted_s("new", tokens(1_000), now=0.0) == pytest.approx(1.0, abs=0.05)
+
+
+def test_an_answer_of_a_replica_that_has_told_none_takes_as_long_as_the_others() -> None:
+    made = published(a=0.0, b=0.0)
+    made.publish("a", stats(0.0, 2, answer_s=0.5), now=0.0)
+    for name in "ab":
+        made.choose([name], tokens(100), now=0.0)
+    assert made._load.of("a", 0.0) == made._load.of("b", 0.0) > 0.5
+
+
+def even_fleet(context: int) -> tuple[RoutingPolicy, Callable[[int], Counter[str]]]:
+    """Four replicas after 20 s of 40 requests/s, and what sends so many more of these."""
+    made = policy()
+    numbers = iter(range(10_000))
+
+    def send(requests: int) -> Counter[str]:
+        picks: Counter[str] = Counter()
+        for number in islice(numbers, requests):
+            if number % 20 == 0:
+                for name in "abcd":
+                    told = stats(0.0, number + 1, answer_s=0.02, context_tokens=context)
+                    made.publish(name, told, number / 40)
+            picks[made.choose([*"abcd"], tokens(500), number / 40)] += 1
+        return picks
+
+    assert max(send(800).values()) < 210
+    return made, send
+
+
+@pytest.mark.parametrize("context", [2_048, 16_384, 131_072])
+def test_a_prompt_that_no_context_holds_takes_no_others_from_the_replica_that_refuses_it(
+    context: int,
+) -> None:
+    made, send = even_fleet(context)
+    refusing = made.choose([*"abcd"], Prompt(4 * 2**20), now=20.0)
+    assert send(400)[refusing] > 70
+
+
+def test_a_prompt_that_fills_the_context_counts_in_full() -> None:
+    made = published(a=0.0)
+    made.publish("a", stats(0.0, 2, context_tokens=20_000), now=0.0)
+    assert made.predicted_s("a", tokens(20_000), now=0.0) == pytest.approx(2.0, abs=0.02)
+    assert made.predicted_s("a", tokens(25_000), now=0.0) == pytest.approx(2.0, abs=0.02)
+    assert made.predicted_s("new", tokens(25_000), now=0.0) == pytest.approx(2.0, abs=0.02)
+
+
+def test_a_replica_that_joins_a_busy_fleet_fills_up_to_the_others_and_no_further() -> None:
+    """It is first heard of a second and a half after it is there."""
+    made, rng, rate, names = policy(), Random(0), 28, [*"abcd"]
+    ends: dict[str, list[float]] = {name: [] for name in "abcdn"}
+    under_way: list[tuple[str, ReplicaStats]] = []
+    most = 0.0
+    for number in range(40 * rate):
+        now = number / rate
+        if number == 20 * rate:
+            names = [*"abcdn"]
+        running = {name: sum(end > now for end in ends[name]) for name in names}
+        if number % (rate // 2) == 0:
+            for name, told in under_way:
+                made.publish(name, told, now)
+            under_way = [
+                (name, stats(0.0, number + 1, answer_s=0.1, ongoing=running[name]))
+                for name in (names if now >= 21.0 else "abcd")
+            ]
+        if "n" in running:
+            most = max(most, running["n"] / (sum(running.values()) / 5))
+        ends[made.choose(names, tokens(200), now)].append(now + rng.expovariate(1 / 2.0))
+    assert most < 1.7
+    assert len(ends["n"]) > 0.8 * 20 * rate / 5
 
 
 def test_no_candidates_is_an_error() -> None:
@@ -237,6 +320,12 @@ def test_a_session_s_hint_counts_where_the_text_was_cut_and_agrees() -> None:
         made.publish("a", stats(0.3 + PERIOD_S, 2), now=4.0)
         made.publish("b", stats(0.0, 2), now=4.0)
         assert made.choose(["a", "b"], prompt, now=4.0) == best
+
+
+def test_of_a_prompt_that_could_not_be_read_a_session_promises_nothing() -> None:
+    made = published(a=0.0)
+    unread = Prompt(80_000, session=77)
+    assert [made.place(["a"], unread, now=0.0).cached_tokens for _ in range(2)] == [0, 0]
 
 
 def test_a_session_s_hint_is_not_believed_against_the_text() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +29,11 @@ from forebay.policies.own_prefixes import OwnPrefixes
 from forebay.serving import body_reader
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.errors import retry_headers
+from forebay.serving.fleet import STATUS_PATH
 from forebay.serving.tap import CURRENT_TICKET, UnadmittedError
+from forebay.spec.keys import key_hash, new_key
+
+COMPLETIONS = "/v1/chat/completions"
 
 
 async def test_an_admitted_request_is_answered_and_leaves_nothing_behind() -> None:
@@ -422,6 +427,86 @@ async def test_a_client_that_leaves_releases_what_it_held() -> None:
     assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "disconnected")] == 1
 
 
+def outcomes(world: World) -> dict[str, float]:
+    return world.telemetry.by_second_label(catalogue.FINISHED, INTERACTIVE)
+
+
+async def test_who_leaves_a_plain_request_before_its_first_token_has_left() -> None:
+    async def vllm(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        world.tap.on_add(FakeEngineRequest("r", [1] * 10, FakeParams(4)))
+        assert (await receive())["type"] == "http.disconnect"
+        await responding(200, b"null")(scope, receive, send)  # to nobody
+
+    world, gone = World(vllm), asyncio.Event()
+    gone.set()
+    await world.post("/v1/chat/completions", CHAT, gone=gone)
+    assert outcomes(world) == {"disconnected": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(400, "rejected"), (404, "rejected"), (500, "error"), (503, "error")]
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_vllm_answers_before_any_token_is_told_apart_by_its_status(
+    status: int, outcome: str, stream: bool
+) -> None:
+    error = b'{"error": {"message": "m", "type": "x", "param": null, "code": %d}}' % status
+    answer = responding(200, b"data: " + error + b"\n\n") if stream else responding(status, error)
+
+    async def vllm(scope: Scope, receive: Receive, send: Send) -> None:
+        world.tap.on_add(FakeEngineRequest("r", [1] * 10, FakeParams(4)))
+        await answer(scope, receive, send)
+        await receive()  # the server says so too when the response is complete
+
+    world, over = World(vllm), asyncio.Event()
+    over.set()
+    assert (await world.post("/v1/chat/completions", CHAT, gone=over)).status == status
+    assert outcomes(world) == {outcome: 1}
+
+
+async def test_an_engine_that_dies_in_the_middle_of_a_stream_is_an_error() -> None:
+    async def dying(scope: Scope, receive: Receive, send: Send) -> None:
+        world.tap.on_add(FakeEngineRequest("r", [1] * 10, FakeParams(4)))
+        world.tap.on_step([FakeOutput("r", [7])], None)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for body in (b"data: x\n\n", b'data: {"error": {"code": 500}}\n\n'):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    world = World(dying)
+    await world.post("/v1/chat/completions", CHAT)
+    assert outcomes(world) == {"error": 1}
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_gets_an_error_of_the_server_is_told_when_to_come_back(
+    status: int, stream: bool
+) -> None:
+    error = b'{"error": {"message": "m", "type": "x", "param": null, "code": %d}}' % status
+    event = b"data: " + error + b"\n\n"
+    app = responding(200, event) if stream else responding(status, error)
+    answer = await World(app).post("/v1/chat/completions", CHAT)
+    assert answer.status == status
+    assert 1_000 <= int(answer.headers["retry-after-ms"]) <= 2_000
+    said = responding(status, error, headers=[(b"Retry-After", b"7")])
+    headers = (await World(said).post("/v1/chat/completions", CHAT)).headers
+    assert (headers["retry-after"], "retry-after-ms" in headers) == ("7", False)
+
+
+@pytest.mark.parametrize("status", [400, 501])
+async def test_who_would_get_the_same_error_again_is_told_no_such_thing(status: int) -> None:
+    answer = await World(responding(status, b"{}")).post("/v1/chat/completions", CHAT)
+    assert "retry-after" not in answer.headers
+
+
+@pytest.mark.parametrize("payload", [b'{"error": "gone"}', b'{"error": ["gone"]}', b"[]"])
+async def test_an_error_event_of_any_shape_is_an_error(payload: bytes) -> None:
+    event = b"event: error\ndata: " + payload + b"\n\n"
+    answer = await World(responding(200, event)).post("/v1/chat/completions", CHAT)
+    assert (answer.status, answer.error["type"]) == (500, "server_error")
+
+
 async def test_a_failing_app_releases_what_it_held() -> None:
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError("boom")
@@ -600,3 +685,13 @@ async def test_without_a_router_the_gate_itself_knows_what_is_cached() -> None:
     for _ in range(2):
         assert (await world.post("/v1/chat/completions", chat, headers=claim)).status == 200
     assert told[0] == 0 < told[1]
+
+
+async def test_a_browser_may_ask_without_a_key_what_it_may_send(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    file.write_text(json.dumps({"tenants": [{"name": "t", "key_hashes": [key_hash(new_key())]}]}))
+    world = World(responding(200, b"OK"), tenants=str(file))
+    asked = [await world.post(COMPLETIONS, b"", method=method) for method in ("OPTIONS", "GET")]
+    assert [answer.status for answer in asked] == [200, 401]
+    assert (await world.post("/metrics", b"", method="OPTIONS")).status == 404
+    assert (await world.post(STATUS_PATH, b"", method="OPTIONS")).status == 404

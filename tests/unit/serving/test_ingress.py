@@ -108,6 +108,26 @@ async def test_a_body_that_haproxy_cut_counts_in_its_whole_length() -> None:
     assert untold.size < 700
 
 
+async def test_who_leaves_or_sends_too_much_is_no_fault_of_the_router_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picker = FakePicker(FakeReplica("r1"))
+    ingress.attach(picker)
+
+    async def gone() -> Any:
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "method": "POST", "path": ingress._ROUTE, "headers": []}
+    await IngressApp()(scope, gone, unsent)
+    monkeypatch.setattr(ingress, "_BODY_LIMIT", len(BODY) - 1)
+    assert (await ask(IngressApp()))[0] == 413
+    assert picker.asked == []
+
+
+async def unsent(message: Any) -> None:
+    raise AssertionError(f"sent to nobody: {message}")
+
+
 async def test_other_paths_are_nobody_s() -> None:
     ingress.attach(FakePicker(FakeReplica("r1")))
     assert (await ask(IngressApp(), path="/v1/models"))[0] == 404

@@ -44,6 +44,16 @@ def test_a_replica_that_has_published_nothing_yet_can_be_picked() -> None:
     assert Setting().pick([FakeReplica("new")]) == "new"
 
 
+def test_a_replica_that_does_not_listen_yet_is_passed_over_while_another_does() -> None:
+    made = Setting()
+    deaf = FakeReplica("deaf", backend_http_endpoint=None).publish(1)
+    busy = FakeReplica("busy").publish(1, wait_s=3.0)
+    assert made.pick([deaf, busy]) == "busy"
+    assert made.pick([deaf]) == "deaf"  # of use to who needs no address
+    deaf.backend_http_endpoint = ("10.0.0.2", 9_000)
+    assert made.pick([deaf, busy]) == "deaf"
+
+
 def test_a_draining_replica_is_passed_over() -> None:
     leaving = FakeReplica("leaving").publish(1, draining=True)
     assert Setting().pick([leaving, FakeReplica("busy").publish(1, wait_s=3.0)]) == "busy"
@@ -80,6 +90,7 @@ def test_all_that_routing_needs_is_read() -> None:
             "forebay_requests_offered": 12.0,
             "forebay_prompt_tokens": 900.0,
             "forebay_cached_prompt_tokens": 300.0,
+            "context_tokens": 2_048,
         }
     )
     assert (stats.sequence, stats.wait_s, stats.overhead_s, stats.kv_tokens) == (
@@ -89,5 +100,6 @@ def test_all_that_routing_needs_is_read() -> None:
         100_000,
     )
     assert (stats.arrivals, stats.prompt_tokens, stats.cached_tokens) == (12.0, 900.0, 300.0)
+    assert stats.context_tokens == 2_048
     without = {key: value for key, value in published(1).items() if key != "kv_tokens"}
     assert read_stats(without).kv_tokens == 0

@@ -155,6 +155,40 @@ def test_an_image_counts_as_its_tokens_and_not_as_its_bytes() -> None:
     assert 4_000 < first.size < 5_000
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 900_000}},
+        {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 900_000},
+        {"type": "image", "source": {"type": "base64", "data": "A" * 900_000}},
+    ],
+)
+@pytest.mark.parametrize("cut", [5_000, 95_000, 900_000])
+def test_an_image_that_is_cut_is_no_text_and_stands_for_what_was_not_read(
+    part: dict[str, Any], cut: int
+) -> None:
+    question = {"type": "text", "text": words(2_000, 1)}
+    for parts, least in (([question, part], 1_700), ([part, question], 0)):
+        whole = body([{"role": "user", "content": parts}])
+        size = read_prompt(whole[:cut], len(whole)).size
+        assert 4_096 + least <= size < 4_096 + least + 600
+
+
+def test_text_behind_an_image_is_what_a_cut_body_goes_on_with() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000}}
+    parts = [image, {"type": "text", "text": words(400_000, 1)}]
+    whole = body([{"role": "user", "content": parts}])
+    full, cut = read_prompt(whole), read_prompt(whole[:90_000], len(whole))
+    assert cut.size == pytest.approx(full.size, rel=0.1)
+
+
+@pytest.mark.parametrize("nothing", [b"no JSON", b'{"metadata": "', b'{"messages":' + b"[" * 9_000])
+def test_what_cannot_be_read_counts_as_no_more_than_was_looked_at(nothing: bytes) -> None:
+    whole = nothing + b"x" * 4_000_000
+    assert read_prompt(whole[:98_304], len(whole)).size <= 98_304
+    assert read_prompt(whole).size <= prompt_head._HEAD
+
+
 def test_token_ids_are_followed_too_and_a_cut_loses_only_the_tail() -> None:
     ids = [Random(1).randrange(100_000) for _ in range(200_000)]
     whole = json.dumps({"prompt": ids}).encode()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from forebay.serving import scaling_log, zero_door
 from forebay.serving.asgi import Receive, Scope, Send, send_response
 from forebay.serving.zero_door import ZeroDoor
 from forebay.spec.keys import key_hash, new_key
@@ -33,13 +37,14 @@ class Fleet:
             (folder / "tenants.yaml").write_text(yaml.safe_dump(listed))
         file = folder / "s.yaml"
         file.write_text(yaml.safe_dump(spec))
+        self.spec = load_service(file)
         self.replicas = 0
         self.knocks = 0
         self.sizes = [(1, 1), (0, 0)]  # target, ready
         self.start_s: float | None = 12.5
         self.door = ZeroDoor(
             self._proxy,
-            load_service(file),
+            self.spec,
             lambda: bool(self.replicas),
             self._knock,
             self._decisions,
@@ -142,9 +147,45 @@ async def test_the_status_says_why_there_is_none(fleet: Fleet) -> None:
     assert body["scaling"][-1]["reason"] == "no replica, no demand"
 
 
+async def test_a_log_that_does_not_answer_keeps_no_probe_waiting(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zero_door, "_KNOCK_S", 0.02)
+
+    async def never(_: int) -> list[dict[str, Any]]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    fleet.door._decisions = never
+    async with asyncio.timeout(1.0):
+        assert (await fleet.ask("/health", "GET"))[0] == 503
+        status, _, body = await fleet.ask("/forebay/status", "GET")
+    assert (status, body["scaling"]) == (200, [])
+
+
+async def test_to_be_knocked_at_again_and_again_the_log_is_looked_for_once_and_in_a_thread(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    async def knock(assumed_s: float) -> float:
+        return 7.0
+
+    def look(service: str) -> Any:
+        threads.append(threading.current_thread())
+        return SimpleNamespace(knock=SimpleNamespace(remote=knock))
+
+    monkeypatch.setattr(scaling_log, "scaling_log", look)
+    fleet.door = zero_door.door(fleet._proxy, fleet.spec)
+    assert [(await fleet.ask())[1]["retry-after"] for _ in range(3)] == ["7"] * 3
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
+
+
 async def test_who_has_no_key_starts_nothing(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, tenants=True)
-    assert (await fleet.ask(key=new_key()))[0] == 401
+    status, headers, _ = await fleet.ask(key=new_key())
+    assert (status, headers["www-authenticate"]) == (401, "Bearer")
     assert (await fleet.ask("/forebay/status", "GET"))[0] == 401
     assert fleet.knocks == 0
     assert (await fleet.ask("/health", "GET"))[0] == 200

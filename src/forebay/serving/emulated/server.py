@@ -70,6 +70,7 @@ class EmulatedServer:
             longest_token=LONGEST_BYTES,
             stop_reason=STOP,
             prefix_caching=engine.prefix_caching,
+            heeds_marks=engine.forebay_scheduler,
         )
         # On Linux time.perf_counter and time.monotonic are one clock.
         self._replica = Replica(
