@@ -72,8 +72,8 @@ def parse(text: str, file: str) -> Tree:
 def compose(text: str) -> yaml.Node | None:
     """The document's nodes; None when it is empty.
 
-    By libyaml where PyYAML has it: ten times as fast, and a service that runs reads its tenants
-    again. What libyaml refuses PyYAML reads once more, for its own words.
+    By libyaml where PyYAML has it: several times as fast, and a service that runs reads its
+    tenants again. What libyaml refuses PyYAML reads once more, for its own words.
 
     Raises:
         YAMLError: not YAML, or more than one document.
