@@ -58,7 +58,7 @@ _TENANTS_HEAD = """\
 Who may use a service, with which keys, weight and limits: what `tenants:` in the service file
 names. Unknown keys are refused. `forebay keys` writes it; edited by hand it is as good. A running
 service reads it again within a second of a change, and keeps the last good version when the new one
-is wrong.
+is wrong, in replicas that start meanwhile too.
 
 ```yaml
 tenants:

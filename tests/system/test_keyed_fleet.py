@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.error
 import urllib.request
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from eventually import eventually
@@ -23,8 +25,12 @@ SERVICE = Path(__file__).parent / "service.yaml"
 
 
 @pytest.fixture(scope="module")
-def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
-    folder = tmp_path_factory.mktemp("keyed")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keyed")
+
+
+@pytest.fixture(scope="module")
+def keyed(folder: Path) -> Iterator[ServingProcess]:
     tenants = [
         {"name": "metered", "key_hashes": [key_hash(KEYS["metered"])], "tokens_per_minute": QUOTA},
         {"name": "free", "key_hashes": [key_hash(KEYS["free"])]},
@@ -74,3 +80,33 @@ def test_a_quota_holds_over_all_replicas_together(keyed: ServingProcess) -> None
     assert 0.5 * QUOTA < used <= 1.05 * QUOTA
     assert {status for status, _ in found} == {200, 429}
     assert ask(keyed, KEYS["free"])[0] == 200
+
+
+def replicas(service: ServingProcess) -> set[str]:
+    """Those that publish and take requests."""
+    request = urllib.request.Request(
+        f"{service.url}/forebay/status", headers={"authorization": f"Bearer {KEYS['free']}"}
+    )
+    with contextlib.suppress(OSError, ValueError):
+        with urllib.request.urlopen(request, timeout=15) as answer:
+            told = json.load(answer)["replicas"]
+        return {one["replica"] for one in told if not one["draining"]}
+    return set()
+
+
+def test_a_typo_in_the_file_keeps_no_replica_from_starting(
+    keyed: ServingProcess, folder: Path
+) -> None:
+    assert eventually(lambda: len(replicas(keyed)) == 3)
+    before = replicas(keyed)
+    good = (folder / "tenants.yaml").read_text()
+    (folder / "tenants.yaml").write_text(good.replace("key_hashes", "key_hashs"))
+    victim = next(
+        process
+        for process in psutil.Process(keyed.process.pid).children(recursive=True)
+        if " ".join(process.cmdline()).startswith("ray::ServeReplica:keyed:keyed")
+    )
+    victim.kill()
+    assert eventually(lambda: len(now := replicas(keyed)) == 3 and now != before)
+    assert {ask(keyed, KEYS["free"], number)[0] for number in range(30)} == {200}
+    assert ask(keyed, new_key())[0] == 401

@@ -1,13 +1,18 @@
-"""What is told through the cluster's own key-value store: the service, and how far a start is."""
+"""What is told through the cluster's own key-value store.
+
+The service, how far a start is, and the last good version of the tenants file.
+"""
 
 from __future__ import annotations
 
+import logging
 import pickle
 
 from forebay.spec.service import ServiceSpec
 
 _NAMESPACE = b"forebay"
 _SPEC = b"service"
+_LOG = logging.getLogger("ray.serve")
 
 
 def tell_spec(spec: ServiceSpec) -> None:
@@ -39,3 +44,33 @@ def reached(service: str) -> str | None:
 
     value = _internal_kv_get(f"phase:{service}".encode(), namespace=_NAMESPACE)
     return value.decode() if value else None
+
+
+class SharedTenants:
+    """The last good version of a service's tenants file, for replicas that find a wrong one.
+
+    It holds hashes of keys, as the file does, and ends with the cluster.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._key = f"tenants:{service}".encode()
+
+    def read(self) -> str | None:
+        """The file's text; None where no replica has read a good one, or nobody can say."""
+        from ray.experimental.internal_kv import _internal_kv_get
+
+        try:
+            value = _internal_kv_get(self._key, namespace=_NAMESPACE)
+        except Exception as error:
+            _LOG.warning("what others read in the tenants file cannot be asked for (%r)", error)
+            return None
+        return value.decode() if value else None
+
+    def write(self, text: str) -> None:
+        """Replace it. Where the cluster's head is away, whoever reads the file next does."""
+        from ray.experimental.internal_kv import _internal_kv_put
+
+        try:
+            _internal_kv_put(self._key, text.encode(), True, namespace=_NAMESPACE)
+        except Exception as error:
+            _LOG.warning("the tenants file was read, and could not be shared (%r)", error)

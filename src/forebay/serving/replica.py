@@ -28,6 +28,7 @@ from forebay.serving.tap import EngineTap
 from forebay.serving.telemetry import Backend, Telemetry
 from forebay.serving.tenancy import Tenancy
 from forebay.spec.service import ServiceSpec
+from forebay.spec.tenants_file import LastGood, TenantsFile
 
 _FLUSH_S = 1.0
 _FIRST_HEARD_S = 60.0  # who was refused while no replica was there comes back within that
@@ -73,6 +74,7 @@ class Replica:
         lateness: StepLateness | None = None,
         start: StartClock | None = None,
         has_failed: Callable[[], bool] = lambda: False,
+        last_good: LastGood | None = None,
     ) -> None:
         """Nothing is admitted yet.
 
@@ -85,6 +87,7 @@ class Replica:
             lateness: of an emulated engine; None of a real one.
             start: how far this replica's start has come; None: it is not watched.
             has_failed: whether the engine has died.
+            last_good: of the tenants file, shared by the fleet; None: by nobody.
         """
         self.spec = spec
         self.name = name
@@ -115,7 +118,7 @@ class Replica:
             spec.admission.max_output_tokens,
             prefix_caching=engine.prefix_caching,
         )
-        self.tenancy = Tenancy(spec, name, clock, self.admission.fair)
+        self.tenancy = Tenancy(spec, name, clock, self.admission.fair, last_good)
         self._prefixes = OwnPrefixes() if spec.scaling.stays_at_one else None
         self.ready_at: float | None = None
         self._published = self._read = 0
@@ -166,6 +169,7 @@ class Replica:
             self.tenancy.ask_fleet = exchange.now
             self.tenancy.say_goodbye = exchange.goodbye
             self._tasks.append(loop.create_task(exchange.forever()))
+            self._tasks.append(loop.create_task(self.tenancy.watch()))
 
     @property
     def _scales(self) -> bool:
@@ -219,6 +223,7 @@ class Replica:
         typical = self.admission.predict_typical(INTERACTIVE, self.clock())
         return {
             "sequence": self._published,
+            "posts": self.telemetry.posts,
             "wait_s": typical.total_s,
             "prefill_rate": self.admission.paces.prefill_rate.rate,
             "overhead_s": typical.overhead_s,
@@ -301,6 +306,16 @@ class Replica:
             "predicted_ttft_s": admission.predict_typical(name, self.clock()).total_s,
             "budget_s": admission.config.classes[name].ttft_s,
         }
+
+
+def check_tenants(spec: ServiceSpec, last_good: LastGood) -> None:
+    """Before anything that takes long: a replica without tenants could let nobody in.
+
+    Raises:
+        SpecError: the tenants file is wrong, and there is no last good version of it.
+    """
+    if spec.tenants is not None:
+        TenantsFile(spec.tenants, 0.0, last_good)
 
 
 def class_policies(spec: ServiceSpec) -> dict[str, ClassPolicy]:

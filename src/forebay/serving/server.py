@@ -11,8 +11,8 @@ from ray.llm._internal.serve.core.server.llm_server import LLMServer
 
 from forebay.serving.accepting import accept_all_at_once
 from forebay.serving.gate import Gate
-from forebay.serving.progress import report
-from forebay.serving.replica import EngineLimits, Replica
+from forebay.serving.progress import SharedTenants, report
+from forebay.serving.replica import EngineLimits, Replica, check_tenants
 from forebay.serving.start_clock import StartClock
 from forebay.serving.telemetry import RayBackend, replica_name
 from forebay.serving.warm_up import OUTPUT_TOKENS, warm_up
@@ -37,6 +37,7 @@ class ForebayServer(LLMServer):
     async def start(self) -> None:
         """Start the engine, saying how far it is."""
         self._spec: ServiceSpec = self._llm_config.experimental_configs[SPEC_KEY]
+        check_tenants(self._spec, SharedTenants(self._spec.name))
         self._start_clock = StartClock()
         self._start_clock.done("image")
         report(self._spec.name, "engine")
@@ -58,6 +59,7 @@ class ForebayServer(LLMServer):
             seed=os.getpid(),
             start=self._start_clock,
             has_failed=lambda: self.engine.client.errored,
+            last_good=SharedTenants(self._spec.name),
         )
         self.engine.client.attach(self._replica.tap)
         await self._warm_up()

@@ -46,6 +46,7 @@ class Telemetry:
         self.prediction = PredictionQuality()
         self.offered = OfferedWork()
         self.first_answer_at: float | None = None
+        self.posts = 0  # requests that a router has sent here, whatever became of them
 
     def count(self, metric: Metric, *labels: str, amount: float = 1) -> None:
         """Raise a counter."""

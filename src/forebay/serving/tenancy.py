@@ -5,6 +5,7 @@ Without a tenants file the service is open: everybody is the same nameless tenan
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -22,7 +23,7 @@ from forebay.serving.errors import RequestRefusedError
 from forebay.serving.fleet_reports import Answer, Report
 from forebay.spec.service import ServiceSpec
 from forebay.spec.tenants import Tenant, Tenants
-from forebay.spec.tenants_file import TenantsFile
+from forebay.spec.tenants_file import LOOK_EVERY_S, LastGood, TenantsFile
 
 _BEARER = b"bearer "
 NEVER_S = 3600.0  # the wait that a request larger than its quota is told
@@ -69,6 +70,7 @@ class Tenancy:
         replica: str,
         clock: Callable[[], float],
         fair: FairQueue,
+        last_good: LastGood | None = None,
     ) -> None:
         """Read the tenants file, if there is one.
 
@@ -77,9 +79,10 @@ class Tenancy:
             replica: name of this replica among those of the fleet.
             clock: seconds.
             fair: is told the tenants' weights, and what they were served elsewhere.
+            last_good: where the file's last good version is shared; None: nowhere.
 
         Raises:
-            SpecError: the file is wrong.
+            SpecError: the file is wrong, and there is no last good version of it.
         """
         self._spec = spec
         self._replica = replica
@@ -91,8 +94,11 @@ class Tenancy:
         self._reported_at = clock()
         # A salt matters within one engine's cache only, so each replica has a secret of its own.
         self._secret = os.urandom(32)
-        self._file = None if spec.tenants is None else TenantsFile(spec.tenants, clock())
-        self._known: Tenants | None = None
+        self._file = None
+        if spec.tenants is not None:
+            self._file = TenantsFile(spec.tenants, clock(), last_good)
+        self._watched = False  # the file is looked at elsewhere than on the event loop
+        self._known = Tenants.nobody()
         self._callers: dict[str, Caller] = {}
         self._error: str | None = None
         self.quotas: dict[str, Quota] = {}
@@ -102,7 +108,8 @@ class Tenancy:
         self.ask_fleet: Callable[[], Awaitable[None]] | None = None
         self.say_goodbye: Callable[[], Awaitable[None]] | None = None
         self.apart = False  # from it: its ledger does not answer
-        self._look(clock())
+        if self._file is not None:
+            self._adopt(self._file.current(clock()))
 
     @property
     def is_open(self) -> bool:
@@ -117,7 +124,9 @@ class Tenancy:
         """
         if self._file is None:
             return _ANYBODY
-        known = self._look(self._clock())
+        known = self._known
+        if not self._watched:
+            known = self._adopt(self._file.current(self._clock()))
         if authorization is None or authorization[: len(_BEARER)].lower() != _BEARER:
             raise _unknown_key("Send your API key as Authorization: Bearer KEY.")
         key = authorization[len(_BEARER) :].strip().decode("latin-1")
@@ -233,15 +242,27 @@ class Tenancy:
         if self.quotas and self.say_goodbye is not None:
             await self.say_goodbye()
 
-    def _look(self, now: float) -> Tenants:
-        """The tenants as the file says now."""
-        if self._file is None:
-            return Tenants.nobody()
-        known = self._file.current(now)
-        if self._file.error != self._error:
-            self._error = self._file.error
-            if self._error:
-                _LOG.warning("tenants file kept as it was: %s", self._error)
+    async def watch(self) -> None:
+        """Look at the file every second, in a thread: a thousand tenants take 0.1 s to read.
+
+        Where nobody watches, it is looked at by who asks.
+        """
+        assert self._file is not None
+        self._watched = True
+        try:
+            while True:
+                await asyncio.sleep(LOOK_EVERY_S)
+                self._adopt(await asyncio.to_thread(self._file.look))
+        finally:
+            self._watched = False
+
+    def _adopt(self, known: Tenants) -> Tenants:
+        """These are the tenants from now on."""
+        error = None if self._file is None else self._file.error
+        if error != self._error:
+            self._error = error
+            if error:
+                _LOG.warning("tenants file kept as it was: %s", error)
         if known is not self._known:
             self._known = known
             self._take(known)

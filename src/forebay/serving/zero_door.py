@@ -22,9 +22,12 @@ from forebay.policies.fairness import FairQueue
 from forebay.serving.asgi import App, Receive, Scope, Send, send_response
 from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
 from forebay.serving.fleet import DECISIONS, STATUS_PATH, ScalingLogHandle, ask_scaling_log
+from forebay.serving.progress import SharedTenants, the_spec
 from forebay.serving.routes import ANYBODYS, Access, access
 from forebay.serving.tenancy import Tenancy, key_of
+from forebay.spec.problems import SpecError
 from forebay.spec.service import ServiceSpec
+from forebay.spec.tenants_file import LastGood
 
 _LOG = logging.getLogger("ray.serve")
 _KNOCK_S = 2.0  # for the log to answer; without it, what the file says is told, and no decisions
@@ -46,6 +49,7 @@ class ZeroDoor:
         is_served: Callable[[], bool],
         knock: Knock,
         decisions: Decisions,
+        last_good: LastGood | None = None,
     ) -> None:
         """Everything goes on to `app` while `is_served`.
 
@@ -56,13 +60,18 @@ class ZeroDoor:
             knock: says that somebody asks for one; given the seconds that a start is assumed to
                 take, returns those until it is worth asking again.
             decisions: so many of the last ones on the fleet's size.
+            last_good: of the tenants file, shared by the fleet; None: by nobody.
+
+        Raises:
+            SpecError: the tenants file is wrong, and there is no last good version of it.
         """
         self._app = app
         self._spec = spec
         self._is_served = is_served
         self._knock = knock
         self._decisions = decisions
-        self._tenancy = Tenancy(spec, "door", time.monotonic, FairQueue({INTERACTIVE: 1.0}))
+        weights = FairQueue({INTERACTIVE: 1.0})
+        self._tenancy = Tenancy(spec, "door", time.monotonic, weights, last_good)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -77,7 +86,7 @@ class ZeroDoor:
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
         path = scope["path"]
-        if path not in ANYBODYS:
+        if path not in ANYBODYS and scope["method"] != "OPTIONS":
             self._tenancy.caller(key_of(scope))
         if path == STATUS_PATH and scope["method"] == "GET":
             status = fleet_status(self._spec.name, [], await self._told(DECISIONS))
@@ -132,7 +141,8 @@ def door(app: App, spec: ServiceSpec) -> ZeroDoor:
     async def knock(assumed_s: float) -> float:
         return float(await log.ask("knock", assumed_s))
 
-    return ZeroDoor(app, spec, has_replicas, knock, ask_scaling_log(spec.name))
+    decisions, last_good = ask_scaling_log(spec.name), SharedTenants(spec.name)
+    return ZeroDoor(app, spec, has_replicas, knock, decisions, last_good)
 
 
 class LateDoor:
@@ -144,15 +154,17 @@ class LateDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
-        if self._door is None:
-            from forebay.serving.progress import the_spec
-
-            spec = the_spec()
-            if spec is None:
-                await self._app(scope, receive, send)
+        own = scope["type"] != "http" or scope["path"].startswith(_SERVES_OWN)
+        spec = None if own or self._door is not None else the_spec()
+        if spec is not None:
+            try:
+                self._door = door(self._app, spec)
+            except SpecError as error:
+                _LOG.warning("%s", error)
+                message = "The service's tenants file is wrong, so nobody can be let in."
+                await send_error(send, 503, message, "no_tenants")
                 return
-            self._door = door(self._app, spec)
-        await self._door(scope, receive, send)
+        await (self._app if own or self._door is None else self._door)(scope, receive, send)
 
 
 def in_proxy() -> bool:

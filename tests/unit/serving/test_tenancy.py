@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,14 @@ from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, INTERACTIVE, Admitted
 from forebay.policies.ledger import Sequence, Ticket
 from forebay.policies.quotas import Charge, Demand, Refused
+from forebay.serving import tenancy
 from forebay.serving.asgi import Receive, Scope, Send
 from forebay.serving.errors import RequestRefusedError
 from forebay.serving.exchange import FleetLedger
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
 from forebay.serving.fleet_reports import Report
 from forebay.serving.tenancy import Caller
+from forebay.spec import tenants_file
 from forebay.spec.keys import key_hash, new_key
 
 KEYS = {name: new_key() for name in ("shop", "lab", "partner", "night")}
@@ -123,6 +127,37 @@ async def test_a_revoked_key_is_known_no_more_without_a_restart(
     assert (await ask(world, "partner")).status == 200
 
 
+async def test_while_the_file_is_watched_who_asks_does_not_wait_for_it_to_be_read(
+    made: tuple[World, list[FakeEngineRequest]], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, _ = made
+    monkeypatch.setattr(tenancy, "LOOK_EVERY_S", 0.0)
+    read_by: set[threading.Thread] = set()
+
+    def read(path: Path) -> str:
+        read_by.add(threading.current_thread())
+        return path.read_text()
+
+    monkeypatch.setattr(tenants_file, "read_text", read)
+    watching = asyncio.create_task(world.tenancy.watch())
+    await asyncio.sleep(0)
+    write_tenants(file, shop={"key_hashes": [key_hash(new_key())]})
+    world.clock.now += 2.0
+    async with asyncio.timeout(10.0):
+        status = 200
+        while status == 200:
+            await asyncio.to_thread(time.sleep, 0.001)
+            status = (await ask(world, "shop")).status
+    assert status == 401
+    assert read_by
+    assert threading.current_thread() not in read_by
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    write_tenants(file)
+    world.clock.now += 2.0
+    assert (await ask(world, "shop")).status == 200, "nobody looks at the file any more"
+
+
 async def test_a_tenant_of_the_batch_class_is_never_interactive(
     made: tuple[World, list[FakeEngineRequest]],
 ) -> None:
@@ -209,6 +244,21 @@ async def test_what_was_waited_for_the_fleets_word_is_no_time_left(
     world.tenancy.spend = slowly  # type: ignore[method-assign]
     assert (await ask(world, "partner")).error["code"] == "ttft_budget"
     assert not seen
+
+
+async def test_what_was_waited_for_the_fleets_word_is_part_of_the_ttft(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    spend = world.tenancy.spend
+
+    async def slowly(caller: Caller, tokens: int, now: float, most: int = 0) -> Charge | Refused:
+        world.clock.now += 0.25
+        return await spend(caller, tokens, now, most)
+
+    world.tenancy.spend = slowly  # type: ignore[method-assign]
+    assert (await ask(world, "shop")).status == 200
+    assert world.telemetry.recent_ttft()["ttft_p50"] == pytest.approx(0.25, abs=0.1)
 
 
 async def test_quotas_that_come_and_go_undo_only_their_own_charges(tmp_path: Path) -> None:

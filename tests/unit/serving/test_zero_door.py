@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from forebay.serving import scaling_log, zero_door
-from forebay.serving.asgi import Receive, Scope, Send, send_response
-from forebay.serving.zero_door import ZeroDoor
+from forebay.serving.asgi import App, Receive, Scope, Send, send_response
+from forebay.serving.progress import SharedTenants
+from forebay.serving.zero_door import LateDoor, ZeroDoor
 from forebay.spec.keys import key_hash, new_key
 from forebay.spec.loading import load_service
 
@@ -42,7 +43,7 @@ class Fleet:
         self.knocks = 0
         self.sizes = [(1, 1), (0, 0)]  # target, ready
         self.start_s: float | None = 12.5
-        self.door = ZeroDoor(
+        self.door: App = ZeroDoor(
             self._proxy,
             self.spec,
             lambda: bool(self.replicas),
@@ -140,6 +141,32 @@ async def test_the_proxys_own_health_stays_its_own(fleet: Fleet) -> None:
     assert (await fleet.ask("/-/healthz", "GET"))[2] == "served"
 
 
+async def test_a_browsers_preflight_is_not_asked_for_a_key(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, tenants=True)
+    assert (await fleet.ask(method="OPTIONS"))[0] == 503
+    assert (await fleet.ask())[0] == 401
+    assert fleet.knocks == 0
+
+
+async def test_a_wrong_tenants_file_leaves_the_proxy_well_and_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = Fleet(tmp_path, tenants=True)
+    good = (tmp_path / "tenants.yaml").read_text()
+    kept: dict[str, str] = {}
+    monkeypatch.setattr(zero_door, "the_spec", lambda: fleet.spec)
+    monkeypatch.setattr(SharedTenants, "read", lambda _: kept.get("text"))
+    monkeypatch.setattr(SharedTenants, "write", lambda _, text: None)
+    (tmp_path / "tenants.yaml").write_text("tenants: 3")
+    fleet.door = LateDoor(fleet._proxy)
+    assert (await fleet.ask("/-/healthz", "GET"))[2] == "served"
+    status, _, body = await fleet.ask(key=KEY)
+    assert (status, body["error"]["code"]) == (503, "no_tenants")
+    kept["text"] = good
+    assert (await fleet.ask(key=new_key()))[0] == 401
+    assert (await fleet.ask("/v1/models", "GET", key=KEY))[0] == 503
+
+
 async def test_the_status_says_why_there_is_none(fleet: Fleet) -> None:
     status, _, body = await fleet.ask("/forebay/status", "GET")
     assert status == 200
@@ -156,7 +183,7 @@ async def test_a_log_that_does_not_answer_keeps_no_probe_waiting(
         await asyncio.Event().wait()
         raise AssertionError
 
-    fleet.door._decisions = never
+    fleet.door._decisions = never  # type: ignore[attr-defined]
     async with asyncio.timeout(1.0):
         assert (await fleet.ask("/health", "GET"))[0] == 503
         status, _, body = await fleet.ask("/forebay/status", "GET")

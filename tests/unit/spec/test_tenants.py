@@ -233,6 +233,61 @@ def test_a_service_does_not_start_on_a_broken_file(tmp_path: Path) -> None:
         TenantsFile(tmp_path / "tenants.yaml", now=0.0)
 
 
+class Shared:
+    """What a fleet has read last."""
+
+    def __init__(self, said: str | None = None) -> None:
+        self.said = said
+
+    def read(self) -> str | None:
+        return self.said
+
+    def write(self, text: str) -> None:
+        self.said = text
+
+
+@pytest.mark.parametrize("broken", ["tenants: 3", None])
+def test_who_starts_beside_a_broken_file_goes_on_with_what_others_read_last(
+    tmp_path: Path, broken: str | None
+) -> None:
+    path, shared = tmp_path / "tenants.yaml", Shared()
+    path.write_text(two_tenants())
+    running = TenantsFile(path, 0.0, shared)
+    replace(path, text({"name": "a", "key_hashes": HASHES[3:]}))
+    running.current(1.0)
+    if broken is None:
+        path.unlink()
+    else:
+        replace(path, broken)
+    joining = TenantsFile(path, 2.0, shared)
+    assert joining.current(2.0).holder(KEYS[3]) is not None
+    assert joining.current(2.0).holder(KEYS[0]) is None, "a key that was revoked"
+    assert joining.error is not None
+    assert str(path) in joining.error
+    replace(path, text({"name": "a", "key_hashes": HASHES[1:2]}))
+    assert joining.current(3.0).holder(KEYS[1]) is not None
+    assert joining.error is None
+
+
+def test_where_a_file_is_wrong_a_key_revoked_elsewhere_is_revoked(tmp_path: Path) -> None:
+    path, shared = tmp_path / "tenants.yaml", Shared()
+    path.write_text(two_tenants())
+    file = TenantsFile(path, 0.0, shared)
+    replace(path, "tenants: 3")
+    assert file.current(1.0).holder(KEYS[0]) is not None
+    shared.write(text({"name": "a", "key_hashes": HASHES[3:]}))  # by who has the file on its node
+    assert file.current(2.0).holder(KEYS[0]) is None
+
+
+def test_a_wrong_version_is_shared_with_nobody(tmp_path: Path) -> None:
+    path, shared = tmp_path / "tenants.yaml", Shared()
+    path.write_text(two_tenants())
+    file = TenantsFile(path, 0.0, shared)
+    replace(path, "tenants: 3")
+    file.current(1.0)
+    assert shared.said == two_tenants()
+
+
 # --- in the service file ----------------------------------------------------------------------
 
 

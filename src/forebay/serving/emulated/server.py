@@ -17,8 +17,8 @@ from forebay.serving.emulated.engine import STOP, EmulatedEngine
 from forebay.serving.emulated.rates import teach
 from forebay.serving.emulated.text import LONGEST_BYTES
 from forebay.serving.gate import Gate
-from forebay.serving.progress import report
-from forebay.serving.replica import EngineLimits, Replica
+from forebay.serving.progress import SharedTenants, report
+from forebay.serving.replica import EngineLimits, Replica, check_tenants
 from forebay.serving.start_clock import StartClock
 from forebay.serving.telemetry import RayBackend, replica_name
 from forebay.spec.service import ServiceSpec
@@ -48,6 +48,7 @@ class EmulatedServer:
 
     def __init__(self, spec: ServiceSpec) -> None:
         self._spec = spec
+        check_tenants(spec, SharedTenants(spec.name))
         self._start = StartClock()
         self._start.done("image")
         report(spec.name, "engine")
@@ -81,6 +82,7 @@ class EmulatedServer:
             seed=os.getpid(),
             lateness=self._engine.lateness,
             start=self._start,
+            last_good=SharedTenants(self._spec.name),
         )
         self._engine.attach(self._replica.tap)
         teach(self._replica.admission, engine)
