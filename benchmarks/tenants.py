@@ -8,8 +8,8 @@ offered to it from the same two cores; the flood also comes in other sizes. For 
 - weights: two tenants of weights 3 and 1, each asking for more than everything.
 - quota: a tenant that asks for everything and has a quota of a tenth of the capacity's tokens.
 - flood: batch alone, asking for 3 times the capacity, whose tokens/s are what there is; then
-  interactive requests at a share of that (`--loads`), alone and with the same batch. What they
-  leave is left to batch. One size of requests for each capacity given.
+  interactive requests at a share of that (`--loads`), alone and with the same batch, and batch
+  alone again. What they leave is left to batch. One size of requests for each capacity given.
 - emulated-flood: the same on an emulated engine, one `h100-8b` slowed, with chat requests (1,000
   tokens in, 100 out). Its times are slowed ones.
 
@@ -153,37 +153,47 @@ def quota(url: str, best: float) -> Part:
 def floods(
     url: str, best: float, loads: Sequence[float], size: Workload, seconds: float = SECONDS
 ) -> Part:
-    """Batch alone, and then each load of interactive requests, alone and with batch behind them.
+    """Each load of interactive requests, alone and with batch behind them, between batch alone.
 
-    A machine's capacity is another a quarter of an hour later, and an emulated engine loses some of
-    its own to the core that it shares. So what there is is what batch has alone, in the same run.
+    A machine's capacity is another some minutes later, and an emulated engine loses some of its own
+    to the core that it shares. So what there is is what batch has alone, in the mean of just before
+    and just after.
     """
-    only = play(url, {"modest": 0.0}, batch=BATCH_LOAD * best, size=size, seconds=seconds)
-    there = row(f"{size.name}: batch alone", only, "batch", of_class="batch")
-    return joined(
-        [
-            ([there], []),
-            *(flood(url, best, load, size, seconds, there["tokens/s"]) for load in loads),
+    rows, bars = [batch_alone(url, best, size, seconds)], []
+    for load in loads:
+        before = rows[-1]["tokens/s"]
+        found = flood(url, best, load * before, size, seconds, f"{size.name} at {load:g}")
+        after = batch_alone(url, best, size, seconds)
+        alone, modest, batch = found
+        left = (before + after["tokens/s"]) / 2 - modest["tokens/s"]
+        used = batch["tokens/s"] / left
+        ratio = modest["TTFT p95 s"] / alone["TTFT p95 s"]
+        name = f"flood, {size.name} at {load:g}"
+        bars += [
+            Bar(f"{name}: interactive TTFT p95, x of alone", ratio, FLOOD_RATIO),
+            Bar(f"{name}: batch uses of what is left", used, LEAST_BATCH, at_least=True),
         ]
-    )
+        rows += [*found, after]
+    return rows, bars
 
 
-def flood(url: str, best: float, load: float, size: Workload, seconds: float, there: float) -> Part:
-    """One load of interactive requests, with `there` tokens/s for all."""
-    name = f"{size.name} at {load:g}"
-    rates = {"modest": load * there / (size.prompt_tokens + size.output_tokens)}
+def batch_alone(url: str, best: float, size: Workload, seconds: float) -> dict[str, Any]:
+    """What batch has of the engine while nobody else comes."""
+    only = play(url, {"modest": 0.0}, batch=BATCH_LOAD * best, size=size, seconds=seconds)
+    return row(f"{size.name}: batch alone", only, "batch", of_class="batch")
+
+
+def flood(
+    url: str, best: float, tokens_s: float, size: Workload, seconds: float, name: str
+) -> list[dict[str, Any]]:
+    """Interactive requests of so many tokens/s: alone, with batch behind them, and that batch."""
+    rates = {"modest": tokens_s / (size.prompt_tokens + size.output_tokens)}
     alone = play(url, rates, size=size, seconds=seconds)
     beside = play(url, rates, batch=BATCH_LOAD * best, size=size, seconds=seconds)
-    rows = [
+    return [
         row(f"{name}: alone", alone, "modest"),
         row(f"{name}: with batch", beside, "modest"),
         row(f"{name}: with batch", beside, "batch", of_class="batch"),
-    ]
-    ratio = rows[1]["TTFT p95 s"] / rows[0]["TTFT p95 s"]
-    used = rows[2]["tokens/s"] / (there - rows[1]["tokens/s"])
-    return rows, [
-        Bar(f"flood, {name}: interactive TTFT p95, x of alone", ratio, FLOOD_RATIO),
-        Bar(f"flood, {name}: batch uses of what is left", used, LEAST_BATCH, at_least=True),
     ]
 
 

@@ -151,9 +151,13 @@ class OneReplica:
         """As `serving/warm_up.py` does, less the round that compiles."""
         long = min(4 * self.profile.max_num_batched_tokens, self.profile.max_model_len // 2)
         usual = [*(4 * [16]), *(8 * [512])]
+        took_s = []
         for lengths in (usual, [long], self.profile.max_num_seqs * [16]):
-            self.run([Ask(self.now, tokens, 16) for tokens in lengths])
+            began = self.now
+            fates = self.run([Ask(began, tokens, 16) for tokens in lengths])
+            took_s.append(max((f.first_at or began) - began for f in fates))
         self.admission.forget_warm_up()
+        self.admission.waits.saw_long(self.price(Ask(0.0, long, 16)), took_s[1])
         self.fates.clear()
 
     def run(self, asks: Iterable[Ask], until: float | None = None) -> list[Fate]:

@@ -155,6 +155,7 @@ class AdmissionController:
         if not self.cutting.cuts(cost):
             self.waits.short.add(("", class_name), cost, now)
         ticket = Ticket(class_name, tag, cost, now, budget_s, prediction.raw_s, tenant)
+        ticket.asked_s = waited_s
         ticket.own_s = self.waits.own_s(cost, now)
         ticket.ahead_s = prediction.raw_s - prediction.own_s
         ticket.uncut = self.cutting.uncut
@@ -404,7 +405,6 @@ class AdmissionController:
         self.lateness = _nothing_late_yet(self.config)
         self.waits.forget()
         self.cutting.forget()
-        self.waits.long.was_alone()
         self.caution = {name: Caution() for name in self.config.classes}
         self.foresight.forget()
         self.pacing.forget()

@@ -89,10 +89,11 @@ class Ticket:
         tag: order in the engine's queue; smaller goes first (see `fairness.py`).
         cost: what admission charged for it.
         admitted_at: seconds on the caller's clock.
+        asked_s: seconds before that in which it was decided on, of which its user knows too.
         budget_s: seconds from `admitted_at` within which the first token was promised.
         grace_s: seconds after that for which nobody is refused for its sake.
         predicted_s: raw predicted seconds to the first token, without the learned correction.
-        own_s: reckoned for its own prompts, without what is learned of very long ones.
+        own_s: reckoned for its own prompts, without what traffic does to very long ones.
         ahead_s: seconds predicted before those.
         uncut: tokens up to which a prompt of its is computed in one go; a longer one in parts.
         steps_s: the same by the engine's steps alone; None where more than they stood before it.
@@ -113,6 +114,7 @@ class Ticket:
     tenant: str = ""
     grace_s: float = 0.0
     own_s: float = 0.0
+    asked_s: float = 0.0
     ahead_s: float = 0.0
     uncut: int = sys.maxsize
     steps_s: float | None = None
@@ -134,7 +136,7 @@ class Ticket:
     @property
     def due_at(self) -> float:
         """By when the first token was promised, on the caller's clock."""
-        return self.admitted_at + self.budget_s
+        return self.admitted_at - self.asked_s + self.budget_s
 
     @property
     def kept_by(self) -> float:

@@ -34,7 +34,7 @@ class Waits:
     Attributes:
         arrivals: what flows were admitted for lately.
         short: those of them whose prompts are not computed in parts, as one flow.
-        long: how much longer than reckoned the very long ones take.
+        long: how much longer than others the very long ones take.
         last_seen_at: when the engine gave its last sign of life, on the caller's clock.
     """
 
@@ -67,6 +67,7 @@ class Waits:
         """What came so far was no traffic."""
         self.arrivals = Arrivals()
         self.short = Arrivals(_SHORT_HALF_LIFE_S)
+        self.long.forget()
 
     def predict(
         self,
@@ -221,7 +222,12 @@ class Waits:
             return whole_s
         step_s = law.seconds(len(self.ledger.running), self.ledger.part, self.ledger.context)
         beside = min(self.passing(1.0, now) * law.per_token_s, _MOST_BESIDE)
-        return max(whole_s, parts * step_s / (1.0 - beside))
+        return parts * step_s * self.long.alone(cost) / (1.0 - beside)
+
+    def saw_long(self, cost: Cost, took_s: float) -> None:
+        """The very long prompt of such a request took so long on an engine of its own."""
+        steps_s = self.long.parts(cost) * self.paces.law.seconds(0, self.ledger.part)
+        self.long.measured(cost, steps_s, took_s)
 
     def passing(self, seconds: float, now: float) -> float:
         """Tokens of short prompts that will come within so many seconds, if it goes on so."""

@@ -142,6 +142,7 @@ class Gate:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         kind = access(path)
+        self._telemetry.posts += scope["method"] == "POST"
         try:
             # A browser's preflight has no key; vLLM's own authentication lets it pass, too.
             keyless = path in ANYBODYS or scope["method"] == "OPTIONS"
@@ -326,7 +327,7 @@ class Gate:
         """Run vLLM's app under the class's deadline; returns how it ended.
 
         The deadline is the first token's: an answer that is sent whole may take longer. The time
-        for which the ticket is held counts.
+        for which the ticket is held counts, and that for which the fleet was asked for a quota.
         """
         deadline_s = self.admission.config.classes[ticket.class_name].deadline_s
         client = _Client(receive)
@@ -339,7 +340,7 @@ class Gate:
                     if ticket.first_token_at is None:
                         deadline.reschedule(loop.time())
 
-                timer = loop.call_later(deadline_s, expire)
+                timer = loop.call_later(deadline_s - ticket.asked_s, expire)
                 try:
                     async with self._room.released(ticket, client.receive) as going_on:
                         await self.app(scope, replay(body, going_on), shaper.send)
@@ -372,9 +373,9 @@ class Gate:
         if ticket.first_token_at is None:
             return
         self._telemetry.answered(ticket.first_token_at)
-        ttft = ticket.first_token_at - ticket.admitted_at
-        self._telemetry.sample(catalogue.TTFT, ticket.class_name, ttft)
-        self._telemetry.prediction.add(admitted.predicted_s, ttft)
+        waited_s = ticket.first_token_at - ticket.admitted_at
+        self._telemetry.prediction.add(admitted.predicted_s, waited_s)
+        self._telemetry.sample(catalogue.TTFT, ticket.class_name, ticket.asked_s + waited_s)
         if len(ticket.sequences) > 1:
             return  # of several, some may have waited for the slots of the others
         later = ticket.sequences[0].produced - 1

@@ -67,7 +67,7 @@ def read_stats(published: dict[str, Any]) -> ReplicaStats:
         bytes_per_token=published["bytes_per_token"],
         kv_tokens=published.get("kv_tokens", 0),
         context_tokens=published.get("context_tokens", 0),
-        arrivals=published[catalogue.OFFERED.name],
+        arrivals=published["posts"],
         prompt_tokens=published[catalogue.PROMPT_TOKENS.name],
         cached_tokens=published[catalogue.CACHED_TOKENS.name],
     )

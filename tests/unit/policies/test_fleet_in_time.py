@@ -32,11 +32,12 @@ def test_weights_hold_over_the_fleet_for_who_always_asks_for_the_same_prefix(
 ) -> None:
     fleet = VirtualFleet(tmp_path, {"heavy": {"weight": 3}, "light": {}}, REPLICAS)
     asks = [
-        *poisson(1.5 * MOST, 12, *SIZE, seed=1, tenant="heavy"),
-        *poisson(1.5 * MOST, 12, *SIZE, seed=2, tenant="light", shared=SHARED),
+        *poisson(1.5 * MOST, 24, *SIZE, seed=1, tenant="heavy"),
+        *poisson(1.5 * MOST, 24, *SIZE, seed=2, tenant="light", shared=SHARED),
     ]
     fates = fleet.run(asks)
-    # The router sends fewer of the one to where the prefix of the other is cached.
+    # The router sends fewer of the one to where the prefix of the other is cached. Where that is,
+    # Python's seed of hashes says: over 12 s the ratio was 2.6 to 3.0, over 30 s 2.8 to 2.97.
     ratio = tokens(of(fates, "heavy", 4.0)) / tokens(of(fates, "light", 4.0))
     assert ratio == pytest.approx(3.0, rel=0.1)
 

@@ -11,7 +11,7 @@ from one_replica import DEMO, Ask, OneReplica, capacity, p, poisson
 
 from forebay.engine_model.step_time import StepTime
 from forebay.policies.cost import Cost
-from forebay.policies.decisions import BATCH
+from forebay.policies.decisions import BATCH, INTERACTIVE
 from forebay.policies.long_prompts import LongPrompts
 
 # A prompt of 9,000 tokens takes 1.5 s alone: attention makes its last tokens cost four times as
@@ -46,6 +46,16 @@ def test_on_a_quiet_replica_a_very_long_prompt_is_served() -> None:
     assert all(fate.first_at is not None for fate in fates)
 
 
+@pytest.mark.parametrize("tokens", [4_500, 6_000, 9_000])
+def test_on_a_quiet_replica_it_comes_when_it_was_predicted(tokens: int) -> None:
+    replica = OneReplica(profile=SLOW)
+    cost = replica.price(Ask(replica.now, tokens, 48))
+    predicted = replica.admission.predict(cost, INTERACTIVE, replica.now)
+    (fate,) = replica.run([Ask(replica.now, tokens, 48)])
+    assert fate.first_at is not None
+    assert predicted.raw_s == pytest.approx(fate.first_at - fate.ask.at, rel=0.15)
+
+
 def test_after_the_others_have_gone_it_is_let_in_again() -> None:
     replica = OneReplica(profile=SLOW)
     start, rate = replica.now, 0.6 * capacity(*SHORT, SLOW)
@@ -76,13 +86,23 @@ def test_what_was_given_up_is_told_as_that_long_and_forgotten_in_time() -> None:
 
 def test_what_one_took_on_an_engine_of_its_own_is_not_forgotten() -> None:
     long = LongPrompts(part=256)
-    long.came_true(0.5, 1.2, now=10.0)
-    long.was_alone()
+    long.measured(Cost(1, 8_000, 1, 1), 0.5, 1.5)
     long.given_up(0.5, 2.0, now=20.0)
-    assert long.times(20.0) == pytest.approx(6.0)
-    assert long.times(1e6) == pytest.approx(2.4)
     long.came_true(0.5, 0.5, now=1e6)
-    assert long.times(1e6) == pytest.approx(2.4)
+    long.forget()
+    assert long.alone(Cost(1, 8_000, 1, 1)) == pytest.approx(3.0)
+    assert long.times(1e6) == 1.0
+
+
+def test_half_as_long_a_prompt_is_half_as_much_slower_than_usual_ones() -> None:
+    long = LongPrompts(part=256)
+    assert long.alone(Cost(1, 8_000, 1, 1)) == 1.0
+    long.measured(Cost(1, 8_000, 1, 1), 0.5, 1.5)
+    assert long.alone(Cost(1, 4_000, 1, 1)) == pytest.approx(2.0)
+    # Of 8,000 tokens whose first half is cached, each is compared with more than half of them.
+    assert long.alone(Cost(1, 4_000, 1, 1, cached_tokens=4_000)) == pytest.approx(4.0)
+    long.measured(Cost(1, 8_000, 1, 1), 0.5, 0.3)
+    assert long.alone(Cost(1, 8_000, 1, 1)) == 1.0
 
 
 def test_what_waits_at_the_gate_says_nothing_of_how_long_prompts_take() -> None:

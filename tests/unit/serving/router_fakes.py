@@ -37,13 +37,13 @@ def published(sequence: int) -> dict[str, Any]:
     """What an idle replica publishes (see `ForebayServer.record_routing_stats`)."""
     return {
         "sequence": sequence,
+        "posts": 0,
         "wait_s": 0.0,
         "prefill_rate": 10_000.0,
         "overhead_s": 0.0,
         "draining": False,
         "bytes_per_token": 4.0,
         "kv_tokens": 100_000,
-        catalogue.OFFERED.name: 0.0,
         catalogue.PROMPT_TOKENS.name: 0.0,
         catalogue.CACHED_TOKENS.name: 0.0,
     }

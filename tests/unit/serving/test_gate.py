@@ -695,3 +695,12 @@ async def test_a_browser_may_ask_without_a_key_what_it_may_send(tmp_path: Path) 
     assert [answer.status for answer in asked] == [200, 401]
     assert (await world.post("/metrics", b"", method="OPTIONS")).status == 404
     assert (await world.post(STATUS_PATH, b"", method="OPTIONS")).status == 404
+
+
+async def test_routers_learn_of_every_request_that_they_sent() -> None:
+    world = World(responding(200, b"{}"))
+    await world.post("/v1/completions", {"model": "demo", "prompt": "a", "max_tokens": 1})
+    await world.post("/tokenize", {"model": "demo", "prompt": "a"})
+    await world.post("/v1/completions", b"{")
+    await world.post("/v1/models", b"", method="GET")
+    assert world.telemetry.posts == 3

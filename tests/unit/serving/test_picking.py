@@ -87,7 +87,7 @@ def test_all_that_routing_needs_is_read() -> None:
             **published(7),
             "wait_s": 0.4,
             "overhead_s": 0.1,
-            "forebay_requests_offered": 12.0,
+            "posts": 12,
             "forebay_prompt_tokens": 900.0,
             "forebay_cached_prompt_tokens": 300.0,
             "context_tokens": 2_048,

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from gate_world import FakeEngineRequest, FakeOutput, FakeParams, World, responding
 
+from forebay.policies.cost import RequestShape
 from forebay.serving.warm_up import OUTPUT_TOKENS, warm_up
 
 STEP_S = 0.01  # of the engine below, which runs whatever it has, a token of each in a step
@@ -96,6 +97,20 @@ async def test_a_very_long_prompt_is_not_taken_for_the_pace_of_usual_ones() -> N
         await warm_up(world.admission, world.tap, 1000, world.clock, engine.run)
         rates.append(world.admission.paces.prefill_rate.rate)
     assert rates[1] == pytest.approx(rates[0], rel=0.2)
+
+
+async def test_what_a_very_long_prompt_took_is_predicted_of_the_next() -> None:
+    world = world_of()
+    admission = world.admission
+    admission.costs.context_tokens = 20_000
+    await warm_up(admission, world.tap, 1000, world.clock, Engine(world, slow_s=2.0).run)
+
+    def predicted(tokens: int) -> float:
+        shape = RequestShape(prompt_bytes=0, prompt_ids=tokens, max_tokens=OUTPUT_TOKENS)
+        return admission.waits.own_s(admission.costs.price(shape), world.clock.now)
+
+    assert predicted(8_192) == pytest.approx(2.0, rel=0.1)
+    assert predicted(4_096) < 0.5 * predicted(8_192)
 
 
 @pytest.mark.parametrize("fails", [False, True])

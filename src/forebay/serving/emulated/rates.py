@@ -49,6 +49,5 @@ def _teach_long(admission: AdmissionController, profile: EngineProfile) -> None:
     )
     shape = RequestShape(prompt_bytes=0, prompt_ids=tokens, max_tokens=_OUTPUT)
     cost = admission.costs.price(shape)
-    if waits.long.parts(cost):
-        waits.long.came_true(waits.own_s(cost, 0.0), took_s, 0.0)
-    waits.long.was_alone()
+    admission.paces.law.settle()
+    waits.saw_long(cost, took_s)
