@@ -67,14 +67,15 @@ class QuotaOwner:
     """Grants caps whose sum never exceeds a limit.
 
     It keeps nothing that a restart must save: what it knows is what the replicas report. A new
-    owner therefore only listens at first, until every replica has told it what it holds.
+    owner therefore only listens at first, until every replica has told it what it holds; the first
+    one of a fleet does not, since nobody can hold anything.
     """
 
-    def __init__(self, quotas: Mapping[str, Quota], now: float) -> None:
-        """Listen from `now` (s) on."""
+    def __init__(self, quotas: Mapping[str, Quota], now: float, *, first: bool = False) -> None:
+        """Listen from `now` (s) on, unless it is the `first` of its fleet."""
         self._limits = limits_of(quotas)
         self._lessees: dict[str, _Lessee] = {}
-        self._grants_from = now + _LEARN_S
+        self._grants_from = now if first else now + _LEARN_S
 
     def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
         """Other limits hold from the next report on."""

@@ -22,6 +22,7 @@ from forebay.policies.quota_owner import QuotaOwner
 from forebay.policies.quotas import PERIOD_S
 from forebay.serving.fleet_reports import Answer, ByClass, Report
 from forebay.serving.head import on_the_head
+from forebay.serving.progress import is_first_ledger
 from forebay.serving.tenancy import Tenancy
 
 _LOG = logging.getLogger("ray.serve")  # goes to the replica's log
@@ -51,8 +52,8 @@ class _Round:
 class FleetLedger:
     """The actor's state: takes reports, hands out caps and charges. Pure but for the time given."""
 
-    def __init__(self, now: float) -> None:
-        self._owner = QuotaOwner({}, now)
+    def __init__(self, now: float, *, first: bool = False) -> None:
+        self._owner = QuotaOwner({}, now, first=first)
         self._round = _Round()
         self._round_ends = now + PERIOD_S
         self._fairness: defaultdict[str, FleetFairness] = defaultdict(FleetFairness)
@@ -84,8 +85,8 @@ class FleetLedger:
 class FleetActor:
     """`FleetLedger` as a Ray actor."""
 
-    def __init__(self) -> None:
-        self._ledger = FleetLedger(time.monotonic())
+    def __init__(self, service: str) -> None:
+        self._ledger = FleetLedger(time.monotonic(), first=is_first_ledger(service))
 
     def exchange(self, report: Report) -> Answer:
         """A replica's report; its answer."""
@@ -179,7 +180,12 @@ class Exchange:
 
 
 def _actor(service: str) -> Any:
-    return on_the_head(FleetActor, _name(service), _NAMESPACE)
+    return on_the_head(FleetActor, _name(service), _NAMESPACE, service)
+
+
+def start_ledger(service: str) -> None:
+    """Have the actor started before the first replica asks for it."""
+    _actor(service)
 
 
 def end_ledger(service: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 _ON_THE_HEAD = {"node:__internal_head__": 0.001}  # Ray's own resource; a sliver of it uses up none
 
 
-def on_the_head(actor: type, name: str, namespace: str) -> Any:
+def on_the_head(actor: type, name: str, namespace: str, *made_with: object) -> Any:
     """A handle of the detached actor of this name; it is made if there is none.
 
     Raises:
@@ -33,5 +33,5 @@ def on_the_head(actor: type, name: str, namespace: str) -> Any:
             resources=_ON_THE_HEAD,
             scheduling_strategy="DEFAULT",
         )
-        .remote()
+        .remote(*made_with)
     )

@@ -18,7 +18,7 @@ from forebay.observability import catalogue
 from forebay.serving import cores, environment, preflight, processes, progress
 from forebay.serving.app import INGRESS_DEPLOYMENT, build
 from forebay.serving.environment import STATS_PERIOD_S
-from forebay.serving.exchange import end_ledger
+from forebay.serving.exchange import end_ledger, start_ledger
 from forebay.serving.lone_replica import LoneReplica
 from forebay.serving.preflight import EnvironmentFailedError
 from forebay.serving.scaling_log import end_log
@@ -145,6 +145,9 @@ class Platform:
             target=build(self.spec), name=self.spec.name, route_prefix="/", logging_config=quiet
         )
         progress.tell_spec(self.spec)
+        progress.begin(self.spec.name)
+        if self.spec.tenants is not None:
+            start_ledger(self.spec.name)
         serve.run_many([target], wait_for_applications_running=False)
 
     def _phases_until_ready(self) -> Iterator[str]:

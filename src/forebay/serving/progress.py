@@ -1,6 +1,7 @@
 """What is told through the cluster's own key-value store.
 
-The service, how far a start is, and the last good version of the tenants file.
+The service, how far a start is, whether its fleet has begun, and the last good version of the
+tenants file.
 """
 
 from __future__ import annotations
@@ -29,6 +30,25 @@ def the_spec() -> ServiceSpec | None:
     value = _internal_kv_get(_SPEC, namespace=_NAMESPACE)
     spec: ServiceSpec | None = pickle.loads(value) if value else None
     return spec
+
+
+def begin(service: str) -> None:
+    """The fleet of `service` has not begun: none of its replicas holds anything."""
+    from ray.experimental.internal_kv import _internal_kv_del
+
+    _internal_kv_del(_ledger_key(service), namespace=_NAMESPACE)
+
+
+def is_first_ledger(service: str) -> bool:
+    """Whether the fleet had no ledger before; whoever asks is one, and the next is not."""
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    there_was: bool = _internal_kv_put(_ledger_key(service), b"1", False, namespace=_NAMESPACE)
+    return not there_was
+
+
+def _ledger_key(service: str) -> bytes:
+    return f"ledger:{service}".encode()
 
 
 def report(service: str, phase: str) -> None:
