@@ -579,12 +579,17 @@ class AdmissionController:
             ticket.first_token_at = now
             waited_s = now - ticket.admitted_at
             if not ticket.paced:
-                if ticket.in_parts and self.waits.long.parts(ticket.cost):
+                if self._tells_of_long(ticket):
                     self.waits.long.came_true(ticket.own_s, waited_s - ticket.ahead_s, now)
                 else:
                     self.lateness.add(ticket.predicted_s, waited_s, now)
             self.foresight.came_true(ticket, waited_s)
         return uncached
+
+    def _tells_of_long(self, ticket: Ticket) -> bool:
+        """Whether it shows how long a very long prompt takes; of several only the first is seen."""
+        alone = ticket.cost.sequences == 1
+        return alone and ticket.in_parts and self.waits.long.parts(ticket.cost) > 0
 
     def _progress(self, output: StepOutput) -> None:
         sequence = output.sequence
@@ -624,7 +629,7 @@ class AdmissionController:
         if not ticket.closed:
             self._count_computed(ticket, now)
             hoped = ticket.first_token_at is None and not (ticket.held or ticket.paced)
-            if hoped and ticket.in_parts and self.waits.long.parts(ticket.cost):
+            if hoped and self._tells_of_long(ticket):
                 took_s = now - ticket.admitted_at - ticket.ahead_s
                 self.waits.long.given_up(ticket.own_s, took_s, now)
             over = ticket.spent_tokens - ticket.cost.tokens

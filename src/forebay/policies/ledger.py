@@ -90,7 +90,7 @@ class Ticket:
         cost: what admission charged for it.
         admitted_at: seconds on the caller's clock.
         asked_s: seconds before that in which it was decided on, of which its user knows too.
-        budget_s: seconds from `admitted_at` within which the first token was promised.
+        budget_s: seconds within which the first token was promised, those of `asked_s` with them.
         grace_s: seconds after that for which nobody is refused for its sake.
         predicted_s: raw predicted seconds to the first token, without the learned correction.
         own_s: reckoned for its own prompts, without what traffic does to very long ones.

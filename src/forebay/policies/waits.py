@@ -220,9 +220,15 @@ class Waits:
             return whole_s * self.paces.effort.times(own, own * (own + 2 * cached))
         if not law.known:
             return whole_s
-        step_s = law.seconds(len(self.ledger.running), self.ledger.part, self.ledger.context)
+        part, at_once = self.ledger.part, self._parts_at_once(cost)
+        step_s = law.seconds(len(self.ledger.running), at_once * part, self.ledger.context)
         beside = min(self.passing(1.0, now) * law.per_token_s, _MOST_BESIDE)
-        return parts * step_s * self.long.alone(cost) / (1.0 - beside)
+        steps = parts * ceil(cost.sequences / at_once)
+        return steps * step_s * self.long.alone(cost) / (1.0 - beside)
+
+    def _parts_at_once(self, cost: Cost) -> int:
+        """Of a request's prompts, those that share a step."""
+        return min(cost.sequences, max(self.config.step_tokens // self.ledger.part, 1))
 
     def saw_long(self, cost: Cost, took_s: float) -> None:
         """The very long prompt of such a request took so long on an engine of its own."""

@@ -22,7 +22,7 @@ from forebay.policies.quota_owner import QuotaOwner
 from forebay.policies.quotas import PERIOD_S
 from forebay.serving.fleet_reports import Answer, ByClass, Report
 from forebay.serving.head import on_the_head
-from forebay.serving.progress import is_first_ledger
+from forebay.serving.progress import forget_ledger, is_first_ledger
 from forebay.serving.tenancy import Tenancy
 
 _LOG = logging.getLogger("ray.serve")  # goes to the replica's log
@@ -196,6 +196,7 @@ def end_ledger(service: str) -> None:
         ray.kill(ray.get_actor(_name(service), _NAMESPACE))
     except ValueError:  # there is none
         pass
+    forget_ledger(service)
 
 
 def _name(service: str) -> str:

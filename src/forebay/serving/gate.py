@@ -303,7 +303,8 @@ class Gate:
         if request.shape.prompts == 1:
             ticket.prompt_bytes = request.shape.prompt_bytes
         self._telemetry.count(catalogue.ADMITTED, ticket.class_name)
-        self._telemetry.sample(catalogue.PREDICTED, ticket.class_name, admitted.predicted_s)
+        predicted_s = ticket.asked_s + admitted.predicted_s
+        self._telemetry.sample(catalogue.PREDICTED, ticket.class_name, predicted_s)
         reset = CURRENT_TICKET.set(ticket)
         outcome, shaper = "error", ErrorShaper(send)
         try:
@@ -327,7 +328,7 @@ class Gate:
         """Run vLLM's app under the class's deadline; returns how it ended.
 
         The deadline is the first token's: an answer that is sent whole may take longer. The time
-        for which the ticket is held counts, and that for which the fleet was asked for a quota.
+        for which the ticket is held counts.
         """
         deadline_s = self.admission.config.classes[ticket.class_name].deadline_s
         client = _Client(receive)
@@ -340,7 +341,7 @@ class Gate:
                     if ticket.first_token_at is None:
                         deadline.reschedule(loop.time())
 
-                timer = loop.call_later(deadline_s - ticket.asked_s, expire)
+                timer = loop.call_later(deadline_s, expire)
                 try:
                     async with self._room.released(ticket, client.receive) as going_on:
                         await self.app(scope, replay(body, going_on), shaper.send)

@@ -145,7 +145,7 @@ class Platform:
             target=build(self.spec), name=self.spec.name, route_prefix="/", logging_config=quiet
         )
         progress.tell_spec(self.spec)
-        progress.begin(self.spec.name)
+        progress.forget_tenants(self.spec.name)
         if self.spec.tenants is not None:
             start_ledger(self.spec.name)
         serve.run_many([target], wait_for_applications_running=False)

@@ -10,6 +10,7 @@ import logging
 import pickle
 
 from forebay.spec.service import ServiceSpec
+from forebay.spec.tenants_file import Version
 
 _NAMESPACE = b"forebay"
 _SPEC = b"service"
@@ -32,8 +33,15 @@ def the_spec() -> ServiceSpec | None:
     return spec
 
 
-def begin(service: str) -> None:
-    """The fleet of `service` has not begun: none of its replicas holds anything."""
+def forget_tenants(service: str) -> None:
+    """What an earlier run of `service` read in its tenants file is nobody's concern."""
+    from ray.experimental.internal_kv import _internal_kv_del
+
+    _internal_kv_del(_tenants_key(service), namespace=_NAMESPACE)
+
+
+def forget_ledger(service: str) -> None:
+    """The fleet's ledger has ended with all of its replicas: the next one is a first one."""
     from ray.experimental.internal_kv import _internal_kv_del
 
     _internal_kv_del(_ledger_key(service), namespace=_NAMESPACE)
@@ -69,14 +77,14 @@ def reached(service: str) -> str | None:
 class SharedTenants:
     """The last good version of a service's tenants file, for replicas that find a wrong one.
 
-    It holds hashes of keys, as the file does, and ends with the cluster.
+    It holds hashes of keys, as the file does, and ends with the service.
     """
 
     def __init__(self, service: str) -> None:
-        self._key = f"tenants:{service}".encode()
+        self._key = _tenants_key(service)
 
-    def read(self) -> str | None:
-        """The file's text; None where no replica has read a good one, or nobody can say."""
+    def read(self) -> Version | None:
+        """The version; None where no replica has read a good one, or nobody can say."""
         from ray.experimental.internal_kv import _internal_kv_get
 
         try:
@@ -84,13 +92,20 @@ class SharedTenants:
         except Exception as error:
             _LOG.warning("what others read in the tenants file cannot be asked for (%r)", error)
             return None
-        return value.decode() if value else None
+        version: Version | None = pickle.loads(value) if value else None
+        return version
 
-    def write(self, text: str) -> None:
-        """Replace it. Where the cluster's head is away, whoever reads the file next does."""
+    def write(self, version: Version) -> bool:
+        """Replace it; whether that was done."""
         from ray.experimental.internal_kv import _internal_kv_put
 
         try:
-            _internal_kv_put(self._key, text.encode(), True, namespace=_NAMESPACE)
+            _internal_kv_put(self._key, pickle.dumps(version), True, namespace=_NAMESPACE)
         except Exception as error:
             _LOG.warning("the tenants file was read, and could not be shared (%r)", error)
+            return False
+        return True
+
+
+def _tenants_key(service: str) -> bytes:
+    return f"tenants:{service}".encode()

@@ -109,7 +109,7 @@ class Tenancy:
         self.say_goodbye: Callable[[], Awaitable[None]] | None = None
         self.apart = False  # from it: its ledger does not answer
         if self._file is not None:
-            self._adopt(self._file.current(clock()))
+            self._adopt(self._file.tenants)
 
     @property
     def is_open(self) -> bool:
@@ -245,16 +245,27 @@ class Tenancy:
     async def watch(self) -> None:
         """Look at the file every second, in a thread: a thousand tenants take 0.1 s to read.
 
-        Where nobody watches, it is looked at by who asks.
+        In another it is shared with the fleet, whose head may be away. Where nobody watches, the
+        file is looked at by who asks, and not shared.
         """
         assert self._file is not None
         self._watched = True
         try:
-            while True:
-                await asyncio.sleep(LOOK_EVERY_S)
-                self._adopt(await asyncio.to_thread(self._file.look))
+            await asyncio.gather(
+                self._adopt_forever(self._file.look), self._adopt_forever(self._file.share)
+            )
         finally:
             self._watched = False
+
+    async def _adopt_forever(self, read: Callable[[], object]) -> None:
+        assert self._file is not None
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                await asyncio.to_thread(read)
+                self._adopt(self._file.tenants)
+            except Exception:
+                _LOG.exception("the tenants stay as they were")
 
     def _adopt(self, known: Tenants) -> Tenants:
         """These are the tenants from now on."""

@@ -27,7 +27,7 @@ from forebay.serving.routes import ANYBODYS, Access, access
 from forebay.serving.tenancy import Tenancy, key_of
 from forebay.spec.problems import SpecError
 from forebay.spec.service import ServiceSpec
-from forebay.spec.tenants_file import LastGood
+from forebay.spec.tenants_file import LOOK_EVERY_S, LastGood
 
 _LOG = logging.getLogger("ray.serve")
 _KNOCK_S = 2.0  # for the log to answer; without it, what the file says is told, and no decisions
@@ -151,20 +151,29 @@ class LateDoor:
     def __init__(self, app: App) -> None:
         self._app = app
         self._door: ZeroDoor | None = None
+        self._wrong_until = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         own = scope["type"] != "http" or scope["path"].startswith(_SERVES_OWN)
-        spec = None if own or self._door is not None else the_spec()
-        if spec is not None:
-            try:
-                self._door = door(self._app, spec)
-            except SpecError as error:
-                _LOG.warning("%s", error)
-                message = "The service's tenants file is wrong, so nobody can be let in."
-                await send_error(send, 503, message, "no_tenants")
-                return
+        if not own and self._door is None and time.monotonic() >= self._wrong_until:
+            self._make()
+        if not own and self._door is None and self._wrong_until > 0.0:
+            message = "The service's tenants file is wrong, so nobody can be let in."
+            await send_error(send, 503, message, "no_tenants")
+            return
         await (self._app if own or self._door is None else self._door)(scope, receive, send)
+
+    def _make(self) -> None:
+        """Make the door, where that can be done."""
+        if (spec := the_spec()) is None:
+            return
+        try:
+            self._door = door(self._app, spec)
+        except SpecError as error:
+            _LOG.warning("%s", error)
+            # Whoever asks meanwhile has no file read, on the loop that says how the proxy is.
+            self._wrong_until = time.monotonic() + LOOK_EVERY_S
 
 
 def in_proxy() -> bool:

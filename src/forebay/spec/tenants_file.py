@@ -1,6 +1,9 @@
 """The tenants file as a running service sees it: re-read when it changes, never lost to a typo."""
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 from forebay.spec.problems import SpecError
@@ -8,39 +11,72 @@ from forebay.spec.tenants import Tenants
 from forebay.spec.tenants_loading import load_tenants_text, read_text
 
 LOOK_EVERY_S = 1.0  # a revoked key works for about this long; a stat costs microseconds
+_LOG = logging.getLogger(__name__)
 
-_Stamp = tuple[int, ...] | None  # inode, size, mtime and ctime in ns; None: it cannot be read
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A text of the file, and when it was put where it was read (ns since 1970).
+
+    An older file that is moved there in place of a newer one has been put there later, though it
+    was written earlier.
+    """
+
+    text: str
+    put_ns: int
 
 
 class LastGood(Protocol):
-    """Where the text of the last good version is at hand for those who find a wrong one."""
+    """Where a fleet has the last good version of the file."""
 
-    def read(self) -> str | None:
-        """The text; None where there is none."""
+    def read(self) -> Version | None:
+        """The version; None where there is none."""
 
-    def write(self, text: str) -> None:
-        """Replace it."""
+    def write(self, version: Version) -> bool:
+        """Replace it; whether that was done."""
 
 
 class Nowhere:
     """No such place."""
 
-    def read(self) -> str | None:
+    def read(self) -> Version | None:
         """None."""
         return None
 
-    def write(self, text: str) -> None:
+    def write(self, version: Version) -> bool:
         """Forget it."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """What a change of the file changes; ctime too, for a filesystem may have coarse times."""
+
+    inode: int
+    size: int
+    written_ns: int
+    changed_ns: int
 
 
 class TenantsFile:
     """The tenants of a file, as of at most a second ago.
 
     A new version that cannot be read or is wrong changes nothing: the last good one stays, and
-    `error` says what is wrong until the file is right again. Who starts beside such a file takes
-    the version that others have read last, as whoever finds it wrong where it is right elsewhere.
-    What cannot be read is tried again a second later, what is wrong when it changes. A file in a
-    Kubernetes secret is a link whose target is exchanged, which changes the inode too.
+    `error` says what is wrong until the file is right again. What cannot be read is tried again a
+    second later, what is wrong when it changes. A file in a Kubernetes secret is a link whose
+    target is exchanged, which changes the inode too.
+
+    A fleet shares its last good version. Who finds a wrong file takes that if it is newer than what
+    it has itself, so a replica can start beside a typo, and a key that is revoked where the file is
+    right is revoked everywhere. Where there is no file at all, nothing is taken: it has not been
+    put there, which no start should hide.
+
+    `look` reads the disk, `share` asks the fleet, which may take long. Each may run in a thread,
+    beside the other.
+
+    Attributes:
+        path: of the file.
+        tenants: those of the last good version.
     """
 
     def __init__(self, path: str | Path, now: float, last_good: LastGood | None = None) -> None:
@@ -52,13 +88,16 @@ class TenantsFile:
         """
         self.path = Path(path)
         self._last_good = last_good or Nowhere()
+        self._lock = Lock()
         self._fault: SpecError | None = None
-        self._text: str | None = None  # of the tenants
-        self._tenants = Tenants.nobody()
-        self._stamp: _Stamp = None
+        self._stamp: _Stamp | None = None
+        self._taken: Version | None = None
+        self.tenants = Tenants.nobody()
+        self._shared = False  # or newer than what the fleet has
         self._looked_at = now
         self.look()
-        if self._text is None and self._fault is not None:
+        self.share()
+        if self._taken is None and self._fault is not None:
             raise self._fault
 
     @property
@@ -71,47 +110,68 @@ class TenantsFile:
         if now - self._looked_at >= LOOK_EVERY_S:
             self._looked_at = now
             self.look()
-        return self._tenants
+        return self.tenants
 
-    def look(self) -> Tenants:
-        """The tenants, as the file says now."""
+    def look(self) -> None:
+        """Take over what the file says now."""
         stamp = self._stamp_now()
         if stamp is None or stamp != self._stamp:
-            self._stamp = stamp if self._reload() else None
-        elif self._fault is not None:
-            self._follow()
-        return self._tenants
+            self._stamp = stamp if self._reload(stamp) else None
 
-    def _reload(self) -> bool:
-        """Take over the file's tenants if they are right; whether it could be read at all."""
-        text, self._fault = None, None
-        try:
-            text = read_text(self.path)
-            self._take(text)
-        except SpecError as fault:
-            self._fault = fault
+    def share(self) -> None:
+        """Tell the fleet of what the file says; where it is wrong, ask what others have read."""
+        mine = self._taken
+        if self._fault is None and mine is not None:
+            told = self._shared or self._tell(mine)
+            with self._lock:
+                self._shared = told and self._taken is mine
+        elif self._stamp_now() is not None:
             self._follow()
-        else:
-            self._last_good.write(text)
-        return text is not None
+
+    def _tell(self, mine: Version) -> bool:
+        told = self._last_good.read()
+        newer = told is None or told.put_ns < mine.put_ns
+        return self._last_good.write(mine) if newer else True
 
     def _follow(self) -> None:
-        """While the file is wrong here, go on with what is right elsewhere."""
-        text = self._last_good.read()
-        if text is not None and text != self._text:
-            self._take(text)
+        told = self._last_good.read()
+        if told is None or (self._taken and told.put_ns <= self._taken.put_ns):
+            return
+        try:
+            self._take(told)
+        except SpecError as error:  # of another version of this software
+            _LOG.warning("what others have read last cannot be taken over: %s", error)
 
-    def _take(self, text: str) -> None:
-        self._tenants = Tenants(load_tenants_text(text, str(self.path)))
-        self._text = text
+    def _reload(self, stamp: _Stamp | None) -> bool:
+        """Take over the file's tenants if they are right; whether it could be read at all."""
+        text = fault = None
+        try:
+            text = read_text(self.path)
+            self._take(Version(text, stamp.changed_ns if stamp else 0), own=True)
+        except SpecError as error:
+            fault = error
+        self._fault = fault
+        return text is not None
 
-    def _stamp_now(self) -> _Stamp:
+    def _take(self, version: Version, *, own: bool = False) -> None:
+        """These tenants from now on; those of the file itself in any case.
+
+        Raises:
+            SpecError: they are wrong.
+        """
+        tenants = Tenants(load_tenants_text(version.text, str(self.path)))
+        with self._lock:
+            if own or self._taken is None or version.put_ns > self._taken.put_ns:
+                self.tenants, self._taken, self._shared = tenants, version, not own
+
+    def _stamp_now(self) -> _Stamp | None:
+        """None: it cannot be seen."""
         try:
             seen = self.path.stat()
         except OSError:
             return None
-        return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+        return _Stamp(seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
     def __repr__(self) -> str:
         state = "stale" if self._fault else "current"
-        return f"<TenantsFile {self.path} {state} {self._tenants!r}>"
+        return f"<TenantsFile {self.path} {state} {self.tenants!r}>"

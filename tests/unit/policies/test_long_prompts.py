@@ -56,6 +56,17 @@ def test_on_a_quiet_replica_it_comes_when_it_was_predicted(tokens: int) -> None:
     assert predicted.raw_s == pytest.approx(fate.first_at - fate.ask.at, rel=0.15)
 
 
+def test_several_very_long_prompts_of_a_request_are_not_predicted_as_one() -> None:
+    replica = OneReplica(profile=SLOW)
+    one = replica.price(Ask(replica.now, 5_000, 48))
+    eight = replace(one, sequences=8, prefill_tokens=8 * 5_000, output_tokens=8 * 48)
+    waits = replica.admission.waits
+    together, alone = waits.own_s(eight, replica.now), waits.own_s(one, replica.now)
+    assert 6.0 * alone < together < 8.0 * alone
+    sixteen = replace(eight, sequences=16, prefill_tokens=16 * 5_000)
+    assert waits.own_s(sixteen, replica.now) == pytest.approx(2.0 * together)
+
+
 def test_after_the_others_have_gone_it_is_let_in_again() -> None:
     replica = OneReplica(profile=SLOW)
     start, rate = replica.now, 0.6 * capacity(*SHORT, SLOW)

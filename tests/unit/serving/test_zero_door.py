@@ -18,6 +18,7 @@ from forebay.serving.progress import SharedTenants
 from forebay.serving.zero_door import LateDoor, ZeroDoor
 from forebay.spec.keys import key_hash, new_key
 from forebay.spec.loading import load_service
+from forebay.spec.tenants_file import Version
 
 KEY = new_key()
 CHAT = "/v1/chat/completions"
@@ -153,16 +154,17 @@ async def test_a_wrong_tenants_file_leaves_the_proxy_well_and_is_said(
 ) -> None:
     fleet = Fleet(tmp_path, tenants=True)
     good = (tmp_path / "tenants.yaml").read_text()
-    kept: dict[str, str] = {}
+    kept: list[Version] = []
+    monkeypatch.setattr(zero_door, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(zero_door, "the_spec", lambda: fleet.spec)
-    monkeypatch.setattr(SharedTenants, "read", lambda _: kept.get("text"))
-    monkeypatch.setattr(SharedTenants, "write", lambda _, text: None)
+    monkeypatch.setattr(SharedTenants, "read", lambda _: kept[0] if kept else None)
+    monkeypatch.setattr(SharedTenants, "write", lambda _, version: True)
     (tmp_path / "tenants.yaml").write_text("tenants: 3")
     fleet.door = LateDoor(fleet._proxy)
     assert (await fleet.ask("/-/healthz", "GET"))[2] == "served"
     status, _, body = await fleet.ask(key=KEY)
     assert (status, body["error"]["code"]) == (503, "no_tenants")
-    kept["text"] = good
+    kept.append(Version(good, 1))
     assert (await fleet.ask(key=new_key()))[0] == 401
     assert (await fleet.ask("/v1/models", "GET", key=KEY))[0] == 503
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from forebay.spec.loading import load_service, load_service_text
 from forebay.spec.problems import SpecError
 from forebay.spec.summary import summarize
 from forebay.spec.tenants import Tenants
-from forebay.spec.tenants_file import TenantsFile
+from forebay.spec.tenants_file import TenantsFile, Version
 from forebay.spec.tenants_loading import load_tenants_text
 
 KEYS = [new_key() for _ in range(4)]
@@ -236,37 +237,50 @@ def test_a_service_does_not_start_on_a_broken_file(tmp_path: Path) -> None:
 class Shared:
     """What a fleet has read last."""
 
-    def __init__(self, said: str | None = None) -> None:
-        self.said = said
+    def __init__(self) -> None:
+        self.said: Version | None = None
+        self.is_away = False
 
-    def read(self) -> str | None:
+    def read(self) -> Version | None:
         return self.said
 
-    def write(self, text: str) -> None:
-        self.said = text
+    def write(self, version: Version) -> bool:
+        if not self.is_away:
+            self.said = version
+        return not self.is_away
 
 
-@pytest.mark.parametrize("broken", ["tenants: 3", None])
-def test_who_starts_beside_a_broken_file_goes_on_with_what_others_read_last(
-    tmp_path: Path, broken: str | None
-) -> None:
+ONE = text({"name": "a", "key_hashes": HASHES[3:]})
+
+
+def test_who_starts_beside_a_broken_file_goes_on_with_what_others_read_last(tmp_path: Path) -> None:
     path, shared = tmp_path / "tenants.yaml", Shared()
     path.write_text(two_tenants())
     running = TenantsFile(path, 0.0, shared)
-    replace(path, text({"name": "a", "key_hashes": HASHES[3:]}))
-    running.current(1.0)
-    if broken is None:
-        path.unlink()
-    else:
-        replace(path, broken)
-    joining = TenantsFile(path, 2.0, shared)
-    assert joining.current(2.0).holder(KEYS[3]) is not None
-    assert joining.current(2.0).holder(KEYS[0]) is None, "a key that was revoked"
-    assert joining.error is not None
-    assert str(path) in joining.error
+    replace(path, ONE)
+    running.look()
+    running.share()
+    replace(path, "tenants: 3")
+    joining = TenantsFile(path, 0.0, shared)
+    assert joining.tenants.holder(KEYS[3]) is not None
+    assert joining.tenants.holder(KEYS[0]) is None, "a key that was revoked"
+    assert str(path) in str(joining.error)
     replace(path, text({"name": "a", "key_hashes": HASHES[1:2]}))
-    assert joining.current(3.0).holder(KEYS[1]) is not None
+    joining.look()
+    assert joining.tenants.holder(KEYS[1]) is not None
     assert joining.error is None
+
+
+def test_where_there_is_no_file_nobody_starts_with_what_others_read(tmp_path: Path) -> None:
+    path, shared = tmp_path / "tenants.yaml", Shared()
+    path.write_text(two_tenants())
+    running = TenantsFile(path, 0.0, shared)
+    path.unlink()
+    with pytest.raises(SpecError, match="no such file"):
+        TenantsFile(path, 0.0, shared)
+    running.look()
+    running.share()
+    assert running.tenants.holder(KEYS[0]) is not None
 
 
 def test_where_a_file_is_wrong_a_key_revoked_elsewhere_is_revoked(tmp_path: Path) -> None:
@@ -274,18 +288,50 @@ def test_where_a_file_is_wrong_a_key_revoked_elsewhere_is_revoked(tmp_path: Path
     path.write_text(two_tenants())
     file = TenantsFile(path, 0.0, shared)
     replace(path, "tenants: 3")
-    assert file.current(1.0).holder(KEYS[0]) is not None
-    shared.write(text({"name": "a", "key_hashes": HASHES[3:]}))  # by who has the file on its node
-    assert file.current(2.0).holder(KEYS[0]) is None
+    file.look()
+    file.share()
+    assert file.tenants.holder(KEYS[0]) is not None
+    shared.write(Version(ONE, time.time_ns()))  # by who has the file on its node
+    file.share()
+    assert file.tenants.holder(KEYS[0]) is None
+    shared.write(Version("tenants: 4", time.time_ns()))  # of another version, say
+    file.share()
+    assert file.tenants.holder(KEYS[3]) is not None
 
 
-def test_a_wrong_version_is_shared_with_nobody(tmp_path: Path) -> None:
+def test_a_revoked_key_does_not_come_back_from_who_has_not_heard(tmp_path: Path) -> None:
+    path, behind, shared = tmp_path / "tenants.yaml", tmp_path / "behind.yaml", Shared()
+    for one in (behind, path):
+        one.write_text(two_tenants())
+    file = TenantsFile(path, 0.0, shared)
+    before = shared.said
+    replace(path, ONE)
+    file.look()
+    file.share()
+    late = TenantsFile(behind, 0.0, shared)  # on a node where the file is still as it was
+    late.share()
+    assert shared.said is not None
+    assert shared.said.text == ONE
+    shared.said = before  # what the cluster's head had kept, and is back with
+    replace(path, "tenants: 3")
+    file.look()
+    file.share()
+    assert file.tenants.holder(KEYS[0]) is None
+
+
+def test_what_could_not_be_shared_is_shared_later_and_a_wrong_version_never(tmp_path: Path) -> None:
     path, shared = tmp_path / "tenants.yaml", Shared()
     path.write_text(two_tenants())
+    shared.is_away = True
     file = TenantsFile(path, 0.0, shared)
+    shared.is_away = False
+    file.share()
+    assert shared.said is not None
+    assert shared.said.text == two_tenants()
     replace(path, "tenants: 3")
-    file.current(1.0)
-    assert shared.said == two_tenants()
+    file.look()
+    file.share()
+    assert shared.said.text == two_tenants()
 
 
 # --- in the service file ----------------------------------------------------------------------
