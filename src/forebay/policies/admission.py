@@ -265,7 +265,7 @@ class AdmissionController:
         if self.draining:
             return "draining"
         if self.ledger.idle:
-            hopeless = self._is_passed_by_too_many(class_name, prediction, now)
+            hopeless = self._is_passed_by_too_many(cost, class_name, prediction, now)
             return "ttft_budget" if hopeless else None
         if self._over_the_bound(cost, class_name) > 0:
             return "queue_full"
@@ -284,12 +284,16 @@ class AdmissionController:
             return "promise_kept"
         return None
 
-    def _is_passed_by_too_many(self, class_name: str, prediction: Prediction, now: float) -> bool:
+    def _is_passed_by_too_many(
+        self, cost: Cost, class_name: str, prediction: Prediction, now: float
+    ) -> bool:
         """Whether a request would miss its deadline on an engine that is idle for a moment only.
 
         Where nobody else comes it is let in: to refuse on an idle engine would be for ever.
         """
-        if prediction.total_s <= self.config.classes[class_name].deadline_s:
+        # What traffic did to such prompts of late is not what this little will do.
+        unhurried_s = prediction.total_s - prediction.own_s * self.waits.hurried(cost, now)
+        if unhurried_s <= self.config.classes[class_name].deadline_s:
             return False
         return self.waits.passing(prediction.own_s, now) > self.ledger.part
 
@@ -429,13 +433,14 @@ class AdmissionController:
         """The first sequence of a ticket reached the engine at `now` (s)."""
         ledger = self.ledger
         if ledger.in_engine == len(ticket.sequences):
-            self.paces.woke(now, ledger.engine_prefill)
+            self.paces.woke(now, ledger.short_prefill)
             self.next_step.woke(now, self._queued)
         self.foresight.entered(ticket, now)
 
     def observe_step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
         """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
         drained = of_batch = seen = 0
+        cut = self.ledger.in_parts[INTERACTIVE] > 0
         effort = self.paces.effort.of(self.ledger.short_prefill, self.ledger.attended)
         decoded, large = False, self._few > 0
         some_give_way = of_others = self.ledger.answers != self.ledger.going_first
@@ -475,6 +480,7 @@ class AdmissionController:
             queued=ledger.arrived,
             binding=self._prompts_bind,
             crowded=self._kv_is_short,
+            cut=cut,
             first=ledger.going_first,
             left_out=None if some_give_way and seen >= _SLICE else of_others,
             effort=effort,
@@ -528,6 +534,7 @@ class AdmissionController:
             cut=bool(ledger.long),
             first=ledger.totals[INTERACTIVE].engine_prefill,
             few=self._few,
+            times=self.waits.long_times,
         )
 
     @property
@@ -547,9 +554,12 @@ class AdmissionController:
 
         What is held back leaves the engine short, and tells nothing of how fast it drains; of what
         batch has in it, a step computes a part. Nor do a few short prompts on an engine that runs
-        nothing tell anything: it waits for them, while they are on their way.
+        nothing tell anything: it waits for them, while they are on their way. A very long prompt
+        waits for its part of each step, and what that takes is not the others' pace.
         """
         ledger, few, is_held = self.ledger, self._few, self.ledger.totals[BATCH].held > 0
+        if ledger.in_parts[INTERACTIVE]:
+            return False
         in_a_step = ledger.engine_prefill - (ledger.beyond_a_step(BATCH) if is_held else 0)
         first = ledger.totals[INTERACTIVE].engine_prefill
         if few:

@@ -45,6 +45,10 @@ class LongPrompts:
         """
         return _within(1.0 + self._excess * _attended(cost))
 
+    def alone_of(self, tokens: float) -> float:
+        """The same of a prompt of so many tokens, none of them cached."""
+        return _within(1.0 + self._excess * tokens)
+
     def measured(self, cost: Cost, usual_s: float, took_s: float) -> None:
         """One on an engine of its own took so long, and as many usual tokens take `usual_s`."""
         if usual_s > 0.0:

@@ -28,7 +28,7 @@ class Queued(NamedTuple):
     Large is what may take several steps: in parts, where they are `cut`, and otherwise where the
     budget of a step ends. `first` are the tokens of those that give way to nobody, which steps
     compute alone where others do; where there are none, a step computes `few` of the others' (0: as
-    many as there are).
+    many as there are). What is cut takes `times` as long as as many tokens of others.
     """
 
     prompts: int
@@ -38,6 +38,7 @@ class Queued(NamedTuple):
     cut: bool = False
     first: int = 0
     few: int = 0
+    times: float = 1.0
 
 
 class NextStep:
@@ -63,7 +64,7 @@ class NextStep:
         self._began_at: float | None = None
         self._ended_at = -inf  # the step before, on the engine's clock
         self._running = self._context = 0
-        self._cut = False
+        self._cut, self._times = False, 1.0
         self._computing = 0.0  # prompt tokens of the step that runs
         self._computed = 0.0  # and by those before it, of what is still queued
         self._of_first = 0.0  # of these, those of prompts that give way to nobody
@@ -132,6 +133,7 @@ class NextStep:
         self._began_at = now
         self._running, self._context = running, _ = answers
         self._cut, self._is_first = queued.cut, queued.first > 0
+        self._times = queued.times if queued.cut else 1.0
         tokens = max(self._step_tokens - running, 0)
         if queued.few:
             others = queued.tokens - queued.first
@@ -164,7 +166,7 @@ class NextStep:
             return 0.0
         # Prompts may drain more slowly than the law has it, which knows nothing of their length.
         drain_s = self._paces.prompts_s(self._computing)
-        step_s = max(self._step_s, drain_s)
+        step_s = max(self._step_s, drain_s) * self._times
         steps = max(now - self._began_at, 0.0) / step_s
         if self._running:
             steps = min(steps, 1.0)  # its end would have been seen

@@ -110,6 +110,7 @@ class Paces:
         queued: int,
         binding: bool = True,
         crowded: bool = False,
+        cut: bool = False,
         first: Answers | None = None,
         left_out: bool | None = False,
         effort: float = 1.0,
@@ -127,6 +128,7 @@ class Paces:
             queued: sequences that wait in the engine after it.
             binding: whether it could be prompt tokens that they wait for.
             crowded: whether it could be KV blocks: then nobody knows which step computed what.
+            cut: whether it computed a part of a very long prompt, whose tokens take longer.
             first: those of the answers that give way to no prompt; None: all.
             left_out: whether the others had no part in it; None: nobody knows.
             effort: of the prompt tokens (`PromptEffort.of`).
@@ -144,6 +146,7 @@ class Paces:
                 return  # a further slice of the same step: vLLM hands on 128 outputs at a time
             if elapsed < _LONGEST_STEP_S:
                 known = left_out is not None and not (crowded and (queued or self._drained))
+                known = known and not cut
                 elapsed = min(elapsed, self._longest_credible_s)
                 self._take(elapsed, decoded, running, known=known, left_out=bool(left_out))
         self._drained, self._finished, self._in_parts = 0.0, 0, False

@@ -153,7 +153,7 @@ class Waits:
         if self.last_seen_at is None or self.ledger.idle or not self.paces.seconds_per_token:
             return 0.0
         most = self.config.step_tokens if self.ledger.running else self.costs.context_tokens
-        prompts_s = self.paces.prompts_s(min(self.ledger.engine_prefill, most))
+        prompts_s = self._prompts_s(min(self.ledger.engine_prefill, most))
         usual_s = _STALLED_STEPS * self.paces.seconds_per_token_when_full + prompts_s
         return max(now - self.last_seen_at - usual_s, 0.0)
 
@@ -230,6 +230,10 @@ class Waits:
         """Of a request's prompts, those that share a step."""
         return min(cost.sequences, max(self.config.step_tokens // self.ledger.part, 1))
 
+    def hurried(self, cost: Cost, now: float) -> float:
+        """The share of a request's own seconds that is for what traffic did to others like it."""
+        return 1.0 - 1.0 / self._times(cost, now)
+
     def saw_long(self, cost: Cost, took_s: float) -> None:
         """The very long prompt of such a request took so long on an engine of its own."""
         steps_s = self.long.parts(cost) * self.paces.law.seconds(0, self.ledger.part)
@@ -250,8 +254,18 @@ class Waits:
 
     def _prompts_s(self, tokens: float) -> float:
         """Seconds that so many tokens of prompts like those queued take."""
-        times = self.paces.effort.times(self.ledger.short_prefill, self.ledger.attended)
+        ledger = self.ledger
+        times = self.paces.effort.times(ledger.short_prefill, ledger.attended)
+        if ledger.long:
+            share = min(ledger.long.tokens / ledger.queued_prefill, 1.0)
+            times += share * (self.long_times - times)
         return self.paces.prompts_s(tokens) * times
+
+    @property
+    def long_times(self) -> float:
+        """How much longer than others the tokens take of prompts queued in parts, in the mean."""
+        long = self.ledger.long
+        return self.long.alone_of(long.tokens / len(long)) if long else 1.0
 
     def ends_s(self, cost: Cost, sequences: float) -> float:
         """Seconds until so many of the running answers have ended."""

@@ -67,6 +67,38 @@ def test_several_very_long_prompts_of_a_request_are_not_predicted_as_one() -> No
     assert waits.own_s(sixteen, replica.now) == pytest.approx(2.0 * together)
 
 
+def test_what_one_takes_is_not_the_pace_of_others() -> None:
+    replica = OneReplica(profile=SLOW)
+    paces = replica.admission.paces
+    rate, step_s = paces.prefill_rate.rate, paces.law.seconds(0, 2_048)
+    beside = poisson(5.0, 12, *SHORT, start=replica.now + 3, seed=1)
+    giants = [Ask(replica.now + 4 * number, 6_000, 48) for number in range(4)]
+    fates = replica.run([*giants, *beside])
+    assert all(fate.good or fate.ask.prompt == 6_000 for fate in fates)
+    assert paces.prefill_rate.rate == pytest.approx(rate, rel=0.1)
+    assert paces.law.seconds(0, 2_048) == pytest.approx(step_s, rel=0.1)
+
+
+@pytest.mark.parametrize("later_s", [0.5, 0.85, 1.2])
+def test_one_that_comes_later_does_not_make_the_first_miss_its_deadline(later_s: float) -> None:
+    replica = OneReplica(profile=SLOW)
+    first, second = Ask(replica.now, *GIANT), Ask(replica.now + later_s, 4_500, 48)
+    fates = replica.run([first, second])
+    assert fates[0].first_at is not None
+    assert fates[0].first_at - first.at < 1.9
+    assert fates[1].shed or fates[1].first_at is not None
+
+
+def test_what_busy_traffic_did_to_one_refuses_none_on_a_quiet_replica() -> None:
+    replica = OneReplica(profile=SLOW)
+    replica.admission.waits.long.given_up(0.7, 1.4, replica.now)  # three times as long, it is told
+    few = [Ask(replica.now + 0.3 + number, *SHORT) for number in range(12)]
+    asked = Ask(replica.now + 8.9, 6_000, 48)
+    fates = replica.run([*few, asked])
+    (fate,) = [fate for fate in fates if fate.ask is asked]
+    assert fate.first_at is not None
+
+
 def test_after_the_others_have_gone_it_is_let_in_again() -> None:
     replica = OneReplica(profile=SLOW)
     start, rate = replica.now, 0.6 * capacity(*SHORT, SLOW)
