@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from forebay.serving.asgi import Headers, Message, Send
-from forebay.serving.errors import error_body, retry_headers, send_error, shaped
+from forebay.serving.errors import error_body, event_data, retry_headers, send_error, shaped
 
 # Until who was failed may come again: routers have heard by then. Up to twice that, since all whom
 # an engine fails are failed at once.
@@ -27,26 +27,40 @@ class ErrorShaper:
         raw_send: where messages go.
         started: whether the response has begun.
         status: HTTP status that it began with; None before, or where the gate itself said it.
+        failed: whether it is a stream that an error has come in.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, path: str = "") -> None:
+        """Send to `send`; `path` says whose clients read the errors within streams."""
         self.raw_send = send
-        self.started = False
+        self.started = self.failed = False
         self.status: int | None = None
+        self._path = path
+        self._is_stream = False
+        self._last: Message = {}  # that was sent
         self._held: Message | None = None
         self._error: list[bytes] | None = None
 
     def send(self, message: Message) -> Awaitable[None]:
         """Forward one ASGI message; once started, without a coroutine of its own for each token."""
-        return self.raw_send(message) if self.started else self._send_start(message)
+        if not self.started:
+            return self._send_start(message)
+        self._last = message
+        if message.get("body", b"").startswith(_SSE_ERROR):
+            message = self._reshaped(message)
+        return self.raw_send(message)
 
     async def fail(self, status: int, message: str, code: str, headers: Headers) -> None:
-        """End the response with an error: by itself, or as the last event of a begun stream."""
+        """End the response with an error: by itself, or as the last event of a begun stream.
+
+        There is no place for one in a response that is no stream, or that has ended.
+        """
         if not self.started:
             await send_error(self.raw_send, status, message, code, headers=headers)
-            return
-        event = b"event: error\ndata: %b\n\n" % error_body(status, message, code)
-        await self.raw_send({"type": "http.response.body", "body": event, "more_body": False})
+        elif self._is_stream and self._last.get("more_body", False):
+            data = event_data(self._path, error_body(status, message, code))
+            event = b"event: error\ndata: %b\n\n" % data
+            await self.raw_send({"type": "http.response.body", "body": event, "more_body": False})
 
     async def _send_start(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -67,9 +81,18 @@ class ErrorShaper:
         if chunk.startswith(_SSE_ERROR):
             await self._unwrap_sse_error(start, chunk)
             return
-        self.started, self.status = True, start["status"]
+        self.started, self.status, self._last = True, start["status"], message
+        self._is_stream = any(_is_event_stream(h) for h in start["headers"])
         await self.raw_send(start)
         await self.raw_send(message)
+
+    def _reshaped(self, message: Message) -> Message:
+        """An error as a later event of a stream, in its clients' shape; `[DONE]` may follow it."""
+        self.failed = True
+        head, mark, rest = message["body"].partition(b"data: ")
+        payload, end, rest = rest.partition(b"\n")
+        data = event_data(self._path, shaped(_status_in(payload), payload))
+        return {**message, "body": head + mark + data + end + rest}
 
     async def _collect_error(self, start: Message, message: Message) -> None:
         assert self._error is not None
@@ -108,6 +131,10 @@ class ErrorShaper:
 
 def _is_retry_after(header: tuple[bytes, bytes]) -> bool:
     return header[0].lower() == b"retry-after"
+
+
+def _is_event_stream(header: tuple[bytes, bytes]) -> bool:
+    return header[0].lower() == b"content-type" and header[1].startswith(b"text/event-stream")
 
 
 async def _discard(_: Message) -> None:

@@ -12,6 +12,7 @@ from forebay.serving.asgi import Headers, Send, send_response
 # JavaScript less than 60 s. What is longer, 2.x takes for nothing said and asks again at once.
 _LONGEST_WAIT_S = 60.0
 _WAITS = 2  # their retries, by default
+_MESSAGES, _RESPONSES = "/v1/messages", "/v1/responses"
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -59,6 +60,20 @@ def error_body(status: int, message: str, code: str | None, param: str | None = 
     """The JSON body of an error."""
     error = {"message": message, "type": error_type(status), "param": param, "code": code}
     return json.dumps({"error": error}).encode()
+
+
+def event_data(path: str, body: bytes) -> bytes:
+    """An error body in OpenAI's shape, as the data of an event that clients of `path` understand.
+
+    OpenAI's clients look for `error`, and who goes by an event's `type` finds that as well. Events
+    of the Responses API have the fields beside it; Anthropic has types of its own.
+    """
+    error = json.loads(body)["error"]
+    if path == _MESSAGES:
+        error = {"type": "api_error", "message": error["message"]}
+    beside = ("code", "message", "param") if path == _RESPONSES else ()
+    fields = {field: error.get(field) for field in beside}
+    return json.dumps({"error": error, "type": "error", **fields}).encode()
 
 
 async def send_error(

@@ -70,6 +70,7 @@ _SHED_TEXT = {
     "quota": "what this replica has of the tenant's quota is used up",
     "draining": "this replica is about to stop",
 }
+_FAILED = "The replica failed to answer; the request may be sent again."
 _NEVER_FITS = (
     "Not admitted: it takes more tokens than the tenant's quota has for a minute "
     "(tokens_per_minute), and never fits."
@@ -202,22 +203,20 @@ class Gate:
         retries = _retries(scope)
         if retries:
             self._telemetry.count(catalogue.RETRIED, class_name)
-        cost = self.admission.costs.price(request.shape)
-        decision = await self._decide(cost, class_name, caller, arrived, retries)
-        if self._is_new_demand(decision, caller, arrived, retries):
-            likely = self.admission.costs.likely(cost)
-            self._telemetry.offered.add(likely, self.admission.room.kv_s(likely))
-        self._tarpit.came(refused=isinstance(decision, Shed))
-        if isinstance(decision, Shed):
-            self._telemetry.count(catalogue.SHED, class_name, decision.reason)
-            if decision.reason != "draining":
-                await self._keep_back()
-            await self._refuse(send, decision)
-            return
-        decision.ticket.cache_salt = caller.cache_salt
-        if self._prefixes is not None and prompt is not None:
-            self._prefixes.let_in(prompt, self.admission.costs.bytes_per_token)
-        await self._admitted(scope, body, receive, send, request, decision)
+        shaper = ErrorShaper(send, scope["path"])
+        try:
+            decision = await self._decided(request, prompt, class_name, caller, arrived, retries)
+            if isinstance(decision, Admitted):
+                await self._admitted(scope, body, receive, shaper, request, decision)
+                return
+        except Exception:
+            again = retry_headers(self.admission.jittered(_FAILED_S))
+            await shaper.fail(503, _FAILED, "replica_failed", again)
+            raise
+        self._telemetry.count(catalogue.SHED, class_name, decision.reason)
+        if decision.reason != "draining":
+            await self._keep_back()
+        await self._refuse(send, decision)
 
     def _read(
         self, scope: Scope, body: bytes, caller: Caller
@@ -231,6 +230,42 @@ class Gate:
         prompt = under_salt(prompt_of(data), caller.cache_salt)
         tokens = self._prefixes.expected(prompt, self.admission.costs.bytes_per_token)
         return replace(request, shape=replace(request.shape, cached_tokens=tokens)), prompt
+
+    async def _decided(
+        self,
+        request: ParsedRequest,
+        prompt: Prompt | None,
+        class_name: str,
+        caller: Caller,
+        arrived: float,
+        retries: int,
+    ) -> Decision:
+        """The decision, after all who learn from it.
+
+        Where this fails, or the client leaves meanwhile, there is no reason to count a refusal by:
+        the request counts as admitted and ended, so that the counts balance.
+        """
+        decision: Decision | None = None
+        try:
+            cost = self.admission.costs.price(request.shape)
+            decision = await self._decide(cost, class_name, caller, arrived, retries)
+            if self._is_new_demand(decision, caller, arrived, retries):
+                likely = self.admission.costs.likely(cost)
+                self._telemetry.offered.add(likely, self.admission.room.kv_s(likely))
+            self._tarpit.came(refused=isinstance(decision, Shed))
+            if isinstance(decision, Admitted):
+                decision.ticket.cache_salt = caller.cache_salt
+                if self._prefixes is not None and prompt is not None:
+                    self._prefixes.let_in(prompt, self.admission.costs.bytes_per_token)
+        except BaseException as fault:
+            outcome = "error" if isinstance(fault, Exception) else "disconnected"
+            self._telemetry.count(catalogue.ADMITTED, class_name)
+            if isinstance(decision, Admitted):
+                self._finish(decision, outcome)
+            else:
+                self._telemetry.count(catalogue.FINISHED, class_name, outcome)
+            raise
+        return decision
 
     def _is_new_demand(self, decision: Decision, caller: Caller, now: float, retries: int) -> bool:
         """Whether the fleet should grow for it: not beyond a quota, nor for what was counted.
@@ -295,28 +330,21 @@ class Gate:
         scope: Scope,
         body: bytes,
         receive: Receive,
-        send: Send,
+        shaper: ErrorShaper,
         request: ParsedRequest,
         admitted: Admitted,
     ) -> None:
         ticket = admitted.ticket
-        if request.shape.prompts == 1:
-            ticket.prompt_bytes = request.shape.prompt_bytes
         self._telemetry.count(catalogue.ADMITTED, ticket.class_name)
-        predicted_s = ticket.asked_s + admitted.predicted_s
-        self._telemetry.sample(catalogue.PREDICTED, ticket.class_name, predicted_s)
-        reset = CURRENT_TICKET.set(ticket)
-        outcome, shaper = "error", ErrorShaper(send)
+        outcome, reset = "error", CURRENT_TICKET.set(ticket)
         try:
+            if request.shape.prompts == 1:
+                ticket.prompt_bytes = request.shape.prompt_bytes
+            predicted_s = ticket.asked_s + admitted.predicted_s
+            self._telemetry.sample(catalogue.PREDICTED, ticket.class_name, predicted_s)
             outcome = await self._run(scope, body, receive, shaper, ticket)
         except asyncio.CancelledError:
             outcome = "disconnected"
-            raise
-        except Exception:
-            if not shaper.started:
-                message = "The replica failed to answer; the request may be sent again."
-                again = retry_headers(self.admission.jittered(_FAILED_S))
-                await send_error(shaper.raw_send, 503, message, "replica_failed", headers=again)
             raise
         finally:
             CURRENT_TICKET.reset(reset)
@@ -357,6 +385,8 @@ class Gate:
             return "deadline"
         if shaper.status is not None and shaper.status >= 400:
             return "rejected" if shaper.status < 500 else "error"
+        if shaper.failed:
+            return "error"
         if not shaper.started or any(s.state != "ended" for s in ticket.sequences):
             # vLLM's handlers return quietly when the client is gone, and abort in the engine.
             return "disconnected" if client.gone else "error"
@@ -364,13 +394,13 @@ class Gate:
 
     def _finish(self, admitted: Admitted, outcome: str) -> None:
         ticket, now = admitted.ticket, self._clock()
+        self._telemetry.count(catalogue.FINISHED, ticket.class_name, outcome)
         self.admission.close(ticket, now)
         self._tenancy.ended(ticket, now)
         if ticket.tenant:
             used = ticket.used_tokens
             self._telemetry.count(catalogue.TENANT_TOKENS, ticket.tenant, amount=used)
         self._tap.forget(ticket)
-        self._telemetry.count(catalogue.FINISHED, ticket.class_name, outcome)
         if ticket.first_token_at is None:
             return
         self._telemetry.answered(ticket.first_token_at)

@@ -136,19 +136,26 @@ class EngineTap:
     def on_step(self, outputs: Iterable[EngineOutput], engine_at: float | None) -> None:
         """The engine finished a step with these outputs, at its own `engine_at` (seconds)."""
         now = self._clock()
-        steps = [step for output in outputs if (step := self._read(output)) is not None]
+        steps = [step for output in outputs if (step := self._read(output, now)) is not None]
         if steps:
             self._admission.observe_step(steps, engine_at if engine_at else now, now)
             produced = sum(step.tokens for step in steps)
             self._telemetry.count(catalogue.OUTPUT_TOKENS, amount=produced)
 
-    def _read(self, output: EngineOutput) -> StepOutput | None:
+    def _read(self, output: EngineOutput, now: float) -> StepOutput | None:
+        """What a step did for one sequence; None where it made no token or nobody asks any more."""
         sequence = self._sequences.get(output.request_id)
         if sequence is None:
             return None
         ended = output.finish_reason is not None
         if ended:
             del self._sequences[output.request_id]
+        if not output.new_token_ids:
+            # It failed, and vLLM says so to its client. In the queue it stays until its ticket is
+            # closed: what was computed of its prompt is reckoned there.
+            if ended and sequence.state == "running":
+                self._admission.end(sequence, natural=False, now=now)
+            return None
         cached = None
         if sequence.state == "queued":
             stats = output.prefill_stats

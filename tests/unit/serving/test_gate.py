@@ -344,7 +344,8 @@ async def test_after_the_first_token_no_deadline_cuts_the_answer() -> None:
 
 async def test_a_stream_that_began_without_a_token_ends_at_the_deadline_and_says_so() -> None:
     async def promising(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         created = b"event: response.created\ndata: {}\n\n"
         await send({"type": "http.response.body", "body": created, "more_body": True})
         await asyncio.Event().wait()
@@ -353,7 +354,8 @@ async def test_a_stream_that_began_without_a_token_ends_at_the_deadline_and_says
     answer = await world.post("/v1/responses", {"input": "x", "stream": True})
     begun, _, error = answer.body.partition(b"event: error\ndata: ")
     assert begun == b"event: response.created\ndata: {}\n\n"
-    assert json.loads(error)["error"]["code"] == "deadline_exceeded"
+    said = json.loads(error)
+    assert (said["type"], said["error"]["code"]) == ("error", "deadline_exceeded")
     assert not world.admission.ledger.tickets
     assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "deadline")] == 1
 
