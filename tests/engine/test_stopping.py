@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from eventually import eventually
 from serving_process import ENGINE_SERVICE, ServingProcess, port_is_free
 
 
@@ -69,6 +72,41 @@ def test_interrupted_under_load(serving: ServingProcess) -> None:
     for asker in askers:
         asker.join()
     assert endings == [b"data: [DONE]"] * 4, "an answer was cut by draining"
+    is_gone(serving)
+
+
+def finished(serving: ServingProcess) -> float:
+    """Answers that the replica has done with."""
+    with urllib.request.urlopen(f"{serving.url}/forebay/status", timeout=10) as answer:
+        classes = json.load(answer)["classes"]
+    return float(sum(one["finished"] for one in classes.values()))
+
+
+def test_interrupted_while_a_client_still_reads_an_answer_that_is_made(
+    serving: ServingProcess,
+) -> None:
+    serving.wait_for("Ctrl-C drains")
+    asked = {"model": "demo", "prompt": "river", "max_tokens": 1_500, "ignore_eos": True}
+    body = json.dumps({**asked, "logprobs": 5, "stream": True}).encode()
+    head = (
+        "POST /v1/completions HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.socket() as client:
+        # As on a slow line: with a local one's segments, the system would hold megabytes for it.
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.connect(("127.0.0.1", serving.port))
+        client.sendall(head.encode() + body)
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+        assert eventually(lambda: finished(serving) == 1)
+        serving.process.send_signal(signal.SIGINT)
+        serving.wait_for("draining")
+        time.sleep(4.0)  # longer than it takes to stop
+        with client.makefile("rb") as answer:
+            assert answer.read().endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert serving.process.wait(timeout=30) == 0
+    assert "some requests were still running" not in serving.lines
     is_gone(serving)
 
 

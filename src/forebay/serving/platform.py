@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import shutil
+import socket
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from forebay.observability import catalogue
 from forebay.serving import cores, environment, preflight, processes, progress
 from forebay.serving.app import INGRESS_DEPLOYMENT, build
 from forebay.serving.environment import STATS_PERIOD_S
@@ -29,6 +31,10 @@ _CALL_S = 5.0
 _STOP_PATIENCE_S = 3.0
 _OBJECT_STORE_BYTES = 256 * 2**20  # nothing large passes through it
 _PROXY_LOCATIONS = {"every-node": "EveryNode", "head": "HeadOnly"}  # Serve's words
+# Serve's words for replicas that may have streams, and are in nobody's fleet.
+_UNHEARD = ("STOPPING", "RECOVERING")
+_ROUTED = ("RUNNING", "PENDING_MIGRATION")  # those that routers hear of
+_AGE_UNITS_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}  # HAProxy's: "1m4s"
 _PHASES = {
     None: "starting a replica",
     "engine": "loading the model into vLLM",
@@ -228,24 +234,67 @@ class Platform:
         Returns:
             Whether everything that was running has ended.
         """
-        give_up = time.monotonic() + self.spec.server.drain
-        self._begin_drain()
-        time.sleep(2 * STATS_PERIOD_S)  # until what replicas publish is from after the call
-        while self._is_busy():
+        began = time.monotonic()
+        give_up = began + self.spec.server.drain
+        while not self._has_told():
             if time.monotonic() > give_up:
                 return False
-            # Who has become ready since was not told. Those who were go on if this fails.
-            with contextlib.suppress(Exception):
-                self._begin_drain()
+            time.sleep(STATS_PERIOD_S)
+        time.sleep(2 * STATS_PERIOD_S)  # until what replicas publish is from after the call
+        while self._is_busy(began):
+            if time.monotonic() > give_up:
+                return False
+            self._has_told()  # who has become ready since; those who were go on if this fails
             time.sleep(STATS_PERIOD_S)
         return True
 
-    def _is_busy(self) -> bool:
-        """Whether anything runs, or nobody says that nothing does."""
+    def _has_told(self) -> bool:
+        """Tell every replica to drain; whether that has worked."""
         try:
-            return any(_in_flight(replica) for replica in self.fleet())
-        except TimeoutError:
+            self._begin_drain()
+        except Exception:  # Ray raises many kinds, as where an ingress has died
+            return False
+        return True
+
+    def _is_busy(self, began: float) -> bool:
+        """Whether anything runs since before the drain `began`, or nobody says that nothing does.
+
+        The fleet is asked before Serve: a replica that is not in it any more is STOPPING by then.
+        """
+        try:
+            fleet = self.fleet()
+            states = self._replica_states()
+            return (
+                any(replica["tickets"] for replica in fleet)
+                or any(states[state] for state in _UNHEARD)
+                or len(fleet) < sum(states[state] for state in _ROUTED)
+                or self._is_carried(began)
+            )
+        except Exception:  # not known
             return True
+
+    def _replica_states(self) -> Counter[str]:
+        """How many replicas are in which of Serve's states, without the ingress."""
+        from ray import serve
+
+        states: Counter[str] = Counter()
+        application = serve.status().applications.get(self.spec.name)
+        for name, deployment in application.deployments.items() if application else ():
+            if name != INGRESS_DEPLOYMENT:
+                states.update(deployment.replica_states)
+        return states
+
+    def _is_carried(self, began: float) -> bool:
+        """Whether HAProxy still carries a request of before the drain `began` (s).
+
+        The answer may wait there for a slow client long after the replica has done with it. What
+        comes during the drain is refused, and not waited for. A joined cluster's HAProxy is not
+        asked, nor are workers of before the fleet last changed.
+        """
+        sockets = self._folder.glob("*/admin.sock") if self._folder is not None else ()
+        # HAProxy tells whole seconds: up to one too few.
+        since_s = time.monotonic() - began - 1.0
+        return any(age >= since_s for path in sockets for age in _stream_ages(path))
 
     def _begin_drain(self) -> None:
         """Tell every replica that is ready now."""
@@ -285,5 +334,15 @@ class Platform:
             ray.shutdown()
 
 
-def _in_flight(replica: dict[str, Any]) -> float:
-    return float(replica[catalogue.RUNNING.name] + replica[catalogue.QUEUED.name])
+def _stream_ages(admin: Path) -> list[int]:
+    """Seconds since the beginning of each request that clients have with this HAProxy."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(_CALL_S)
+        asking.connect(str(admin))
+        asking.sendall(b"show sess\n")
+        with asking.makefile() as answer:
+            ages = re.findall(r" fe=http_frontend .* age=(\w+)", answer.read())
+    return [
+        sum(int(count) * _AGE_UNITS_S[unit] for count, unit in re.findall(r"(\d+)([dhms])", age))
+        for age in ages
+    ]

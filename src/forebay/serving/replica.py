@@ -230,6 +230,7 @@ class Replica:
             "answer_s": self.admission.answer_s,
             "held_s": self.admission.held_s,
             "ongoing": self.admission.ongoing,
+            "tickets": len(self.admission.ledger.tickets),  # until clients have their answers
             "seconds_per_token": self.admission.paces.seconds_per_token,
             "draining": self._takes_nothing,
             "kv_tokens": self.admission.config.kv_tokens,
