@@ -14,6 +14,8 @@ from pathlib import Path
 
 from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.measure.percentiles import adjusted_percentile
+from forebay.measure.records import RequestRecord
 from forebay.serving.environment import model_threads
 from forebay.spec.loading import load_service
 from forebay.spec.workload import WorkloadSpec
@@ -35,6 +37,21 @@ SHORT = Workload("short", 180, 48)
 LONG_PROMPTS = Workload("long prompts", 1400, 48)
 LONG_OUTPUTS = Workload("long outputs", 60, 400)
 WORKLOADS = {w.name: w for w in (SHORT, LONG_PROMPTS, LONG_OUTPUTS)}
+
+
+def admitted_ttft(records: Iterable[RequestRecord], q: float) -> float | None:
+    """A percentile of the TTFT of what was not refused on arrival, in seconds.
+
+    Whoever was let in and then aborted at a deadline, or failed, waited for ever.
+    """
+    kept = [r for r in records if r.outcome != "shed" or r.reason == "deadline_exceeded"]
+    good = [r.ttft for r in kept if r.outcome == "ok" and r.ttft is not None]
+    return adjusted_percentile(good, len(kept) - len(good), q)
+
+
+def aborted(records: Iterable[RequestRecord]) -> int:
+    """Requests that were let in and had no first token by their deadline."""
+    return sum(r.reason == "deadline_exceeded" for r in records)
 
 
 def lag_p99_ms(run: LoadRun) -> float:

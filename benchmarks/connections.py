@@ -228,6 +228,12 @@ def outcomes(server: systems.Server) -> dict[str, float]:
     return found
 
 
+def not_whole(clients: dict[str, int]) -> int:
+    """Streams of those who read to the end that were cut, hung or short of tokens."""
+    named = {name.removeprefix("whole: "): n for name, n in clients.items() if "whole: " in name}
+    return sum(n for name, n in named.items() if name != "as asked" and not name.isdigit())
+
+
 def report(found: dict[str, Any], share: float) -> None:
     print_table(("client: what happened", "times"), list(found["clients"].items()))
     print_table(("count", "grew by"), [*found["counts"].items(), *found["now"].items()])
@@ -247,10 +253,10 @@ def report(found: dict[str, Any], share: float) -> None:
         Bar("tokens charged less tokens that the engine took up and made",
             abs(counts["charged_tokens"] - used), 0),
         Bar("sequences left in the engine", sum(found["now"].values()), 0),
-        Bar("streams that ended and were not whole", clients.get("whole: NOT whole", 0), 0),
+        Bar("streams that ended and were not whole, or did not end", not_whole(clients), 0),
         Bar("streams read whole", clients.get("whole: as asked", 0), share * CROWD[-1][2],
             at_least=True),
-        Bar("HAProxy's memory, at most", found["proxy_mb"], MEMORY_MB, "MB"),
+        Bar("HAProxy's memory, at most", found["proxy_mb"] or None, MEMORY_MB, "MB"),
         *[Bar(f"descriptors left, {name}", number, DESCRIPTORS) for name, number in left.items()],
     ]  # fmt: skip
     print_bars(bars)
