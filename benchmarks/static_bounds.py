@@ -8,6 +8,10 @@ every workload at 3 x for a short time; the best two of each workload, known by 
 run as long as Forebay is. Good is a request that finished with its first token within 1 s; counted
 are those sent once the engine has filled up. Whoever is let in and aborted has an endless TTFT.
 
+A machine may be twice as fast some minutes later. So a few clients in a closed loop, whom no system
+refuses, show its pace before and after each run. What one system does is compared over that;
+between systems, whose paths differ, it says whether a comparison is worth anything.
+
 Run as: python benchmarks/static_bounds.py --capacity '{"short": 89, "long prompts": 10,
 "long outputs": 15}' (as overload.py prints it) [--parts sweep,rivals,forebay,retries]
 [--workloads "short,long prompts"], for a workload at a time
@@ -21,6 +25,7 @@ import sys
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +34,14 @@ import numpy as np
 import systems
 from client import (
     ROOT,
+    SHORT,
     WORKLOADS,
     Workload,
     aborted,
     admitted_ttft,
+    completion_rate,
     lag_p99_ms,
+    load,
     settle,
     spare_cores,
     traced,
@@ -51,6 +59,8 @@ FILLS_S = 6.0  # an empty engine takes whatever comes first, whatever is in fron
 SEQUENCES = (8, 14, 32, 64, 80, 128)
 TOKENS = (300, 1_200, 4_500, 9_000, 13_500, 18_000)
 LEAST_OF_BEST, REFUSAL_MS, REFUSAL_CPU_MS, MOST_LOST = 0.95, 100.0, 2.5, 0.05
+PACE_CLIENTS, PACE_S, PACE_SPREAD = 16, 6.0, 1.1
+PACE_SEEDS = count(1_000)  # prompts that were sent before would be in the cache
 CLIENTS_ATTEMPTS = 3  # of the official client, by default
 STORED = ROOT / "runs" / "static_bounds_sweep.json"
 
@@ -67,17 +77,17 @@ class Bound:
 
     def set_on(self, url: str) -> None:
         """Put it, and no other, in force."""
-        body = {
-            "in_flight": None,
-            "queued_reqs": None,
-            "queued_tokens": None,
-            self.kind: self.value,
-        }
-        request = urllib.request.Request(
-            f"{url}/bounds", json.dumps(body).encode(), {"content-type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30):
-            pass
+        set_bounds(url, {self.kind: self.value})
+
+
+def set_bounds(url: str, bounds: dict[str, int]) -> None:
+    """These are in force at a rival, and no others."""
+    body = {"in_flight": None, "queued_reqs": None, "queued_tokens": None, **bounds}
+    request = urllib.request.Request(
+        f"{url}/bounds", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30):
+        pass
 
 
 BOUNDS = [
@@ -214,14 +224,16 @@ def good_per_s(run: LoadRun, seconds: float, after_s: float = 0.0) -> float:
 def sweep(
     url: str, names: Sequence[str], capacity: dict[str, float]
 ) -> dict[str, dict[str, float]]:
-    """Good requests/s of every bound on every workload at 3 x."""
+    """Good requests of every bound on every workload at 3 x, for each of the pace."""
     found: dict[str, dict[str, float]] = {name: {} for name in names}
     for bound in BOUNDS:
-        bound.set_on(url)
+        before = pace_of(url, bound)
         for name in names:
             run = play(url, name, FACTORS[0], capacity, SWEEP_S, seed=21)
-            found[name][str(bound)] = good_per_s(run, SWEEP_S, WARM_S)
-        shown = ", ".join(f"{name} {found[name][str(bound)]:.1f}" for name in names)
+            after = pace_of(url, bound)
+            found[name][str(bound)] = 2 * good_per_s(run, SWEEP_S, WARM_S) / (before + after)
+            before = after
+        shown = ", ".join(f"{name} {found[name][str(bound)]:.3f}" for name in names)
         print(f"  {bound}: {shown}", flush=True)
     return found
 
@@ -238,9 +250,22 @@ def rivals(
     bounds = {str(bound): bound for bound in BOUNDS}
     for name in names:
         for best in sorted(swept[name], key=lambda b: -swept[name][b])[:2]:
-            bounds[best].set_on(server.url)
-            rows += [measured(server, best, name, factor, capacity, seconds) for factor in FACTORS]
+            rows += [
+                measured(server, best, name, factor, capacity, seconds, bound=bounds[best])
+                for factor in FACTORS
+            ]
     return rows
+
+
+def pace_of(url: str, bound: Bound | None) -> float:
+    """Short requests/s of a few clients, each waiting for its answer, without the bound."""
+    if bound is not None:
+        set_bounds(url, {})
+    settle(url)
+    run = load(url, SHORT, clients=PACE_CLIENTS, seconds=PACE_S, seed=next(PACE_SEEDS))
+    if bound is not None:
+        bound.set_on(url)
+    return completion_rate(run, PACE_CLIENTS)
 
 
 def ours(
@@ -271,12 +296,15 @@ def measured(
     capacity: dict[str, float],
     seconds: float,
     attempts: int = 1,
+    bound: Bound | None = None,
 ) -> dict[str, Any]:
-    """One cell of the table."""
-    settle(server.url)
+    """One cell of the table; `bound` is that of a rival."""
+    pace_before = pace_of(server.url, bound)
     before = sum(server.cpu_seconds().values())
     run = play(server.url, name, factor, capacity, seconds, seed=31, attempts=attempts)
     cpu_s = sum(server.cpu_seconds().values()) - before
+    good = good_per_s(run, seconds, FILLS_S)
+    pace = (pace_before + pace_of(server.url, bound)) / 2
     late = aborted(run.records)
     refused = [r for r in run.records if r.outcome == "shed" and r.reason != "deadline_exceeded"]
     row = {
@@ -284,7 +312,9 @@ def measured(
         "workload": name,
         "x": factor,
         "offered/s": len(run.records) / seconds,
-        "good/s": good_per_s(run, seconds, FILLS_S),
+        "good/s": good,
+        "pace/s": pace,
+        "good of pace": good / pace,
         "TTFT p50 s": admitted_ttft(run.records, 50),
         "TTFT p99 s": admitted_ttft(run.records, 99),
         "aborted": late,
@@ -324,6 +354,11 @@ def judged(rows: list[dict[str, Any]], swept: dict[str, dict[str, float]]) -> li
         bars.append(Bar("requests of ours that failed", sum(row["failed"] for row in mine), 0))
         late = sum(not row["valid"] for row in rows)
         bars.append(Bar("runs whose client was late", late, 0))
+    for one, of_one in (("theirs", theirs), ("ours", mine)):
+        if of_one:
+            paces = [row["pace/s"] for row in of_one]
+            name = f"pace of the machine in {one}, the most over the least"
+            bars.append(Bar(name, max(paces) / min(paces), PACE_SPREAD, "x"))
     bars += lost_to_retries(rows)
     return bars
 
@@ -371,7 +406,7 @@ def worst_cases(
 def lost_to_retries(rows: list[dict[str, Any]]) -> list[Bar]:
     """Goodput with the official client's retries, beside that without."""
     with_them, without = (
-        [r["good/s"] for r in rows if r["system"] == f"forebay, {attempts} attempts"]
+        [r["good of pace"] for r in rows if r["system"] == f"forebay, {attempts} attempts"]
         for attempts in (CLIENTS_ATTEMPTS, 1)
     )
     if not with_them:
