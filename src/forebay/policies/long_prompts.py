@@ -43,7 +43,7 @@ class LongPrompts:
         The mean token of a prompt is compared with half of it, and with all that was cached before:
         the time beyond the usual grows with the square of the length, the factor with the length.
         """
-        return _within(1.0 + self._excess * _attended(cost))
+        return self.alone_of(_attended(cost))
 
     def alone_of(self, tokens: float) -> float:
         """The same of a prompt of so many tokens, none of them cached."""

@@ -243,7 +243,7 @@ class Tenancy:
             await self.say_goodbye()
 
     async def watch(self) -> None:
-        """Look at the file every second, in a thread: a thousand tenants take 0.1 s to read.
+        """Look at the file every second, in a thread: to read many tenants would hold up streams.
 
         In another it is shared with the fleet, whose head may be away. Where nobody watches, the
         file is looked at by who asks, and not shared.
