@@ -38,6 +38,7 @@ from forebay.policies.decisions import (
     ShedReason,
     StepOutput,
 )
+from forebay.policies.engine_size import EngineSize
 from forebay.policies.fairness import FairQueue
 from forebay.policies.foresight import Foresight
 from forebay.policies.lateness import Lateness
@@ -92,7 +93,8 @@ class AdmissionController:
         self.turns = Turns(self.cutting, self.ledger, self.next_step)
         self.foresight = Foresight(self.ledger, self.next_step)
         self.fair = FairQueue({name: policy.weight for name, policy in config.classes.items()})
-        self.room = Room(config, self.ledger, self.paces, self.fair)
+        self.size = EngineSize(config.slots, config.kv_tokens, self.ledger)
+        self.room = Room(config, self.ledger, self.paces, self.fair, self.size)
         self.pacing = BatchPacing(
             config.step_tokens, config.batch_stretch, heeds_marks=config.heeds_marks
         )
@@ -102,12 +104,13 @@ class AdmissionController:
             self.ledger,
             self.paces,
             self.fair,
+            self.size,
             self.pacing,
             self.next_step,
             self.cutting,
         )
         self.promises = Promises(
-            config.slots, config.step_tokens, self.ledger, self.paces, self.waits, self.next_step
+            self.size, config.step_tokens, self.ledger, self.paces, self.waits, self.next_step
         )
         self.draining = False
         # Called with each held ticket that may now go to the engine.
@@ -179,7 +182,7 @@ class AdmissionController:
 
         Batch gives way to interactive requests anyhow: they take no promise from it.
         """
-        if len(self.ledger.running) >= self.config.slots:
+        if len(self.ledger.running) >= self.size.sequences:
             return True
         if class_name == BATCH:
             return self.ledger.queued_sequences > 0
@@ -250,7 +253,7 @@ class AdmissionController:
             return float(self.config.max_queued_tokens)
         if not self.paces.prefill_rate.known:
             return inf
-        return self.paces.prefill_rate.rate * max(p.ttft_s for p in self.config.classes.values())
+        return self.paces.drain_rate * max(p.ttft_s for p in self.config.classes.values())
 
     def _reason_to_shed(
         self,
@@ -273,7 +276,7 @@ class AdmissionController:
         if prediction.total_s > allowed_s:
             return "ttft_budget"
         if class_name != BATCH:  # which waits for these at the gate
-            if self.ledger.held[flow] + cost.sequences > self.room.of_flow(flow, now):
+            if self.room.has_its_part(flow, cost, self.room.parts(now)):
                 return "fair_share"
             # Who has not its part yet does not pay for those who came before it with theirs.
             if self.room.too_many(cost) > 0 and not self.room.is_owed(cost, flow, now):
@@ -304,7 +307,10 @@ class AdmissionController:
         """
         ledger = self.ledger
         queued = ledger.queued_prefill if class_name == BATCH else ledger.engine_prefill
-        return queued + cost.prefill_tokens - self.queue_bound
+        own = cost.prefill_tokens
+        if self.config.max_queued_tokens is None:  # or a long one would be refused for itself
+            own = min(own, self.config.step_tokens)
+        return queued + own - self.queue_bound
 
     def _allowance(self, class_name: str, prediction: Prediction, retries: int) -> float:
         """Longest prediction that is admitted, in seconds.
@@ -363,11 +369,11 @@ class AdmissionController:
         while (ticket := self.turns.held.first()) is not None and self.turns.may_enter(ticket, now):
             self.turns.held.remove(ticket)
             self._enter(ticket)
-        full: set[Flow] = set()  # flows that have in the engine what they may
-        while (ticket := self.pacing.held.first(full)) is not None:
-            if self._has_its_slots(ticket, now):
-                full.add(ticket.flow)
-            elif self._may_enter(ticket, now):
+        parts = self.room.parts(now) if len(self.pacing.held) else {}
+        for ticket in self.pacing.held.in_turn():
+            if self.ledger.in_engine and self.room.has_its_part(ticket.flow, ticket.cost, parts):
+                continue
+            if self._may_enter(ticket, now):
                 if self.pacing.shares(now):  # an interactive request waits for its steps
                     ticket.uncut = self.ledger.part
                     if self.config.heeds_marks:
@@ -381,13 +387,6 @@ class AdmissionController:
         self.ledger.release(ticket)
         self.on_release(ticket)
 
-    def _has_its_slots(self, ticket: Ticket, now: float) -> bool:
-        """Whether the ticket's flow has as many sequences in the engine as others leave it."""
-        if not self.ledger.in_engine:
-            return False
-        held = self.ledger.held[ticket.flow] + ticket.cost.sequences
-        return held > self.room.of_flow(ticket.flow, now)
-
     def _may_enter(self, ticket: Ticket, now: float) -> bool:
         ledger = self.ledger
         in_engine = ledger.totals[BATCH].in_engine
@@ -397,7 +396,7 @@ class AdmissionController:
         if place.batch:
             if in_engine + ticket.cost.sequences > self.room.for_batch:
                 return False
-            if self.room.too_many(ticket.cost) > 0:
+            if not (self.room.leaves_enough(ticket.cost) or self.pacing.is_urgent(ticket, now)):
                 return False
         return self.pacing.may_enter(ticket, place, self.paces.law, now)
 
@@ -479,6 +478,8 @@ class AdmissionController:
             answers=ledger.answers,
             queued=ledger.arrived,
             binding=self._prompts_bind,
+            whole=self._in_a_step >= self.config.step_tokens,
+            full=self.size.sequences,
             crowded=self._kv_is_short,
             cut=cut,
             first=ledger.going_first,
@@ -506,6 +507,8 @@ class AdmissionController:
                 answers=Answers(running, context),
                 queued=queued,
                 binding=self._prompts_bind,
+                whole=self._in_a_step >= self.config.step_tokens,
+                full=self.size.sequences,
                 crowded=self._kv_is_short,
             )
             interactive = self.ledger.totals[INTERACTIVE].running
@@ -557,18 +560,23 @@ class AdmissionController:
         nothing tell anything: it waits for them, while they are on their way. A very long prompt
         waits for its part of each step, and what that takes is not the others' pace.
         """
-        ledger, few, is_held = self.ledger, self._few, self.ledger.totals[BATCH].held > 0
+        ledger, few = self.ledger, self._few
         if ledger.in_parts[INTERACTIVE]:
             return False
-        in_a_step = ledger.engine_prefill - (ledger.beyond_a_step(BATCH) if is_held else 0)
-        first = ledger.totals[INTERACTIVE].engine_prefill
-        if few:
-            in_a_step = first + few
-        if in_a_step >= self.config.step_tokens:
+        if self._in_a_step >= self.config.step_tokens:
             return True
-        if is_held or (few and not first):
+        if ledger.totals[BATCH].held or (few and not ledger.totals[INTERACTIVE].engine_prefill):
             return False
         return bool(ledger.running) or ledger.large > 0
+
+    @property
+    def _in_a_step(self) -> int:
+        """Prompt tokens in the engine that steps have to compute, as many at a time as they can."""
+        ledger, few = self.ledger, self._few
+        if few:
+            return ledger.totals[INTERACTIVE].engine_prefill + few
+        is_held = ledger.totals[BATCH].held > 0
+        return ledger.engine_prefill - (ledger.beyond_a_step(BATCH) if is_held else 0)
 
     @property
     def _kv_is_short(self) -> bool:
@@ -632,6 +640,7 @@ class AdmissionController:
     def _end(self, sequence: Sequence, *, natural: bool) -> None:
         if sequence.state == "running":
             self.costs.outputs.ended(sequence.produced, natural=natural)
+            self.room.ended(sequence)
         self.ledger.end(sequence)
 
     def close(self, ticket: Ticket, now: float) -> None:
@@ -659,7 +668,7 @@ class AdmissionController:
         left = [s for s in ticket.sequences if s.bound and s.state == "queued"]
         if not left:
             return
-        ledger, rate = self.ledger, self.paces.prefill_rate.rate
+        ledger, rate = self.ledger, self.paces.drain_rate
         begun = self.next_step.begun(ledger.engine_prefill, now)
         begun -= ledger.engine_before(ticket.tag)[0]
         for sequence in left:

@@ -186,8 +186,13 @@ class BatchPacing:
             return False
         if not self.shares(now) or not place.batch:
             return True
-        urgent = now > ticket.due_at - _URGENT * ticket.budget_s
-        return urgent or place.batch + ticket.cost.sequences <= self.room(law)
+        return self.is_urgent(ticket, now) or (
+            place.batch + ticket.cost.sequences <= self.room(law)
+        )
+
+    def is_urgent(self, ticket: Ticket, now: float) -> bool:
+        """Whether a held ticket is about to be late at `now` (s)."""
+        return now > ticket.due_at - _URGENT * ticket.budget_s
 
     def _may_go_beside(self, ticket: Ticket, place: Place, law: StepLaw, now: float) -> bool:
         """Whether prompts may be in the engine with those that go before them."""

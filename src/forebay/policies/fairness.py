@@ -14,7 +14,9 @@ guaranteed (decision 0010):
 - two tenants of a class that both wait get tokens by weight, to within one request of each, at all
   times, whoever else comes or goes;
 - so do two classes, to within one request of each of their tenants, except among requests that were
-  queued before the set of waiting tenants changed.
+  queued before the set of waiting tenants changed;
+- a tag fits the 63 bits of vLLM's priority, whatever the weights and however long the queue is
+  never empty: virtual time is exact and without limit, its tag a number of 58 significant bits.
 """
 
 from __future__ import annotations
@@ -25,11 +27,32 @@ from math import ceil
 
 from forebay.policies.price_list import PriceList
 
-# Units of virtual time per token of the lightest class: a tag resolves 1/16,384 of a token. A
-# replica that serves nothing but that class at a million tokens/s, far beyond any of today's, fills
-# the 63 bits of vLLM's priority after 17 years.
-UNITS = 2**14
+# Units of virtual time per token of the lightest class. So many, since prices differ: in a class a
+# million times as heavy, where a tenant of weight 0.001 is alone at first, a token of one of weight
+# 1,000 that comes then is one unit.
+UNITS = 2**40
+LAST_TAG = 2**63 - 1
+# Significant bits of a tag; the other five count 62 shifts, so tags end at 2^120: 10^18 tokens of a
+# tenant of weight 0.001 that are priced as if one of weight 1,000 were always there, which makes
+# each a million. After ten years at 10,000 tokens/s a tag resolves 1/45,000 token, or 22 of those.
+_TAG_BITS = 58
 _FORGET_AFTER_S = 600.0  # longer than any deadline: nothing of the flow is queued any more
+
+
+def tag_at(time: int) -> int:
+    """Virtual time as a tag: itself while it has few bits, then its first bits and their place.
+
+    The order is kept: a later time never has a smaller tag. As of floating point numbers, what a
+    tag resolves is a part of the time itself, 2^-57 of it.
+    """
+    shift = max(time.bit_length() - _TAG_BITS, 0)
+    return min((shift << (_TAG_BITS - 1)) + (time >> shift), LAST_TAG)
+
+
+def time_of(tag: int) -> int:
+    """The earliest virtual time with this tag."""
+    shift = max((tag >> (_TAG_BITS - 1)) - 1, 0)
+    return (tag - (shift << (_TAG_BITS - 1))) << shift
 
 
 @dataclass(slots=True)
@@ -78,7 +101,7 @@ class _Class:
 
 
 class FairQueue:
-    """Tags requests of one replica. Deterministic; tags are ints that grow and never wrap."""
+    """Tags requests of one replica. Deterministic; tags are ints that never wrap."""
 
     def __init__(
         self, class_weights: Mapping[str, float], tenant_weights: Mapping[str, float] | None = None
@@ -87,7 +110,12 @@ class FairQueue:
         lightest = min(class_weights.values())
         self._classes = {name: _Class(w / lightest) for name, w in class_weights.items()}
         self._weights = dict(tenant_weights or {})
-        self.virtual_time = 0
+        self._time = 0
+
+    @property
+    def virtual_time(self) -> int:
+        """The present, as a tag."""
+        return tag_at(self._time)
 
     def set_weights(self, tenant_weights: Mapping[str, float]) -> None:
         """Use other weights of tenants from the next tag on."""
@@ -109,7 +137,8 @@ class FairQueue:
     def preview(self, tenant: str, class_name: str, now: float = 0.0) -> int:
         """The tag that a request would get at `now` (s); nothing changes."""
         one = self._classes[class_name]
-        present = one.prices.service_at(self.virtual_time)
+        one.prices.pass_to(self._time)  # or prices are rounded otherwise than those of the tag
+        present = one.prices.service_at(self._time)
         flow = one.flows.get(tenant)
         due = flow.finish if flow is not None and not flow.is_over(present, now) else present
         beyond = due - max(one.prices.end, present)
@@ -122,11 +151,11 @@ class FairQueue:
             if other is not flow and not other.is_over(present, now)
         )
         price = one.price(others or self._weights.get(tenant, 1.0))
-        return max(one.prices.end_time, self.virtual_time) + max(ceil(beyond * price), 1)
+        return tag_at(max(one.prices.end_time, self._time) + max(ceil(beyond * price), 1))
 
     def _tag_at(self, one: _Class, service: int) -> int:
         """The tag of a request that is due at this service; rounding puts none in the past."""
-        return max(one.prices.time_at(service), self.virtual_time)
+        return tag_at(max(one.prices.time_at(service), self._time))
 
     def rooms_before(self, tag: int, flows: Iterable[tuple[str, str]]) -> list[float]:
         """Tokens that flows can still put before a request with this tag, however much they ask.
@@ -135,8 +164,9 @@ class FairQueue:
             tag: the request's.
             flows: each a tenant and its class.
         """
+        then, now = time_of(tag), self._time
         marks = {
-            name: (one.flows, one.prices.service_at(tag), one.prices.service_at(self.virtual_time))
+            name: (one.flows, one.prices.service_at(then), one.prices.service_at(now))
             for name, one in self._classes.items()
         }
         weights, rooms = self._weights, []
@@ -160,7 +190,7 @@ class FairQueue:
 
     def started(self, tag: int) -> None:
         """The engine has taken the request with this tag into service."""
-        self.virtual_time = max(self.virtual_time, tag)
+        self._time = max(self._time, time_of(tag))
 
     def nothing_waits(self) -> None:
         """The queue is empty: nobody is kept waiting by anybody, so nobody owes anything.
@@ -169,7 +199,7 @@ class FairQueue:
         An engine runs many requests at once, so it comes when none waits, not when none runs.
         """
         for one in self._classes.values():
-            self.virtual_time = max(self.virtual_time, one.prices.time_at(one.prices.end))
+            self._time = max(self._time, one.prices.end_time)
             one.flows.clear()
 
     def correct(self, tenant: str, class_name: str, tokens: float, now: float) -> None:
@@ -181,7 +211,7 @@ class FairQueue:
         one = self._classes[class_name]
         if tokens > 0 or tenant in one.flows:
             flow = self._flow(one, tenant, now)
-            present = one.prices.service_at(self.virtual_time)
+            present = one.prices.service_at(self._time)
             due = flow.finish + ceil(tokens * UNITS / flow.weight)
             flow.finish = max(due, flow.latest, present)
 
@@ -193,23 +223,48 @@ class FairQueue:
         Args:
             class_name: the class in which they were served.
             tokens: by tenant.
-            most_tokens: what this replica serves in a few exchanges: nobody falls further behind
-                the present than that, so that old service elsewhere is forgotten.
+            most_tokens: what this replica serves of the class in a few exchanges: nobody falls
+                further behind the present than that, so that old service elsewhere is forgotten.
             now: seconds on the caller's clock.
         """
+        if not tokens:
+            return
         one = self._classes[class_name]
-        present = one.prices.service_at(self.virtual_time)
-        lightest = min((flow.weight for flow in one.flows.values()), default=1.0)
-        bound = present + ceil(most_tokens * UNITS / lightest)
+        begins = {}
         for tenant, amount in tokens.items():
             flow = self._flow(one, tenant, now)
-            charged = flow.finish + ceil(amount * UNITS / flow.weight)
-            flow.finish = max(flow.finish, min(charged, bound))
+            begins[tenant] = (flow.finish + ceil(amount * UNITS / flow.weight), flow.weight)
+        bound = self._after(one, most_tokens, begins)
+        for tenant, (begin, _) in begins.items():
+            flow = self._flow(one, tenant, now)  # one that was not active is dropped until now
+            flow.finish = max(flow.finish, min(begin, bound))
+
+    def _after(self, one: _Class, tokens: float, charged: Mapping[str, tuple[int, float]]) -> int:
+        """The service at which a class will be when it has served so many tokens.
+
+        The flows that are not charged are served meanwhile, by weight, and each that is from where
+        it was charged to. Where nobody waits but those, whoever they were charged for is
+        still to come, and is taken to weigh as little as the lightest of them.
+
+        Args:
+            one: the class.
+            tokens: that it serves.
+            charged: where these flows of it begin, and their weights.
+        """
+        others = sum(flow.weight for tenant, flow in one.flows.items() if tenant not in charged)
+        weight = others or min(weight for _, weight in charged.values())
+        reached, left = one.prices.service_at(self._time), tokens * UNITS
+        for start, its_weight in sorted(charged.values()):
+            if (start - reached) * weight >= left:
+                break
+            left -= (start - reached) * weight
+            reached, weight = start, weight + its_weight
+        return reached + ceil(left / weight)
 
     def _flow(self, one: _Class, tenant: str, now: float) -> _Flow:
         """The tenant's flow, ending at the present or later; drops all that are passed."""
-        one.prices.pass_to(self.virtual_time)
-        present = one.prices.service_at(self.virtual_time)
+        one.prices.pass_to(self._time)
+        present = one.prices.service_at(self._time)
         one.drop_passed(present, now)
         weight = self._weights.get(tenant, 1.0)
         flow = one.flows.setdefault(tenant, _Flow(present, present, weight, now))
@@ -230,7 +285,7 @@ class FairQueue:
         Raises:
             AssertionError: they are not.
         """
-        assert 0 <= self.virtual_time < 2**63
+        assert 0 <= self.virtual_time <= LAST_TAG
         for one in self._classes.values():
             one.prices.check_integrity()
             for flow in one.flows.values():

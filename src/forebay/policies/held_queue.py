@@ -6,7 +6,8 @@ A flow does not overtake itself, so the first of each flow is all that has to be
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
 
 from forebay.policies.ledger import Ticket
 from forebay.policies.overtaking import Flow
@@ -43,10 +44,22 @@ class HeldQueue:
         if not flow:
             del self._flows[ticket.flow]
 
-    def first(self, but: Container[Flow] = ()) -> Ticket | None:
-        """The held ticket with the smallest tag, of the flows that are not left out."""
-        heads = [next(iter(held)) for flow, held in self._flows.items() if flow not in but]
-        return min(heads, key=lambda ticket: (ticket.tag, ticket.due_at), default=None)
+    def first(self) -> Ticket | None:
+        """The held ticket with the smallest tag."""
+        return min(map(_first, self._flows.values()), key=_place, default=None)
+
+    def in_turn(self) -> Iterator[Ticket]:
+        """The first of each flow by their tags; after one that was let go, the next of its flow."""
+        heads = [
+            (*_place(head), n, head) for n, head in enumerate(map(_first, self._flows.values()))
+        ]
+        heapify(heads)
+        while heads:
+            *_, number, ticket = heappop(heads)
+            yield ticket
+            left = self._flows.get(ticket.flow)
+            if left and (head := _first(left)) is not ticket:
+                heappush(heads, (*_place(head), number, head))
 
     def check_integrity(self) -> None:
         """Raise AssertionError when the count is wrong, or a ticket is not where it belongs."""
@@ -57,3 +70,11 @@ class HeldQueue:
 
     def __repr__(self) -> str:
         return f"<HeldQueue {self._count} of {len(self._flows)} flows>"
+
+
+def _first(held: OrderedDict[Ticket, None]) -> Ticket:
+    return next(iter(held))
+
+
+def _place(ticket: Ticket) -> tuple[int, float]:
+    return ticket.tag, ticket.due_at

@@ -213,7 +213,8 @@ class Ledger:
         self.totals: dict[str, ClassTotals] = {name: ClassTotals() for name in class_names}
         self.order = TagQueue()  # queued sequences by tag, with their prompt tokens to compute
         self.at_gate = TagQueue()  # those of them that are held
-        self.held: Counter[tuple[str, str]] = Counter()  # sequences in the engine, by flow
+        self.held: Counter[tuple[str, str]] = Counter()  # sequences in the engine, by flow,
+        self.held_kv: Counter[tuple[str, str]] = Counter()  # and KV tokens, but for the chunks'
         self.prefixes = SharedPrefixes()  # of what is bound, and so in the engine
         self._own_kv = 0  # tokens of what is in the engine, without those of its chunks
         self.context = 0  # tokens that the running attend to, each to all of its own
@@ -262,6 +263,10 @@ class Ledger:
     def kv_tokens(self) -> int:
         """KV footprint of what is in the engine, when all has ended as expected, in tokens."""
         return self._own_kv + self.prefixes.tokens
+
+    def kv_before(self, tag: int) -> int:
+        """The same of what runs, and of what is queued and goes before this tag."""
+        return self.kv_tokens - self.order.kv_behind(tag) + self.at_gate.kv_behind(tag)
 
     @property
     def answers(self) -> Answers:
@@ -348,7 +353,7 @@ class Ledger:
         """The first token is out: queued becomes running."""
         self._dequeue(sequence)
         self.held[sequence.ticket.flow] += 1
-        self._own_kv += sequence.kv_tokens
+        self._take_kv(sequence, sequence.kv_tokens)
         self._run(sequence, 1, sequence.context)
         self.changes += 1
         self.turned += 1
@@ -362,9 +367,8 @@ class Ledger:
         self._run(sequence, 0, tokens)
         after = sequence.produced + tokens
         if after > sequence.expected - 1.0:  # before that, the footprint is the expected one
-            self._own_kv -= sequence.kv_tokens
-            sequence.produced = after
-            self._own_kv += sequence.kv_tokens
+            before, sequence.produced = sequence.kv_tokens, after
+            self._take_kv(sequence, sequence.kv_tokens - before)
         else:
             sequence.produced = after
 
@@ -377,7 +381,7 @@ class Ledger:
             self.turned += 1
             del self.running[sequence]
             self.totals[sequence.ticket.class_name].running -= 1
-            self._own_kv -= sequence.kv_tokens
+            self._take_kv(sequence, -sequence.kv_tokens)
             self._run(sequence, -1, -sequence.context)
             self._let_go(sequence.ticket.flow)
         if sequence.state != "ended":
@@ -391,10 +395,16 @@ class Ledger:
             running, attended = self._paced
             self._paced = Answers(running + more, attended + context)
 
+    def _take_kv(self, sequence: Sequence, tokens: int) -> None:
+        """A sequence in the engine takes so much more of the cache."""
+        self._own_kv += tokens
+        self.held_kv[sequence.ticket.flow] += tokens
+
     def _let_go(self, flow: tuple[str, str]) -> None:
+        """It has one sequence less in the engine, and none of its cache."""
         self.held[flow] -= 1
         if not self.held[flow]:
-            del self.held[flow]
+            del self.held[flow], self.held_kv[flow]
 
     def close(self, ticket: Ticket) -> None:
         """Release everything a ticket still holds; a second call changes nothing."""
@@ -410,15 +420,16 @@ class Ledger:
         totals = self.totals[ticket.class_name]
         totals.prefill += sequence.prefill
         totals.sequences += 1
-        self.order.add(ticket.tag, sequence.prefill, ticket.kept_by)
+        entry = ticket.tag, sequence.prefill, ticket.kept_by, sequence.kv_tokens
+        self.order.add(*entry)
         if ticket.held:
             totals.held += 1
             totals.held_prefill += sequence.prefill
-            self.at_gate.add(ticket.tag, sequence.prefill, ticket.kept_by)
+            self.at_gate.add(*entry)
         else:
             self.held[ticket.flow] += 1
             self.arrived += sequence.bound
-            self._own_kv += sequence.kv_tokens
+            self._take_kv(sequence, sequence.kv_tokens)
             self._count_parts(sequence, 1)
 
     def _dequeue(self, sequence: Sequence) -> None:
@@ -426,15 +437,16 @@ class Ledger:
         totals = self.totals[ticket.class_name]
         totals.prefill -= sequence.prefill
         totals.sequences -= 1
-        self.order.remove(ticket.tag, sequence.prefill, ticket.kept_by)
+        entry = ticket.tag, sequence.prefill, ticket.kept_by, sequence.kv_tokens
+        self.order.remove(*entry)
         if ticket.held:
             totals.held -= 1
             totals.held_prefill -= sequence.prefill
-            self.at_gate.remove(ticket.tag, sequence.prefill, ticket.kept_by)
+            self.at_gate.remove(*entry)
         else:
+            self._take_kv(sequence, -sequence.kv_tokens)
             self._let_go(ticket.flow)
             self.arrived -= sequence.bound
-            self._own_kv -= sequence.kv_tokens
             self._count_parts(sequence, -1)
 
     def _count_parts(self, sequence: Sequence, times: int) -> None:
@@ -473,6 +485,9 @@ class Ledger:
         self.at_gate.check_integrity()
         here = [s for s in sequences if s.state != "ended" and not s.ticket.held]
         assert self.held == Counter(s.ticket.flow for s in here)
+        assert self.held_kv.keys() == self.held.keys()
+        for flow, tokens in self.held_kv.items():
+            assert tokens == sum(s.kv_tokens for s in here if s.ticket.flow == flow), flow
         assert all(not s.bound and s.state != "running" for s in sequences if s.ticket.held)
         assert self.arrived == sum(s.bound for s in here if s.state == "queued")
         large = [s for s in here if s.state == "queued" and s.prefill > self.part]

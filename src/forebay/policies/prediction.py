@@ -68,6 +68,7 @@ class Releases:
         running: sequences that run now.
         answer_tokens: length of a typical answer, for waits that outlast everything running.
         capacity: sequences the engine runs at once.
+        kv_capacity: tokens that its KV blocks hold.
     """
 
     steps: list[float]
@@ -76,6 +77,7 @@ class Releases:
     running: int
     answer_tokens: float
     capacity: int
+    kv_capacity: int
 
     def wait(self, wait: Wait) -> float:
         """Decode steps until a request with these needs can start.
@@ -85,27 +87,29 @@ class Releases:
         if wait.slots <= 0 and wait.kv_tokens <= 0:
             return 0.0
         if not self.running:
-            return max(wait.slots, 1) * self.answer_tokens / self.capacity
-        needed = self._slot(wait.slots) if wait.slots > 0 else 0.0
+            slots = max(wait.slots, 1) / self.capacity
+            return max(slots, wait.kv_tokens / self.kv_capacity) * self.answer_tokens
+        needed = 0.0
+        if wait.slots > 0:
+            needed = self._come_free(wait.slots - 0.5, self.slots, self.running, self.capacity)
         if wait.kv_tokens > 0:
             free = self.kv_tokens()
-            needed = max(needed, _interpolated(wait.kv_tokens, free, self.steps))
-            if wait.kv_tokens > free[-1]:
-                needed += self.answer_tokens / self.capacity
+            of_kv = self._come_free(wait.kv_tokens, free, free[-1], self.kv_capacity)
+            needed = max(needed, of_kv)
         return needed
 
-    def _slot(self, number: int) -> float:
-        """Steps until this many slots have come free, of a full engine.
+    def _come_free(self, amount: float, freed: list[float], held: float, capacity: float) -> float:
+        """Steps until so much has come free of a full engine, whose running answers hold `held`.
 
         Who takes a slot gives it back a typical answer later. So answers that began together end
         together, and so do those that follow them; spread out, slots come free at a steady pace.
+        KV blocks likewise.
         """
-        rounds, place = divmod(number - 1, self.capacity)
-        idle = self.capacity - self.running  # slots that those ahead are about to take
-        steps = _interpolated(place + 0.5, self.slots, self.steps)
-        if place >= self.running or steps > self.answer_tokens:
-            others = _interpolated(place + 0.5 - idle, self.slots, self.steps)
-            steps = max(self.answer_tokens, others)
+        rounds, place = divmod(amount, capacity)
+        idle = capacity - held  # that those ahead are about to take
+        steps = _interpolated(place, freed, self.steps)
+        if place >= held or steps > self.answer_tokens:
+            steps = max(self.answer_tokens, _interpolated(place - idle, freed, self.steps))
         return steps + rounds * self.answer_tokens
 
     def after(self, steps: float, running: int) -> Releases:
@@ -129,6 +133,7 @@ class Releases:
             running=running,
             answer_tokens=self.answer_tokens,
             capacity=self.capacity,
+            kv_capacity=self.kv_capacity,
         )
 
 
@@ -151,6 +156,7 @@ def expected_releases(
     *,
     answer_tokens: float,
     capacity: int,
+    kv_capacity: int,
 ) -> Releases:
     """How slots and KV come free as the running answers end.
 
@@ -166,9 +172,11 @@ def expected_releases(
         prefixes: what the prompts in the engine have in common.
         answer_tokens: length of a typical answer while nothing runs.
         capacity: sequences the engine runs at once.
+        kv_capacity: tokens that its KV blocks hold.
     """
     if not running:
-        return Releases(_NOTHING, _NOTHING, lambda: _NOTHING, 0, answer_tokens, capacity)
+        nothing = _NOTHING, _NOTHING, lambda: _NOTHING
+        return Releases(*nothing, 0, answer_tokens, capacity, kv_capacity)
     stride = -(-len(running) // _MOST_LOOKED_AT)
     looked_at = list(islice(running, 0, None, stride))
     produced = np.array([s.produced for s in looked_at], dtype=float)
@@ -199,6 +207,7 @@ def expected_releases(
         running=len(running),
         answer_tokens=float(expected.sum()) / len(looked_at),
         capacity=capacity,
+        kv_capacity=kv_capacity,
     )
 
 

@@ -104,6 +104,11 @@ class PromisedPace:
         work_s = answer * self.answer_s + self._prompt.rate * law.per_token_s
         return work_s / (answer + self._parts.rate)
 
+    def prompts_beside(self, sequences: float) -> float:
+        """Prompt tokens that so many sequences in the engine bring to every step."""
+        stays = self._answer.rate + self._parts.rate
+        return sequences * self._prompt.rate / stays if stays else 0.0
+
     def step_s_with(self, sequences: float) -> float:
         """Seconds of a step with so many sequences in the engine, prompts and answers."""
         law = self._paces.law

@@ -9,6 +9,7 @@ One that is late already is not saved by refusing others.
 from __future__ import annotations
 
 from forebay.policies.cost import Cost
+from forebay.policies.engine_size import EngineSize
 from forebay.policies.ledger import Ledger
 from forebay.policies.next_step import NextStep
 from forebay.policies.paces import Paces
@@ -20,7 +21,7 @@ class Promises:
 
     def __init__(
         self,
-        slots: int,
+        size: EngineSize,
         step_tokens: int,
         ledger: Ledger,
         paces: Paces,
@@ -28,7 +29,7 @@ class Promises:
         next_step: NextStep,
     ) -> None:
         """See `AdmissionController` for what these are."""
-        self._slots = slots
+        self._size = size
         self._step_tokens = step_tokens
         self._share_a_step = step_tokens // ledger.part  # prompts, in parts
         self._ledger = ledger
@@ -41,7 +42,7 @@ class Promises:
 
         One that takes turns (`turns.py`) shares no steps with the prompts that it would make late.
         """
-        if not self._paces.prefill_rate.rate:
+        if not self._paces.drain_rate:
             return False
         if not takes_turns and self._by_sharing_steps(cost, tag, now):
             return True
@@ -50,7 +51,7 @@ class Promises:
     def _by_sharing_steps(self, cost: Cost, tag: int, now: float) -> bool:
         if not self._ledger.in_parts.total():
             return False
-        order, rate = self._ledger.order, self._paces.prefill_rate.rate
+        order, rate = self._ledger.order, self._paces.drain_rate
         computed = self._computed(now)
         for through, tokens, due in order.last_before(tag, self._share_a_step):
             if tokens <= self._step_tokens:
@@ -70,7 +71,7 @@ class Promises:
         order = self._ledger.order
         if order.before(tag)[1] == len(order):
             return False
-        free = self._slots - len(self._ledger.running)
+        free = max(int(self._size.sequences) - len(self._ledger.running), 0)
         if self._makes_late(cost, tag, now, free, 0.0):
             return True
         if len(order) + cost.sequences <= free:
@@ -79,7 +80,7 @@ class Promises:
 
     def _makes_late(self, cost: Cost, tag: int, now: float, free: int, slot_s: float) -> bool:
         """The same, where one of the `free` slots is given back every `slot_s` seconds."""
-        rate, computed = self._paces.prefill_rate.rate, self._computed(now)
+        rate, computed = self._paces.drain_rate, self._computed(now)
 
         def late(tokens: int, sequences: int, due: float) -> bool:
             prompts_s = max(tokens - computed, 0.0) / rate

@@ -18,11 +18,12 @@ _MOST_TURNED = 1 / 8  # of the running answers may have begun or ended meanwhile
 class ReleaseCurve:
     """The releases expected of one replica's engine. Changes nothing of the ledger."""
 
-    def __init__(self, ledger: Ledger, outputs: OutputModel, slots: int) -> None:
-        """Know nothing yet; the engine runs `slots` sequences at once."""
+    def __init__(self, ledger: Ledger, outputs: OutputModel, slots: int, kv_tokens: int) -> None:
+        """Know nothing yet; the engine runs `slots` sequences at once, in `kv_tokens` of cache."""
         self._ledger = ledger
         self._outputs = outputs
         self._slots = slots
+        self._kv_tokens = kv_tokens
         self._whole: Releases | None = None  # as worked out last
         self._whole_at = self._turned_at = 0  # what the ledger had counted then
         self._read: Releases | None = None  # the same, from now on
@@ -63,6 +64,7 @@ class ReleaseCurve:
             self._ledger.prefixes,
             answer_tokens=answer_tokens,
             capacity=self._slots,
+            kv_capacity=self._kv_tokens,
         )
 
     def __repr__(self) -> str:

@@ -1,29 +1,35 @@
 """How many sequences an engine has room for at once: in all, in time, and of each flow.
 
 Slots and KV cache bound what it runs; the promised TPOT bounds what it should run; and where
-several flows ask for more than that, each has its part (`slots.py`).
+several flows ask for more than that, each has its part (`slots.py`). Parts are counted in *usual*
+sequences: one whose footprint is five times the usual counts as five where it is the cache that
+binds, for it keeps out as many (dominant shares: Ghodsi et al., NSDI 2011).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import floor, inf
 
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, AdmissionConfig
+from forebay.policies.engine_size import EngineSize
 from forebay.policies.fairness import FairQueue
-from forebay.policies.ledger import Ledger
-from forebay.policies.overtaking import Arrivals, Flow
+from forebay.policies.ledger import Ledger, Sequence
+from forebay.policies.overtaking import Flow
 from forebay.policies.paces import Paces
 from forebay.policies.promised_pace import PromisedPace
-from forebay.policies.rates import DecayedRate
 from forebay.policies.slots import Claim, most_held
+from forebay.policies.wanted import Asked, Wanted
 
 _DEMAND_BUDGETS = 2.0  # of the tightest: half-life of what flows are seen to ask for
-_FOOTPRINTS = 200.0  # sequences, after which half of what was learned of their size has faded
-_KEPT_FROM_BATCH = 8  # one slot in so many, for an interactive request that comes out of the blue
+_KEPT_FROM_BATCH = 8  # one of so many, for an interactive request that comes out of the blue
 _MOST_OVER = 0.25  # of those at the promised pace, beyond it, so that flows get their part
 _WANTED = 0.1  # sequences at once: a flow that asks for less leaves its part to others
-_CROWDED = 0.5  # of the slots in use, below which nobody needs to be held back
+_CROWDED = 0.5  # of the engine in use, below which nobody needs to be held back
+# Of the longest step that keeps the pace: so much of it may be taken with those who are in the
+# engine, whatever the mean of those who began lately says. They attend to more as they go on.
+_SURELY = 0.9
 
 
 class Room:
@@ -34,39 +40,49 @@ class Room:
     """
 
     def __init__(
-        self, config: AdmissionConfig, ledger: Ledger, paces: Paces, fair: FairQueue
+        self,
+        config: AdmissionConfig,
+        ledger: Ledger,
+        paces: Paces,
+        fair: FairQueue,
+        size: EngineSize,
     ) -> None:
         """See `AdmissionController` for what these are."""
         self._config = config
         self._ledger = ledger
         self._paces = paces
         self._fair = fair
+        self._size = size
         self._tightest_s = min(policy.ttft_s for policy in config.classes.values())
         self.pace = PromisedPace(config, paces)
         self.forget()
 
     def offered(self, flow: Flow, cost: Cost, now: float) -> None:
         """A request was offered at `now` (s), whatever becomes of it."""
-        self._demand.add(flow, cost, now)
-        self._footprint.add(self._ledger.kv_beside(cost), cost.sequences)
+        self._wanted.came(flow, cost, now)
+        self._size.offered(cost)
+
+    def ended(self, sequence: Sequence) -> None:
+        """A running answer has ended."""
+        self._wanted.ended(sequence.ticket.flow, sequence.produced, sequence.kv_tokens)
 
     def forget(self) -> None:
         """What came so far was no traffic."""
-        self._demand = Arrivals(_DEMAND_BUDGETS * self._tightest_s)  # offered
-        self._footprint = DecayedRate(_FOOTPRINTS)  # KV tokens a sequence, of what is offered
+        self._wanted = Wanted(_DEMAND_BUDGETS * self._tightest_s)
+        self._size.forget()
         self.pace.forget()
 
     # --- in all ---------------------------------------------------------------------------
 
     @property
     def in_time(self) -> float:
-        """Sequences at once that the engine has slots for and keeps the promised pace with."""
-        return min(float(self._config.slots), self.pace.sequences)
+        """Usual sequences at once that it holds, and keeps the promised pace with."""
+        return min(self._size.sequences, self.pace.sequences)
 
     @property
     def sustained(self) -> tuple[float, float]:
         """Prompt and output tokens/s, each of an engine that does nothing else; 0: unknown."""
-        return self.pace.sustained(self._fit)
+        return self.pace.sustained(self._size.sequences)
 
     def kv_s(self, cost: Cost) -> float:
         """Tokens of KV cache x seconds for which a request would hold them beside others."""
@@ -82,67 +98,120 @@ class Room:
         """
         if not self._paces.law.known:
             return self._paces.seconds_per_token_when_full
-        return self.pace.step_s_with(min(self._fit, self.pace.sequences))
-
-    @property
-    def _fit(self) -> float:
-        """Sequences that there are slots and KV cache for; at least 1."""
-        footprint = self._footprint.rate
-        fit = self._config.kv_tokens / footprint if footprint else inf
-        return max(min(float(self._config.slots), fit), 1.0)
+        return self.pace.step_s_with(self.in_time)
 
     # --- for a request --------------------------------------------------------------------
 
     def too_many(self, cost: Cost) -> float:
-        """Sequences beyond those at the promised pace, with a request's too; <= 0: none."""
+        """Sequences beyond those at the promised pace, with a request's too; <= 0: none.
+
+        Those who began lately say how many these are. Where the ones in the engine take less than
+        they did, there is room all the same: else few would begin, and few say little.
+        """
         at_once = min(self._ledger.in_engine + cost.sequences, self._config.slots)
-        return at_once - self.pace.sequences
+        over = at_once - self.pace.sequences
+        if over > 0.0 and self._step_s_with(cost) <= _SURELY * self.pace.step_s:
+            return 0.0
+        return over
+
+    def _step_s_with(self, cost: Cost) -> float:
+        """Seconds of a step with those in the engine and a request, by what they attend to."""
+        ledger = self._ledger
+        at_once = ledger.in_engine + cost.sequences
+        own = cost.sequences * (cost.prefill_per_sequence + cost.cached_per_sequence)
+        context = ledger.context + ledger.engine_prefill + own + 0.5 * cost.output_tokens
+        return self._paces.law.seconds(at_once, self.pace.prompts_beside(at_once), context)
 
     def is_owed(self, cost: Cost, flow: Flow, now: float) -> bool:
         """Whether a flow has not its part of those at the promised pace yet, with this request.
 
         Those who came before it have more than theirs, and keep it to their ends: meanwhile a few
-        more than keep the pace are let in.
+        more than keep the pace are let in. Where nobody has more than its part, nobody's end would
+        bring the engine back.
         """
-        if self.too_many(cost) > _MOST_OVER * self.in_time:
+        over = self.too_many(cost)
+        if over > _MOST_OVER * self.in_time:
             return False
-        seconds = self._seconds_per_token
-        flows = [
-            other
-            for other, tokens in self._demand.outputs(now)
-            if other != flow and tokens * seconds >= _WANTED
-        ]
-        weight, *others = self._fair.weights_of([flow, *flows])
-        part = self.in_time * weight / (weight + sum(others))
-        return self._ledger.held[flow] + cost.sequences <= max(part, 1.0)
+        flows = [one.flow for one in self._asked(now) if one.sequences >= _WANTED]
+        flows = [flow, *(other for other in flows if other != flow)]
+        weights = self._fair.weights_of(flows)
+        each, held = self.in_time / sum(weights), self._ledger.held
+        parts = [max(each * weight, 1.0) for weight in weights]
+        if held[flow] + cost.sequences > parts[0]:
+            return False
+        theirs = sum([min(held[other], part) for other, part in zip(flows, parts, strict=True)])
+        return self._ledger.in_engine - theirs >= over
 
     @property
-    def for_batch(self) -> int:
-        """Slots that batch may take; the others are kept for who comes out of the blue."""
-        return self._config.slots - max(self._config.slots // _KEPT_FROM_BATCH, 1)
+    def for_batch(self) -> float:
+        """Usual sequences of batch that there may be, beside who comes out of the blue."""
+        return max(self.in_time - self._kept_from_batch, 1.0)
 
-    def of_flow(self, flow: Flow, now: float) -> float:
-        """Sequences that a flow may have at once; at least one request is always let in."""
-        if not self._ledger.held[flow]:
-            return inf
-        slots = round(self.in_time)
-        most = float(slots - max(slots // _KEPT_FROM_BATCH, 1)) if flow[1] == BATCH else inf
-        if self._ledger.in_engine < _CROWDED * slots:
-            return most
-        outputs, seconds = self._demand.outputs(now), self._seconds_per_token
-        if sum([tokens for _, tokens in outputs]) * seconds <= slots:
-            return most  # everybody gets what it asks for
-        flows = [other for other, _ in outputs]
-        if len(flows) < 2 or flow not in flows:  # it is long ago that it asked
-            return most
-        claims = [
-            Claim(weight, tokens * seconds)
-            for weight, (_, tokens) in zip(self._fair.weights_of(flows), outputs, strict=True)
-        ]
-        place = flows.index(flow)
-        held = most_held(claims[place], claims[:place] + claims[place + 1 :], slots)
-        # To the nearest: of few slots a part cut down would be off by much.
-        return min(most, floor(held + 0.5) if held < inf else inf)
+    @property
+    def _kept_from_batch(self) -> float:
+        return max(self.in_time / _KEPT_FROM_BATCH, 1.0)
+
+    def leaves_enough(self, cost: Cost) -> bool:
+        """Whether a request of batch leaves interactive ones a part of the pace and the cache."""
+        if self.too_many(cost) > -self._kept_from_batch:
+            return False
+        kv_tokens = self._ledger.kv_tokens + self._ledger.kv_beside(cost)
+        return kv_tokens <= (1.0 - 1.0 / _KEPT_FROM_BATCH) * self._config.kv_tokens
+
+    # --- of each flow ---------------------------------------------------------------------
+
+    def parts(self, now: float) -> Mapping[Flow, float]:
+        """Usual sequences that flows may have at once, of those who are held to a part."""
+        if self._in_use < _CROWDED:
+            return {}
+        in_time, claims = self.in_time, []
+        asked = self._asked(now)
+        weights = self._fair.weights_of([flow for flow, *_ in asked])
+        for weight, (flow, sequences, kv_tokens) in zip(weights, asked, strict=True):
+            by_arrivals = self._usual(sequences, sequences * kv_tokens)
+            claims.append(Claim(weight, max(by_arrivals, self._held(flow))))
+        if sum([claim.wanted for claim in claims]) <= in_time:
+            return {}  # everybody gets what it asks for
+        most = most_held(claims, in_time)
+        return {one.flow: part for one, part in zip(asked, most, strict=True) if part < inf}
+
+    def has_its_part(self, flow: Flow, cost: Cost, parts: Mapping[Flow, float]) -> bool:
+        """Whether a flow would have more than its part with a request; it may always have one."""
+        ledger = self._ledger
+        if not ledger.held[flow]:
+            return False
+        most = self.for_batch if flow[1] == BATCH else inf
+        if flow in parts:  # to the nearest: of few slots a part cut down would be off by much
+            most = min(most, floor(parts[flow] + 0.5))
+        return self._held(flow, cost) > most
+
+    def _asked(self, now: float) -> list[Asked]:
+        return self._wanted.by_flow(self._seconds_per_token, now)
+
+    def _held(self, flow: Flow, cost: Cost | None = None) -> float:
+        """Usual sequences that a flow has in the engine, with a request."""
+        sequences, kv_tokens = self._ledger.held[flow], self._ledger.held_kv[flow]
+        if cost is not None:
+            sequences += cost.sequences
+            kv_tokens += self._ledger.kv_beside(cost)
+        in_the_end = sequences * self._wanted.kv_tokens(flow)  # its answers may outgrow what
+        return self._usual(sequences, max(kv_tokens, in_the_end))  # is expected of all
+
+    def _usual(self, sequences: float, kv_tokens: float) -> float:
+        """So many sequences in usual ones, by what they take most of."""
+        return self.in_time * max(
+            sequences / min(self._config.slots, self.pace.sequences),
+            kv_tokens / self._config.kv_tokens,
+        )
+
+    @property
+    def _in_use(self) -> float:
+        """The share of the engine that is taken: of its slots or pace, or of its cache."""
+        ledger = self._ledger
+        return max(
+            ledger.in_engine / min(self._config.slots, self.pace.sequences),
+            ledger.kv_tokens / self._config.kv_tokens,
+        )
 
     @property
     def _seconds_per_token(self) -> float:

@@ -11,7 +11,7 @@ Who asks for less than its part is never refused here, and nobody who asks alone
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import inf, sqrt
 from typing import NamedTuple
 
 _SPREAD = 2.0  # standard deviations of a Poisson number of requests at once, above its mean
@@ -22,7 +22,7 @@ class Claim(NamedTuple):
 
     Attributes:
         weight: its share, relative to the others'.
-        wanted: sequences at once, on average: arrivals/s times seconds each (Little).
+        wanted: sequences at once, on average.
     """
 
     weight: float
@@ -46,20 +46,19 @@ def content(claims: Sequence[Claim], slots: float) -> list[bool]:
             found[i] = True
 
 
-def most_held(mine: Claim, others: Sequence[Claim], slots: int) -> float:
-    """Sequences that a flow may have at once, queued or running; infinity where none is owed.
+def most_held(claims: Sequence[Claim], slots: float) -> list[float]:
+    """Sequences that each flow may have at once, queued or running; infinity where none is owed.
 
     Args:
-        mine: the flow's claim.
-        others: those of the flows that have been asking lately.
+        claims: of the flows that have been asking lately.
         slots: of the engine.
     """
-    claims = [mine, *others]
     is_content = content(claims, slots)
-    if is_content[0] or not others:
-        return float("inf")
+    if all(is_content) or len(claims) < 2:
+        return [inf] * len(claims)
     modest = sum(c.wanted for c, ok in zip(claims, is_content, strict=True) if ok)
     reserve = modest + _SPREAD * sqrt(modest) + 1.0 if any(is_content) else 0.0
     greedy = sum(c.weight for c, ok in zip(claims, is_content, strict=True) if not ok)
     fair = slots * greedy / sum(claim.weight for claim in claims)
-    return max(slots - reserve, fair) * mine.weight / greedy
+    each = max(slots - reserve, fair) / greedy
+    return [inf if ok else each * c.weight for c, ok in zip(claims, is_content, strict=True)]

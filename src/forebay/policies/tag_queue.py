@@ -24,6 +24,7 @@ class _Entry(NamedTuple):
     tag: int
     due: float  # of equal tags the earlier, as a class promises, is the one that came first
     tokens: int
+    kv_tokens: int = 0
 
 
 class TagQueue:
@@ -40,9 +41,12 @@ class TagQueue:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, tag: int, tokens: int, due: float = inf) -> None:
-        """A sequence with this tag has come to wait; its first token is promised by `due` (s)."""
-        entry = _Entry(tag, due, tokens)
+    def add(self, tag: int, tokens: int, due: float = inf, kv_tokens: int = 0) -> None:
+        """A sequence with this tag has come to wait; its first token is promised by `due` (s).
+
+        It has `tokens` of its prompt to compute, and will take `kv_tokens` of the cache.
+        """
+        entry = _Entry(tag, due, tokens, kv_tokens)
         self.tokens += tokens
         self._count += 1
         if not self._blocks:
@@ -55,13 +59,13 @@ class TagQueue:
         if len(self._blocks[index]) > _MOST:
             self._split(index)
 
-    def remove(self, tag: int, tokens: int, due: float = inf) -> None:
+    def remove(self, tag: int, tokens: int, due: float = inf, kv_tokens: int = 0) -> None:
         """A sequence that was added with these values waits no more.
 
         Raises:
             KeyError: there is none.
         """
-        entry = _Entry(tag, due, tokens)
+        entry = _Entry(tag, due, tokens, kv_tokens)
         index = self._block_of(entry)
         block = self._blocks[index] if index < len(self._blocks) else []
         place = bisect_left(block, entry)
@@ -86,6 +90,15 @@ class TagQueue:
             tokens += sum(entry.tokens for entry in block[:place])
             sequences += place
         return tokens, sequences
+
+    def kv_behind(self, tag: int) -> int:
+        """KV tokens of those served after a new arrival with this tag; looks at each of them."""
+        last = _Entry(tag, inf, _LAST)
+        index = self._block_of(last)
+        return sum(
+            sum(entry.kv_tokens for entry in block if entry > last)
+            for block in self._blocks[index:]
+        )
 
     def makes_late(self, tag: int, late_now: Late, late_then: Late) -> bool:
         """Whether an arrival with this tag makes anybody late who is not late without it.

@@ -12,6 +12,7 @@ from math import ceil, inf
 from forebay.policies.batch_pacing import BatchPacing
 from forebay.policies.cost import Cost, CostModel
 from forebay.policies.decisions import BATCH, AdmissionConfig
+from forebay.policies.engine_size import EngineSize
 from forebay.policies.fairness import FairQueue
 from forebay.policies.lateness import Lateness
 from forebay.policies.ledger import Ledger
@@ -45,6 +46,7 @@ class Waits:
         ledger: Ledger,
         paces: Paces,
         fair: FairQueue,
+        size: EngineSize,
         pacing: BatchPacing,
         next_step: NextStep,
         cutting: Cutting,
@@ -55,12 +57,13 @@ class Waits:
         self.ledger = ledger
         self.paces = paces
         self.fair = fair
+        self.size = size
         self.pacing = pacing
         self.next_step = next_step
         self.cutting = cutting
         self.long = LongPrompts(ledger.part)
         self.last_seen_at: float | None = None
-        self._curve = ReleaseCurve(ledger, costs.outputs, config.slots)
+        self._curve = ReleaseCurve(ledger, costs.outputs, config.slots, config.kv_tokens)
         self.forget()
 
     def forget(self) -> None:
@@ -95,13 +98,13 @@ class Waits:
         if self.ledger.long and not takes_turns:
             ahead_tokens = min(ahead_tokens, self._ahead_beside(cost, tag, now))
         ahead_s = self._prompts_s(ahead_tokens)
-        release_s = self._release_s(cost, ahead_sequences)
+        release_s = self._release_s(cost, tag, ahead_sequences)
         waits = (ahead_s or release_s) and self.ledger.queued_sequences
         others = rivals(self.fair, self.arrivals, flow, tag, now) if waits else []
         if others:
             tokens, sequences = self._overtaking(others, cost, ahead_s, release_s)
             ahead_s = self._prompts_s(ahead_tokens + tokens)
-            release_s = self._release_s(cost, ahead_sequences + round(sequences))
+            release_s = self._release_s(cost, tag, ahead_sequences, round(sequences))
         own_s = self.own_s(cost, now) * self._times(cost, now)
         if flow[1] == BATCH:
             entered_s = self.pacing.wait_s(self.ledger.at_gate.before(tag)[0])
@@ -125,24 +128,27 @@ class Waits:
         tokens = sum([prefill * min(until_s, wait_s) for until_s, prefill, _ in others])
         return tokens, sum([count * min(until_s, wait_s) for until_s, _, count in others])
 
-    def _release_s(self, cost: Cost, ahead_sequences: int) -> float:
-        """Seconds until slots and KV are free for a request behind so many sequences."""
-        needs = Wait(
-            slots=len(self.ledger.running)
-            + ahead_sequences
-            + min(cost.sequences, self.config.slots)
-            - self.config.slots,
-            kv_tokens=self.ledger.kv_tokens + self.ledger.kv_beside(cost) - self.config.kv_tokens,
-        )
+    def _release_s(self, cost: Cost, tag: int, queued: int, overtaking: int = 0) -> float:
+        """Seconds until slots and KV are free for a request of this tag.
+
+        Behind it are so many queued sequences, and those that will still overtake it.
+        """
+        slots, ledger = self.config.slots, self.ledger
+        at_once = len(ledger.running) + queued + overtaking + min(cost.sequences, slots)
+        kv_tokens = ledger.kv_beside(cost) + round(overtaking * self.size.footprint)
+        over = ledger.kv_tokens + kv_tokens - self.config.kv_tokens
+        if over > 0:  # who is behind it in the queue takes nothing from it
+            over = ledger.kv_before(tag) + kv_tokens - self.config.kv_tokens
+        needs = Wait(slots=at_once - slots, kv_tokens=over)
         if needs.slots <= 0 and needs.kv_tokens <= 0:
             return 0.0
         releases = self._releases(cost, kv=needs.kv_tokens > 0)
         return releases.wait(needs) * self.paces.seconds_per_token_when_full
 
     def seconds_per_slot(self, cost: Cost) -> float:
-        """Seconds between two slots that a full engine gives back, by Little's law."""
+        """Seconds until a full engine has room for one more, by Little's law."""
         answer = self._releases(cost).answer_tokens
-        return answer / self.config.slots * self.paces.seconds_per_token_when_full
+        return answer / self.size.sequences * self.paces.seconds_per_token_when_full
 
     def _stalled_s(self, now: float) -> float:
         """Seconds for which an engine with work has shown no sign of life, beyond the usual.
@@ -248,8 +254,8 @@ class Waits:
 
     def backlog_s(self, cost: Cost) -> float:
         """Seconds until everybody who is queued now has a first token."""
-        over = len(self.ledger.running) + self.ledger.queued_sequences - self.config.slots
-        slots_s = max(over, 0) * self.seconds_per_slot(cost)
+        over = len(self.ledger.running) + self.ledger.queued_sequences - self.size.sequences
+        slots_s = max(over, 0.0) * self.seconds_per_slot(cost)
         return slots_s + self._prompts_s(self.ledger.queued_prefill)
 
     def _prompts_s(self, tokens: float) -> float:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.policies.fairness import UNITS, FairQueue
+from forebay.policies.fairness import LAST_TAG, UNITS, FairQueue, tag_at, time_of
 
 CLASSES = {"interactive": 8.0, "batch": 1.0}
 Flow = tuple[str, str]  # tenant, class
@@ -33,6 +33,7 @@ class Engine:
         tag = self.queue.tag(*flow, tokens, now=0.0)
         assert tag >= self.last_tag.get(flow, 0), "a tag went down within its flow"
         assert tag >= self.queue.virtual_time, "a tag lies in the past"
+        assert tag <= LAST_TAG == 2**63 - 1
         self.last_tag[flow] = tag
         heapq.heappush(self.waiting, (tag, next(self._arrivals), flow, tokens))
         return tag
@@ -77,13 +78,16 @@ weights = st.dictionaries(
 )
 
 
-@given(weights=weights, data=st.data(), late=st.booleans())
-@settings(max_examples=40, deadline=None)
+@given(
+    weights=weights, data=st.data(), late=st.booleans(), began=st.sampled_from([0, 2**63, 2**100])
+)
+@settings(max_examples=60, deadline=None)
 def test_tenants_that_wait_share_by_weight_within_one_request_of_each(
-    weights: dict[str, float], data: st.DataObject, late: bool
+    weights: dict[str, float], data: st.DataObject, late: bool, began: int
 ) -> None:
-    """The bound of start-time fair queueing, also while others come."""
+    """The bound of start-time fair queueing, also while others come, and at any virtual time."""
     engine = Engine(FairQueue(CLASSES, weights))
+    engine.queue.started(tag_at(began))
     draw = data.draw(st.randoms(use_true_random=False))
     flows = [(tenant, "interactive") for tenant in weights]
     first = flows[:2] if late else flows
@@ -95,7 +99,8 @@ def test_tenants_that_wait_share_by_weight_within_one_request_of_each(
     a, b = flows[:2]
     rates = {flow: weights[flow[0]] for flow in flows}
     bound = 3000 / rates[a] + 3000 / rates[b]
-    assert widest_gap(engine, a, b, rates, since=0) <= bound + 1
+    told_apart = (began >> 57) / UNITS * CLASSES["interactive"] / sum(rates.values())
+    assert widest_gap(engine, a, b, rates, since=0) <= bound + 1 + 2 * told_apart
 
 
 @given(data=st.data(), batch_tenants=st.integers(1, 5), tenants=st.integers(1, 5))
@@ -192,7 +197,90 @@ def test_the_tags_of_years_fit_63_bits() -> None:
     assert tag < 2**63
     queue.started(tag)
     small = [queue.tag("a", "batch", 1, 0.0) for _ in range(3)]
-    assert small[2] - small[1] == UNITS, "a token is no longer told apart"
+    assert small[0] < small[1] < small[2], "a token is no longer told apart"
+
+
+def come_and_go(engine: Engine, rounds: int, tokens: int, backlog: int) -> None:
+    """One tenant of weight 0.001 always sends, and now and then one of 1,000 does.
+
+    What the light one is served alone was priced while the other was there.
+    """
+    for _ in range(backlog):
+        engine.send(("light", "batch"), tokens)
+    for _ in range(rounds):
+        engine.send(("heavy", "batch"), tokens)
+        engine.send(("light", "batch"), tokens)
+        while len(engine.waiting) > backlog:
+            engine.serve()
+        if not backlog:
+            engine.queue.nothing_waits()
+
+
+@pytest.mark.parametrize("backlog", [0, 2])
+def test_a_light_tenant_beside_a_heavy_one_never_runs_out_of_tags(backlog: int) -> None:
+    """It did after 560 million tokens, 56,000 prompts of 10,000, whether or not the queue empties.
+
+    These are 2,000 million; then tenants still share within one request of each.
+    """
+    weights = {"light": 0.001, "heavy": 1000.0, "half": 500.0}
+    engine = Engine(FairQueue(CLASSES, weights))
+    come_and_go(engine, 2000, 10**6, backlog)
+    heavy, half = ("heavy", "batch"), ("half", "batch")
+    start = len(engine.served)
+    keep_busy(engine, [heavy, half], lambda _: 100, 300)
+    rates = {heavy: 1000.0, half: 500.0}
+    assert widest_gap(engine, heavy, half, rates, since=start) <= 100 / 1000 + 100 / 500 + 0.001
+
+
+extremes = st.sampled_from([0.001, 0.5, 1.0, 1000.0])
+amounts = st.one_of(st.integers(1, 10_000), st.integers(10**6, 10**12))
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_no_tag_passes_63_bits_or_goes_down_whatever_happens(data: st.DataObject) -> None:
+    classes = {"interactive": data.draw(extremes), "batch": data.draw(extremes)}
+    engine = Engine(FairQueue(classes, {tenant: data.draw(extremes) for tenant in "abcd"}))
+    queue = engine.queue
+    for _ in range(data.draw(st.integers(1, 60))):
+        tenant = data.draw(st.sampled_from("abcd"))
+        name = data.draw(st.sampled_from(sorted(classes)))
+        tokens = data.draw(amounts)
+        what = data.draw(
+            st.sampled_from(["send", "send", "serve", "correct", "elsewhere", "empty"])
+        )
+        if what == "send":
+            previewed = queue.preview(tenant, name)
+            assert engine.send((tenant, name), tokens) == previewed  # checks its tag
+        elif what == "serve" and engine.waiting:
+            engine.serve()
+        elif what == "correct":
+            queue.correct(tenant, name, tokens * data.draw(st.sampled_from([-1, 1])), 0.0)
+        elif what == "elsewhere":
+            queue.served_elsewhere(name, {tenant: tokens}, data.draw(amounts), 0.0)
+        elif what == "empty":
+            while engine.waiting:
+                engine.serve()
+            queue.nothing_waits()
+        queue.check_integrity()
+
+
+times = st.integers(0, 120).flatmap(lambda bits: st.integers(0, 2**bits - 1))
+
+
+@given(one=times, other=times)
+def test_tags_keep_the_order_of_virtual_times(one: int, other: int) -> None:
+    early, late = sorted((one, other))
+    assert 0 <= tag_at(early) <= tag_at(late) <= LAST_TAG
+    for time in (early, late):
+        assert tag_at(time_of(tag_at(time))) == tag_at(time)
+        assert 0 <= time - time_of(tag_at(time)) <= time >> 57
+    if late - early > late >> 57:
+        assert tag_at(early) < tag_at(late)
+
+
+def test_beyond_the_last_tag_all_are_alike() -> None:
+    assert tag_at(2**120 - 1) == tag_at(2**120) == tag_at(2**500) == LAST_TAG
 
 
 def test_a_class_that_never_ran_begins_at_the_present() -> None:
@@ -264,6 +352,48 @@ def test_service_elsewhere_holds_a_tenant_back_here_but_not_for_long() -> None:
         engine.send(engine.serve(), 100)
     totals = engine.totals(start)
     assert totals["a", "batch"] - totals["b", "batch"] == pytest.approx(2000, abs=400)
+
+
+@pytest.mark.parametrize(
+    ("busy", "charged"),
+    [
+        ({"light": 0.001, "b": 1.0}, {"t": 1000.0}),
+        ({"light": 0.001, "heavy": 1000.0}, {"t": 1.0}),
+        ({"heavy": 1000.0}, {"t": 0.001}),
+        ({"light": 0.001}, {"t": 1000.0}),
+        ({"light": 0.001, "b": 1.0}, {"t": 0.001, "u": 1000.0}),  # u comes before t
+        ({"a": 1.0, "b": 1.0}, {"t": 1.0, "u": 5.0}),
+    ],
+)
+def test_nobody_is_set_back_by_more_than_is_served_here_in_a_few_exchanges(
+    busy: dict[str, float], charged: dict[str, float]
+) -> None:
+    engine = Engine(FairQueue(CLASSES, busy | charged))
+    keep_busy(engine, [(tenant, "batch") for tenant in busy], lambda _: 10, 50)
+    most = 3000
+    owed = {tenant: 10.0**15 if tenant == "t" else 500.0 for tenant in charged}
+    engine.queue.served_elsewhere("batch", owed, most_tokens=most, now=0.0)
+    for tenant in charged:
+        engine.send((tenant, "batch"), 10)
+    start = len(engine.served)
+    while len(engine.served) < start + 1000:
+        flow = engine.serve()
+        if flow[0] == "t":
+            break
+        engine.send(flow, 10)
+    others = sum(engine.totals(start).values()) - 10
+    assert others == pytest.approx(most, abs=10 * (len(busy) + len(charged)))
+
+
+def test_who_comes_where_only_charged_tenants_wait_goes_first_but_not_for_long() -> None:
+    engine = Engine(FairQueue(CLASSES, {"a": 2.0, "b": 4.0}))
+    owed = {"a": 10.0**9, "b": 10.0**9}
+    engine.queue.served_elsewhere("batch", owed, most_tokens=3000, now=0.0)
+    engine.queue.served_elsewhere("batch", {}, most_tokens=3000, now=0.0)  # nobody owes anything
+    keep_busy(engine, [("a", "batch"), ("b", "batch"), ("n", "batch")], lambda _: 10, 200)
+    first = [flow[0] for flow, _ in engine.served]
+    assert first[:140] == ["n"] * 140  # half of the lightest's weight: half as much
+    assert {"a", "b"} <= set(first[:160])
 
 
 def test_the_same_history_gives_the_same_tags() -> None:

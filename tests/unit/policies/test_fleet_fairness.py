@@ -82,7 +82,7 @@ def play(
         served = {str(k): one.second(busy[k], now) for k, one in enumerate(fleet)}
         charges = fairness.exchange(served, refused, weights) if charge else {}
         for k, tokens in charges.items():
-            most = 3.0 * sum(tokens.values())
+            most = 3.0 * sum(served[k].values())
             fleet[int(k)].queue.served_elsewhere("batch", tokens, most, now)
         if now >= ROUNDS // 3:
             for counted in served.values():
@@ -105,6 +105,8 @@ ALL = set(range(8))
         ({"a": {0, 1, 2}, "b": ALL}, {"b": 4.0}, {"a": 1.6, "b": 6.4}),
         ({"a": set(range(6)), "b": ALL}, {}, {"a": 4, "b": 4}),
         ({"a": ALL, "b": ALL}, {"a": 3.0}, {"a": 6, "b": 2}),
+        ({"a": {0}, "b": ALL}, {"a": 8.0}, {"a": 1, "b": 7}),
+        ({"a": {0}, "b": ALL}, {"b": 8.0}, {"a": 8 / 9, "b": 64 / 9}),
         ({"a": {0, 1}, "d": {1, 2}, "b": ALL}, {}, {"a": 1.5, "d": 1.5, "b": 5}),
     ],
 )

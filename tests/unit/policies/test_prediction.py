@@ -23,12 +23,21 @@ def answers(produced: list[int], cap: int = 100) -> dict[Sequence, None]:
     }
 
 
-def releases(running: dict[Sequence, None], capacity: int) -> Releases:
+def to_the_limit() -> OutputModel:
     outputs = OutputModel(64)
     for _ in range(100):  # answers here run to their limit
         outputs.passed(0, 100_000)
+    return outputs
+
+
+def releases(running: dict[Sequence, None], capacity: int) -> Releases:
     return expected_releases(
-        running, outputs, SharedPrefixes(), answer_tokens=100.0, capacity=capacity
+        running,
+        to_the_limit(),
+        SharedPrefixes(),
+        answer_tokens=100.0,
+        capacity=capacity,
+        kv_capacity=1_000_000,
     )
 
 
@@ -86,3 +95,16 @@ def test_read_later_what_should_have_ended_by_then_is_left_out() -> None:
     assert later.steps[0] > 0
     assert later.slots[-1] == pytest.approx(7, abs=0.5)
     assert len(later.steps) == len(later.slots) == len(later.kv_tokens())
+
+
+def test_a_wait_for_more_cache_than_there_is_takes_as_many_rounds_of_answers() -> None:
+    full = expected_releases(
+        answers([40] * 10),
+        to_the_limit(),
+        SharedPrefixes(),
+        answer_tokens=100.0,
+        capacity=64,
+        kv_capacity=1_100,  # ten answers of 10 + 100 tokens
+    )
+    waits = [full.wait(Wait(slots=0, kv_tokens=n * 1_100 - 10)) for n in (1, 2, 3)]
+    assert waits == pytest.approx([60, 160, 260], abs=2)

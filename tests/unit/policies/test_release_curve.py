@@ -14,6 +14,7 @@ from forebay.policies.prediction import Wait
 from forebay.policies.release_curve import ReleaseCurve
 
 SLOTS = 32
+KV = 1_000_000
 ANSWER = 100
 
 
@@ -48,12 +49,12 @@ def test_read_some_steps_later_it_says_what_a_new_one_would() -> None:
         ledger, outputs = Ledger(("interactive",), 64), to_the_limit()
         for _ in range(rng.randrange(16, SLOTS + 1)):
             running(ledger, rng.randrange(ANSWER - 10))
-        kept = ReleaseCurve(ledger, outputs, SLOTS)
+        kept = ReleaseCurve(ledger, outputs, SLOTS, KV)
         first, slots = kept.now(ANSWER), rng.randrange(1, SLOTS + 1)
         for _ in range(rng.randrange(1, 5)):
             step(ledger)
         assert kept.now(ANSWER) is not first
-        anew = steps(ReleaseCurve(ledger, outputs, SLOTS), slots)
+        anew = steps(ReleaseCurve(ledger, outputs, SLOTS, KV), slots)
         errors.append(abs(steps(kept, slots) - anew))
     errors.sort()
     assert errors[150] < 0.1  # the median
@@ -73,7 +74,7 @@ def test_it_is_worked_out_anew_after_some_steps_or_some_answers(
         return worked_out(*args, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(release_curve, "expected_releases", counted)
-    curve = ReleaseCurve(ledger, to_the_limit(), SLOTS)
+    curve = ReleaseCurve(ledger, to_the_limit(), SLOTS, KV)
     for _ in range(3):
         curve.now(ANSWER)
         step(ledger)
@@ -91,7 +92,7 @@ def test_it_is_worked_out_anew_after_some_steps_or_some_answers(
 def test_short_kv_is_told_from_what_runs_now() -> None:
     ledger = Ledger(("interactive",), 64)
     running(ledger, 50)
-    curve = ReleaseCurve(ledger, to_the_limit(), SLOTS)
+    curve = ReleaseCurve(ledger, to_the_limit(), SLOTS, KV)
     curve.now(ANSWER)
     step(ledger)
     read_on = curve.now(ANSWER)
@@ -102,7 +103,7 @@ def test_short_kv_is_told_from_what_runs_now() -> None:
 def test_once_nothing_runs_a_typical_answer_is_what_is_waited_for() -> None:
     ledger = Ledger(("interactive",), 64)
     only = running(ledger, 50)
-    curve = ReleaseCurve(ledger, to_the_limit(), SLOTS)
+    curve = ReleaseCurve(ledger, to_the_limit(), SLOTS, KV)
     assert steps(curve, 1) < ANSWER
     ledger.end(only)
     assert curve.now(64.0).wait(Wait(slots=SLOTS, kv_tokens=0)) == 64.0
