@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import floor, inf
+from typing import NamedTuple
 
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, AdmissionConfig
@@ -30,6 +31,21 @@ _CROWDED = 0.5  # of the engine in use, below which nobody needs to be held back
 # Of the longest step that keeps the pace: so much of it may be taken with those who are in the
 # engine, whatever the mean of those who began lately says. They attend to more as they go on.
 _SURELY = 0.9
+# What flows ask for fades over seconds, so their parts are worked out now and then: it takes a look
+# at all of them. A herd within a moment is looked at too.
+_KEPT_S, _KEPT_REQUESTS = 0.02, 16
+
+
+class _Usual(NamedTuple):
+    """What is counted in usual sequences: how many there may be, and what is one of them."""
+
+    in_all: float
+    by_slots: float  # of slots, or of places at the promised pace
+    by_kv: float  # of a KV token
+
+    def of(self, sequences: float, kv_tokens: float) -> float:
+        """So many sequences in usual ones, by what they take most of."""
+        return max(sequences * self.by_slots, kv_tokens * self.by_kv)
 
 
 class Room:
@@ -61,6 +77,7 @@ class Room:
         """A request was offered at `now` (s), whatever becomes of it."""
         self._wanted.came(flow, cost, now)
         self._size.offered(cost)
+        self._came += 1
 
     def ended(self, sequence: Sequence) -> None:
         """A running answer has ended."""
@@ -69,6 +86,8 @@ class Room:
     def forget(self) -> None:
         """What came so far was no traffic."""
         self._wanted = Wanted(_DEMAND_BUDGETS * self._tightest_s)
+        self._parts: Mapping[Flow, float] = {}
+        self._parts_at, self._came = -inf, 0  # when they were worked out, and how many came since
         self._size.forget()
         self.pace.forget()
 
@@ -162,17 +181,25 @@ class Room:
 
     def parts(self, now: float) -> Mapping[Flow, float]:
         """Usual sequences that flows may have at once, of those who are held to a part."""
-        if self._in_use < _CROWDED:
+        if now - self._parts_at > _KEPT_S or self._came >= _KEPT_REQUESTS:
+            self._parts = self._worked_out(now)
+            self._parts_at, self._came = now, 0
+        return self._parts
+
+    def _worked_out(self, now: float) -> Mapping[Flow, float]:
+        usual, ledger = self._usual, self._ledger
+        if usual.of(ledger.in_engine, ledger.kv_tokens) < _CROWDED * usual.in_all:
             return {}
-        in_time, claims = self.in_time, []
         asked = self._asked(now)
-        weights = self._fair.weights_of([flow for flow, *_ in asked])
-        for weight, (flow, sequences, kv_tokens) in zip(weights, asked, strict=True):
-            by_arrivals = self._usual(sequences, sequences * kv_tokens)
-            claims.append(Claim(weight, max(by_arrivals, self._held(flow))))
-        if sum([claim.wanted for claim in claims]) <= in_time:
+        wanted = [
+            max(usual.of(sequences, sequences * kv_tokens), self._held(flow, usual))
+            for flow, sequences, kv_tokens in asked
+        ]
+        if sum(wanted) <= usual.in_all:
             return {}  # everybody gets what it asks for
-        most = most_held(claims, in_time)
+        weights = self._fair.weights_of([flow for flow, *_ in asked])
+        claims = [Claim(*both) for both in zip(weights, wanted, strict=True)]
+        most = most_held(claims, usual.in_all)
         return {one.flow: part for one, part in zip(asked, most, strict=True) if part < inf}
 
     def has_its_part(self, flow: Flow, cost: Cost, parts: Mapping[Flow, float]) -> bool:
@@ -183,35 +210,25 @@ class Room:
         most = self.for_batch if flow[1] == BATCH else inf
         if flow in parts:  # to the nearest: of few slots a part cut down would be off by much
             most = min(most, floor(parts[flow] + 0.5))
-        return self._held(flow, cost) > most
+        return self._held(flow, self._usual, cost) > most
 
     def _asked(self, now: float) -> list[Asked]:
         return self._wanted.by_flow(self._seconds_per_token, now)
 
-    def _held(self, flow: Flow, cost: Cost | None = None) -> float:
+    def _held(self, flow: Flow, usual: _Usual, cost: Cost | None = None) -> float:
         """Usual sequences that a flow has in the engine, with a request."""
         sequences, kv_tokens = self._ledger.held[flow], self._ledger.held_kv[flow]
         if cost is not None:
             sequences += cost.sequences
             kv_tokens += self._ledger.kv_beside(cost)
         in_the_end = sequences * self._wanted.kv_tokens(flow)  # its answers may outgrow what
-        return self._usual(sequences, max(kv_tokens, in_the_end))  # is expected of all
-
-    def _usual(self, sequences: float, kv_tokens: float) -> float:
-        """So many sequences in usual ones, by what they take most of."""
-        return self.in_time * max(
-            sequences / min(self._config.slots, self.pace.sequences),
-            kv_tokens / self._config.kv_tokens,
-        )
+        return usual.of(sequences, max(kv_tokens, in_the_end))  # is expected of all
 
     @property
-    def _in_use(self) -> float:
-        """The share of the engine that is taken: of its slots or pace, or of its cache."""
-        ledger = self._ledger
-        return max(
-            ledger.in_engine / min(self._config.slots, self.pace.sequences),
-            ledger.kv_tokens / self._config.kv_tokens,
-        )
+    def _usual(self) -> _Usual:
+        at_once = min(float(self._config.slots), self.pace.sequences)
+        in_time = min(self._size.sequences, at_once)
+        return _Usual(in_time, in_time / at_once, in_time / self._config.kv_tokens)
 
     @property
     def _seconds_per_token(self) -> float:
