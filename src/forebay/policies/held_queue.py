@@ -50,9 +50,12 @@ class HeldQueue:
 
     def in_turn(self) -> Iterator[Ticket]:
         """The first of each flow by their tags; after one that was let go, the next of its flow."""
-        heads = [
-            (*_place(head), n, head) for n, head in enumerate(map(_first, self._flows.values()))
-        ]
+        first = self.first()
+        if first is None:
+            return
+        yield first  # which nearly always is as far as anybody looks
+        firsts = enumerate(map(_first, self._flows.values()))
+        heads = [(*_place(one), number, one) for number, one in firsts if one is not first]
         heapify(heads)
         while heads:
             *_, number, ticket = heappop(heads)

@@ -58,7 +58,7 @@ def running(
 
 
 def refusal(policy: AdmissionController, cost: Cost, tenant: str) -> str | None:
-    decision = policy.decide(cost, INTERACTIVE, 0.0, tenant)
+    decision = policy.decide(cost, INTERACTIVE, 0.05, tenant)
     return decision.reason if isinstance(decision, Shed) else None
 
 
