@@ -40,7 +40,7 @@ from connections_clients import (
     whole,
 )
 from forebay.spec.keys import key_hash, new_key
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 PORT = 8000
 CROWD: tuple[tuple[str, Client, int], ...] = (
@@ -264,4 +264,4 @@ def report(found: dict[str, Any], share: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

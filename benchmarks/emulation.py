@@ -23,7 +23,7 @@ from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan, run_load
 from forebay.measure.lateness import MOST_LATE
 from forebay.spec.workload_changes import fixed_workload
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 FILE = ROOT / "examples" / "emulated-fleet.yaml"
 PORT = 8000
@@ -92,4 +92,4 @@ def fleet(url: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

@@ -48,7 +48,7 @@ from forebay.measure.lateness import MOST_LATE
 from forebay.measure.percentiles import percentile
 from forebay.spec.workload_changes import fixed_workload
 from routers import Replicas, written
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 PORT = 8000
 PROMPT, ANSWER = 1000, 100
@@ -223,4 +223,4 @@ def judged(ours: list[Row], theirs: list[Row]) -> list[Bar]:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

@@ -46,7 +46,7 @@ from forebay.measure.lateness import MOST_LATE
 from forebay.measure.records import RequestRecord
 from forebay.spec.keys import key_hash, new_key
 from forebay.spec.workload import WorkloadSpec
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 from tenants import arrivals, reasons, tokens_of
 
 PORT = 8000
@@ -293,4 +293,4 @@ def tokens_while(records: Sequence[RequestRecord], start_s: float, end_s: float)
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

@@ -38,7 +38,7 @@ from forebay.spec.workload import WorkloadSpec
 from forebay.spec.workload_changes import fixed_workload
 from forebay.workload.schedule import OpenLoop
 from mock_peer import play, running_mock
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 CVS = {"gamma cv 0.5": 0.5, "gamma cv 2": 2.0}
 LAWS: dict[str, Any] = {
@@ -211,4 +211,4 @@ def report(
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

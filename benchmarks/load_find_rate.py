@@ -26,7 +26,7 @@ from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan, LoadRun
 from forebay.spec.workload_changes import fixed_workload
 from mock_peer import running_mock, two_cores
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 SLOTS, TTFT_MS, ITL_MS, TOKENS = 128, 50, 10, 48
 CAPACITY = SLOTS / (1e-3 * (TTFT_MS + ITL_MS * (TOKENS - 1)))  # requests/s
@@ -112,4 +112,4 @@ def searched(plan: LoadPlan, name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

@@ -36,7 +36,7 @@ from forebay.spec.model_folder import read_model_folder
 from forebay.spec.workload import TraceSpec, WorkloadSpec
 from mock_peer import play, request_id, running_mock
 from prefix_cache import PrefixCache, blocks_of
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 TRACES = ROOT.parent / "shared" / "traces"
 FILES = {"azure": "azure_conv.csv", "mooncake": "moon_conv.jsonl.gz"}
@@ -284,4 +284,4 @@ def page_counters() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

@@ -29,7 +29,7 @@ from forebay.measure.evidence import ServerSample
 from forebay.measure.records import RequestRecord
 from forebay.measure.validity import ClientFacts, judge
 from forebay.spec.workload_changes import fixed_workload
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 RATE = 100.0  # requests/s: 100,000 of them are 17 minutes
 MOST_S, MOST_MIB = 20.0, 1e9 / 2**20
@@ -183,4 +183,4 @@ def report(found: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

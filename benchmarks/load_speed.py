@@ -33,7 +33,7 @@ from forebay.load.runner import LoadRun
 from forebay.measure.percentiles import percentiles
 from forebay.spec.workload_changes import fixed_workload
 from mock_peer import MockPeer, play, running_mock, two_cores
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 CONNECTIONS, TOKENS, PROMPT = 64, 64, 100
 FAST_S, FAST_RUNS = 8.0, 3
@@ -221,4 +221,4 @@ def beside_row(
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

@@ -25,7 +25,7 @@ from forebay.measure.records import RequestRecord
 from forebay.spec.workload_changes import fixed_workload
 from forebay.workload.schedule import OpenLoop
 from mock_peer import MockPeer, matched, play, running_mock
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 TTFT, ITL = "lognormal:200ms/800ms", "lognormal:10ms/40ms"
 P50_MS, P99_MS = 1.0, 3.0
@@ -185,4 +185,4 @@ def in_a_stall() -> tuple[dict[str, Any], Bar]:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

@@ -23,7 +23,7 @@ from forebay.load.runner import LoadRun
 from forebay.measure.records import RequestRecord
 from forebay.spec.workload_changes import fixed_workload
 from scaling_fleet import Fleet, replicas_of, running, service, status
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 REPLICAS, SHARE = 4, 0.6
 PROMPT, ANSWER = 500, 50
@@ -154,4 +154,4 @@ def _percent(row: tuple[object, ...]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

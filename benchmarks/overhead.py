@@ -1,7 +1,9 @@
 """What Forebay costs beside vLLM's own server: bar 2.
 
 Alternates the two, each started fresh, with identical engine arguments: 64 clients in a closed
-loop (100 tokens in, 32 out) and one client. Prints the medians and their ratio.
+loop (100 tokens in, 32 out) and one client. Each pair is taken in the opposite order of the one
+before, so that a drift of the machine is nobody's advantage, and judged by the ratio within it.
+Exits 1 when a bar is missed; one pair alone leaves them undecided.
 
 Where 64 prompts at once take nearly as long as the demo file promises for the first token, Forebay
 refuses some of them, and their clients ask again: that is admission, and its price is in the ratio.
@@ -22,9 +24,12 @@ from typing import Any
 import yaml
 
 import systems
-from client import ROOT, Workload, completion_rate, load, settle
+from client import Workload, completion_rate, load, settle
+from tables import Bar, exit_by_bars, print_bars, write
 from tenants import reasons
 
+RAW, FOREBAY = "raw vLLM", "Forebay"
+LEAST_OF_RAW = 0.88
 BUSY = Workload("64 clients", 100, 32)
 CLIENTS = 64
 WARM_S, BUSY_S, SINGLE_S = 6.0, 20.0, 8.0
@@ -68,11 +73,12 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
         file = promising(options.ttft, Path(folder)) if options.ttft else systems.DEMO
-        commands = {"raw vLLM": systems.raw_vllm(PORT), "Forebay": systems.forebay(PORT, file)}
+        commands = {RAW: systems.raw_vllm(PORT), FOREBAY: systems.forebay(PORT, file)}
         if options.stock:
             commands["stock Ray"] = systems.stock_ray(PORT)
         for pair in range(options.pairs):
-            for name, command in commands.items():
+            order = list(commands.items())
+            for name, command in order[::-1] if pair % 2 else order:
                 with systems.running(name.replace(" ", "-").lower(), command, PORT) as server:
                     server.name = name
                     rows.append(measure(server, seed=100 * pair))
@@ -90,25 +96,35 @@ def promising(ttft_s: float, folder: Path) -> Path:
 
 
 def report(rows: list[dict[str, Any]]) -> None:
-    """Medians of each system, and the median of its pairs' ratios to raw vLLM.
-
-    The machine's speed drifts by some 8 % within minutes: a ratio is taken between neighbours.
-    """
+    """Medians of each system, its pairs' ratios to raw vLLM, and the bars."""
     print("\n| system | requests/s, 64 clients | of raw, pair by pair | median |", end="")
     print(" TTFT p50, 1 client | over raw, median |")
     print("|---|---|---|---|---|---|")
     for name in dict.fromkeys(row["system"] for row in rows):
         rates, ttfts = series(rows, name)
-        raw_rates, raw_ttfts = series(rows, "raw vLLM")
-        ratios = [rate / raw for rate, raw in zip(rates, raw_rates, strict=True)]
-        over = [ttft - raw for ttft, raw in zip(ttfts, raw_ttfts, strict=True)]
+        ratios, over = beside_raw(rows, name)
         print(
             f"| {name} | {statistics.median(rates):.1f} | "
             f"{', '.join(f'{ratio:.2f}' for ratio in ratios)} | {statistics.median(ratios):.2f} | "
             f"{statistics.median(ttfts):.1f} ms | {statistics.median(over):+.1f} ms |"
         )
-    (ROOT / "runs").mkdir(exist_ok=True)
-    (ROOT / "runs" / "overhead.json").write_text(json.dumps(rows, indent=1))
+    ratios, over = beside_raw(rows, FOREBAY)
+    print(f"\nTTFT p50 of one client, over raw vLLM's: {sum(over) / len(over):.1f} ms")
+    bars = [
+        Bar.of_mean("requests/s of 64 clients, x raw vLLM's", ratios, LEAST_OF_RAW, at_least=True)
+    ]
+    print_bars(bars)
+    write("overhead", {"rows": rows, "bars": [bar.as_dict() for bar in bars]})
+
+
+def beside_raw(rows: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """Requests/s over raw vLLM's, and TTFT beyond its in ms, pair by pair."""
+    rates, ttfts = series(rows, name)
+    raw_rates, raw_ttfts = series(rows, RAW)
+    return (
+        [rate / raw for rate, raw in zip(rates, raw_rates, strict=True)],
+        [ttft - raw for ttft, raw in zip(ttfts, raw_ttfts, strict=True)],
+    )
 
 
 def series(rows: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
@@ -118,4 +134,4 @@ def series(rows: list[dict[str, Any]], name: str) -> tuple[list[float], list[flo
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

@@ -29,7 +29,7 @@ import uvloop
 from forebay.serving import ingress
 from forebay.serving.asgi import App, Message, Scope
 from own_cpu_world import FrontDoor, Output, Router, StandIn, chats, receiving, scope
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 SIZES = (1_000, 4_000, 64_000)  # bytes of a chat's body
 RUNNING, QUEUED = 64, 50
@@ -208,4 +208,4 @@ if __name__ == "__main__":
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=2000)
     options = parser.parse_args()
-    uvloop.run(main(options.requests, options.steps))
+    exit_by_bars(lambda: uvloop.run(main(options.requests, options.steps)))

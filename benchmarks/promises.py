@@ -30,7 +30,7 @@ from forebay.measure.percentiles import adjusted_percentile, percentiles
 from forebay.measure.prediction import RECENT
 from forebay.measure.records import RequestRecord
 from forebay.spec.workload import WorkloadSpec
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 PORT = 8000
 SLO_S = 1.0
@@ -190,4 +190,4 @@ def row(records: Sequence[RequestRecord], run: LoadRun) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

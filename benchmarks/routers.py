@@ -39,7 +39,7 @@ from forebay.measure.lateness import MOST_LATE
 from forebay.measure.percentiles import percentile
 from forebay.measure.records import RequestRecord
 from forebay.spec.keys import key_hash, new_key
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 PORT = 8000
 TENANTS = {f"t{k}": new_key() for k in range(4)}
@@ -248,4 +248,4 @@ def costs_of_isolation(rows: Sequence[Row]) -> tuple[list[str], list[tuple[Any, 
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

@@ -28,7 +28,7 @@ from forebay.simulate.asks import Ask, Fate, Slo
 from forebay.simulate.placing import PERIOD_S, ForebayRouter, Placed, Router
 from forebay.simulate.replica import GatedReplica, OpenReplica
 from forebay.simulate.stock_routers import PowerOfTwo, PrefixAffinity, RoundRobin
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 REPLICAS, TENANTS = 8, 4
 TTFT_S, TPOT_S = 1.0, 0.05
@@ -213,4 +213,4 @@ def judged(rows: Sequence[dict[str, Any]], isolation: str) -> list[Bar]:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

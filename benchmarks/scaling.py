@@ -41,7 +41,7 @@ from scaling_fleet import (
     story,
     with_headroom,
 )
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 PROMPT, ANSWER = 1000, 100
 # Requests of the burst and of the two workloads: many and small, since chance is that of the slowed
@@ -236,4 +236,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

@@ -20,7 +20,7 @@ from forebay.engine_model.profile import EngineProfile
 from forebay.simulate.asks import Ask, Slo
 from forebay.simulate.clairvoyant import work_s
 from scaling_world import OURS, World, run, served
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 SETTLE_S, WATCH_S, SPIKE_S, AFTER_S = 1200.0, 900.0, 60.0, 900.0
 SIZES = {"chat": (800, 150), "long prompts": (4000, 60), "long answers": (200, 600)}
@@ -170,4 +170,4 @@ def report(seen: list[Seen]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

@@ -34,7 +34,7 @@ from scaling_world import (
     static,
     tuned,
 )
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 STAGES = ((2, 330), (4, 360), (6, 360), (8, 360), (10, 360), (4, 360), (1, 300))
 TTFT_S, TPOT_S = 3.0, 0.1
@@ -156,4 +156,4 @@ def mean(found: list[Figures]) -> Figures:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

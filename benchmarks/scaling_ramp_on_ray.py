@@ -53,7 +53,7 @@ from scaling_ramp import (
     TTFT_S,
 )
 from scaling_ramp import ON_RAY as SIZES
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 FEWEST, MOST = 3, 8
 CLIMB = 5  # stages of the ramp up to its peak
@@ -253,4 +253,4 @@ def judged(row: Row) -> list[Bar]:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

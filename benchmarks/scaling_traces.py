@@ -34,7 +34,7 @@ from scaling_world import (
     show,
     tuned,
 )
-from tables import Bar, print_bars, write
+from tables import Bar, exit_by_bars, print_bars, write
 
 TRACE = Path(__file__).parents[1] / ".." / "shared" / "traces" / "azure_conv.csv"
 APART_S = 90.0  # between the two copies of the trace
@@ -117,4 +117,4 @@ def report(searches: dict[str, list[Figures]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

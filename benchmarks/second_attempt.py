@@ -16,7 +16,7 @@ from typing import Any
 from chats import chats, workload
 from forebay.simulate.asks import Slo
 from routers_in_time import TENANTS, TPOT_S, TTFT_S, Run
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 _WORTH = 1.02  # of the goodput of one attempt, from which on a second one would pay
 
@@ -68,4 +68,4 @@ def measured(options: Any, isolation: str, load: float, attempts: int) -> dict[s
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

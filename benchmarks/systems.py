@@ -17,8 +17,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ LOGS = ROOT / "runs" / "logs"
 START_S = 240
 FREE_S = 60
 MODEL = "demo"
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_MODEL_TITLES = ("VLLM::EngineCore", "VLLM::Worker")
 _IN_ENGINE_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
@@ -83,6 +85,43 @@ class Server:
             except psutil.NoSuchProcess:
                 continue
         return sizes
+
+    def cores(self) -> dict[str, set[int]]:
+        """The cores that its models may run on, and those of all its other threads."""
+        found: dict[str, set[int]] = {"models": set(), "others": set()}
+        for process in self.processes():
+            with suppress(psutil.Error, OSError):
+                part = "models" if _name(process).startswith(_MODEL_TITLES) else "others"
+                for thread in process.threads():
+                    found[part] |= os.sched_getaffinity(thread.id)
+        return found
+
+    def schedule(self, policy: int) -> None:
+        """Have the kernel schedule all its threads so; each keeps its nice value."""
+        for process in self.processes():
+            with suppress(psutil.Error):
+                for thread in process.threads():
+                    with suppress(ProcessLookupError):
+                        os.sched_setscheduler(thread.id, policy, os.sched_param(0))
+
+
+def take_turn(server: Server, servers: Sequence[Server]) -> None:
+    """From now on the others compute only while nobody else wants their core."""
+    for one in servers:
+        one.schedule(os.SCHED_OTHER if one is server else os.SCHED_IDLE)
+
+
+def check_cores_alike(servers: Sequence[Server]) -> None:
+    """Each server's model has the same cores, which nothing else of any of them may run on.
+
+    Raises:
+        RuntimeError: not so; they cannot be compared.
+    """
+    found = {server.name: server.cores() for server in servers}
+    first = next(iter(found.values()))
+    alike = all(cores == first for cores in found.values())
+    if not alike or not first["models"] or first["models"] & first["others"]:
+        raise RuntimeError(f"the servers' cores are not alike, or not apart: {found}")
 
 
 def _name(process: psutil.Process) -> str:
@@ -134,6 +173,15 @@ def stock_ray(port: int) -> list[str]:
     return [sys.executable, str(ROOT / "benchmarks" / "stock_ray.py"), str(DEMO), str(port)]
 
 
+def bounded_vllm(port: int) -> list[str]:
+    """VLLM's own server behind HAProxy, with static bounds that can be changed while it runs."""
+    vllm = raw_vllm(port)
+    options = vllm[vllm.index("--model") :]
+    at = options.index("--port")  # HAProxy has that one
+    script = str(Path(__file__).with_name("bounded_vllm.py"))
+    return [sys.executable, script, str(port), *options[:at], *options[at + 2 :]]
+
+
 @contextmanager
 def running(
     name: str, command: list[str], port: int, *, model_cores: int | None = None
@@ -153,12 +201,16 @@ def running(
     check_port("127.0.0.1", port, "port")  # or an older server would be measured
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
+    for number in (signal.SIGTERM, signal.SIGHUP):  # `timeout`, a closed terminal
+        signal.signal(number, _end)
     env = {**os.environ, "RAY_worker_niceness": "0"}  # as vLLM's own server: nice 0
     env["OMP_NUM_THREADS"] = str(model_cores or model_threads(spec()))
     env |= {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     started = time.monotonic()
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT, env=env)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=ROOT, env=env, start_new_session=True
+        )
     server = Server(name, port, process)
     family: list[psutil.Process] = []
     try:
@@ -169,16 +221,40 @@ def running(
             cores.separate(family, model_threads(spec()))
         yield server
     finally:
-        family = list({p.pid: p for p in [*family, *server.processes()]}.values())
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        _, left = psutil.wait_procs([p for p in family if p.is_running()], timeout=10)
-        for survivor in [*left, *_holders(port)]:
+        with _undisturbed():
+            _stop(server, family)
+
+
+def _stop(server: Server, family: list[psutil.Process]) -> None:
+    """Stop it and everything it started, what has left its tree since it was ready included."""
+    family = list({p.pid: p for p in [*family, *server.processes()]}.values())
+    server.schedule(os.SCHED_OTHER)
+    server.process.send_signal(signal.SIGINT)
+    try:
+        server.process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        server.process.kill()
+    _, left = psutil.wait_procs([p for p in family if p.is_running()], timeout=10)
+    for survivor in [*left, *_holders(server.port)]:
+        with suppress(psutil.NoSuchProcess):
             survivor.kill()
-        _wait_until_free(port)
+    _wait_until_free(server.port)
+
+
+def _end(number: int, _frame: object) -> None:
+    """Leave nothing behind either, and unlike Ctrl-C end more than the load that is offered."""
+    sys.exit(128 + number)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and the like: an impatient second one would leave what is not stopped yet."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _holders(port: int) -> list[psutil.Process]:

@@ -37,7 +37,7 @@ from forebay.load.runner import LoadPlan, LoadRun, run_load
 from forebay.measure.percentiles import adjusted_percentile, percentiles
 from forebay.measure.records import RequestRecord
 from forebay.spec.keys import key_hash, new_key
-from tables import Bar, print_bars, print_table, write
+from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 PORT = 8000
 EMULATED = systems.ROOT / "examples" / "emulated-fleet.yaml"
@@ -322,4 +322,4 @@ def tokens_while(records: Sequence[RequestRecord], end_s: float) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)
