@@ -27,7 +27,8 @@ from forebay.spec.tenants_file import LOOK_EVERY_S, LastGood, TenantsFile
 
 _BEARER = b"bearer "
 NEVER_S = 3600.0  # the wait that a request larger than its quota is told
-_MOST_EXCHANGES = 3.0
+_MOST_EXCHANGES = 8.0  # of service here, by which what was served elsewhere sets anybody back
+_KEEP = 0.5  # of what was served here lately, a period later: in all it is that of two periods
 _MOST_ASKS = 2  # for one request: what was under way when it came knew nothing of it
 _LOG = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class Tenancy:
         self._weights: dict[str, float] = {}
         self._served: defaultdict[str, defaultdict[str, float]] = _by_class()
         self._refused: defaultdict[str, defaultdict[str, float]] = _by_class()
+        self._lately: dict[str, float] = {}  # tokens let in, by class, faded
         self._reported_at = clock()
         # A salt matters within one engine's cache only, so each replica has a secret of its own.
         self._secret = os.urandom(32)
@@ -214,14 +216,20 @@ class Tenancy:
         lease = self.lease.request(now) if self.quotas else None
         if lease is None and now - self._reported_at < PERIOD_S:
             return None
+        kept = _KEEP ** ((now - self._reported_at) / PERIOD_S)
+        self._lately = {name: kept * tokens for name, tokens in self._lately.items()}
         self._reported_at = now
         served = {name: dict(tokens) for name, tokens in self._served.items()}
+        for name, tokens in served.items():
+            self._lately[name] = self._lately.get(name, 0.0) + sum(tokens.values())
         refused = {name: dict(tokens) for name, tokens in self._refused.items()}
         self._served, self._refused = _by_class(), _by_class()
         return Report(self._replica, lease, self.quotas, self._weights, served, refused)
 
     def unheard(self, report: Report) -> None:
         """A report has reached nobody: the next one says again what was served and refused."""
+        for name, tokens in report.served.items():
+            self._lately[name] -= sum(tokens.values())
         for sums, told in ((self._served, report.served), (self._refused, report.refused)):
             for class_name, tokens in told.items():
                 for tenant, amount in tokens.items():
@@ -233,7 +241,7 @@ class Tenancy:
             self.lease.granted(answer.grant, now)
         for class_name, tokens in answer.elsewhere.items():
             # Nobody is set back by more than everybody here was served in a few exchanges.
-            most = _MOST_EXCHANGES * sum(tokens.values())
+            most = _MOST_EXCHANGES * (1.0 - _KEEP) * max(self._lately.get(class_name, 0.0), 0.0)
             self._fair.served_elsewhere(class_name, tokens, most, now)
 
     async def leave(self) -> None:

@@ -33,6 +33,7 @@ from forebay.serving.asgi import Receive, Scope, Send
 from forebay.serving.errors import RequestRefusedError
 from forebay.serving.exchange import FleetLedger
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
+from forebay.serving.fleet_reports import Answer as FleetAnswer
 from forebay.serving.fleet_reports import Report
 from forebay.serving.tenancy import Caller
 from forebay.spec import tenants_file
@@ -411,6 +412,22 @@ async def test_who_was_served_where_others_could_not_compete_waits_longer_here(
     world.tenancy.answered(answer, world.clock.now)
     tags = {t: world.admission.fair.preview(t, "interactive") for t in ("shop", "lab")}
     assert tags["shop"] > tags["lab"]
+
+
+async def test_nobody_is_set_back_by_more_than_this_replica_serves_in_a_few_exchanges(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    for tenant in ("shop", "lab"):
+        await ask(world, tenant)
+    report = world.tenancy.report(world.clock.now + 1)
+    assert report is not None
+    served = sum(report.served["interactive"].values())
+    charged = FleetAnswer(None, {"interactive": {"shop": 1e9}})
+    world.tenancy.answered(charged, world.clock.now + 1)
+    fair = world.admission.fair
+    shop = fair.preview("shop", "interactive")
+    assert 0.0 < fair.rooms_before(shop, [("lab", "interactive")])[0] <= 10 * served
 
 
 async def test_an_answer_is_charged_while_it_is_made(file: Path) -> None:
