@@ -1,55 +1,79 @@
-"""Running services, each shared by all tests of the session that ask for it.
+"""What tests of several files share: running services above all.
 
-`service` needs ray and vllm (`make setup`), `emulated` ray alone.
+On two cores a service took 75 s to start alone, and 100 s beside another that only stood there. So
+the engine's tests that share one come first in their folder, and it ends behind the last of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import openai
 import pytest
 from hypothesis import HealthCheck, settings
 from ray_cluster import Cluster
-from serving_process import ENGINE_SERVICE, ServingProcess
+from serving_process import ENGINE_SERVICE, ServingProcess, openai_client, running
 
 # How fast a busy machine makes examples says nothing of what they test: in a fresh checkout the
 # very first ones wait seconds for hypothesis to build its tables.
 settings.register_profile("forebay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("forebay")
 
-EMULATED_SERVICE = Path(__file__).parent / "system" / "service.yaml"
+ENGINE_TESTS = Path(__file__).parent / "engine"
 
 
-@contextmanager
-def running(file: Path, folder: Path) -> Iterator[ServingProcess]:
-    """A `forebay serve` that is ready; it must stop cleanly and leave nothing."""
-    serving = ServingProcess(file, folder)
-    try:
-        serving.wait_for("Ctrl-C drains")
-        yield serving
-        assert serving.interrupt() == 0, "\n".join(serving.lines[-40:])
-        assert serving.leftovers() == []
-    finally:
-        serving.end()
+def uses(item: pytest.Item, fixture: str) -> bool:
+    """Whether a test asks for a fixture, itself or through another."""
+    return fixture in getattr(item, "fixturenames", ())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the engine's tests first those that share the service, and last of these who kills it."""
+    places = [place for place, item in enumerate(items) if item.path.parent == ENGINE_TESTS]
+    ordered = sorted(
+        (items[place] for place in places),
+        key=lambda item: (not uses(item, "shared_service"), uses(item, "doomed_service")),
+    )
+    for place, item in zip(places, ordered, strict=True):
+        items[place] = item
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
-    """The demo model on vLLM."""
+def shared_service(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[ServingProcess, ExitStack]]:
+    """The demo model on vLLM (`make setup`), and what ends it before the session does."""
     pytest.importorskip("vllm")
-    with running(ENGINE_SERVICE, tmp_path_factory.mktemp("service")) as serving:
-        yield serving
+    with ExitStack() as stack:
+        started = running(ENGINE_SERVICE, tmp_path_factory.mktemp("service"))
+        yield stack.enter_context(started), stack
 
 
-@pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
-    """Three emulated replicas."""
-    pytest.importorskip("ray")
-    with running(EMULATED_SERVICE, tmp_path_factory.mktemp("emulated")) as serving:
-        yield serving
+@pytest.fixture
+def service(
+    shared_service: tuple[ServingProcess, ExitStack], request: pytest.FixtureRequest
+) -> Iterator[ServingProcess]:
+    """The demo model on vLLM; the last test that asks for it ends it."""
+    serving, stack = shared_service
+    yield serving
+    items = request.session.items
+    if not any(uses(item, "shared_service") for item in items[items.index(request.node) + 1 :]):
+        stack.close()
+
+
+@pytest.fixture
+def doomed_service(service: ServingProcess) -> ServingProcess:
+    """The same for a test that kills its engine."""
+    return service
+
+
+@pytest.fixture
+def client(service: ServingProcess) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client of the demo model, without retries."""
+    with openai_client(service) as made:
+        yield made
 
 
 @pytest.fixture
@@ -61,21 +85,3 @@ def cluster() -> Iterator[Cluster]:
         yield made
     finally:
         made.end()
-
-
-@pytest.fixture
-def client(service: ServingProcess) -> Iterator[openai.OpenAI]:
-    """OpenAI's own client of the demo model, without retries."""
-    with openai_client(service) as made:
-        yield made
-
-
-@pytest.fixture
-def emulated_client(emulated: ServingProcess) -> Iterator[openai.OpenAI]:
-    """The same of the emulated replicas."""
-    with openai_client(emulated) as made:
-        yield made
-
-
-def openai_client(serving: ServingProcess) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{serving.url}/v1", api_key="none", max_retries=0)

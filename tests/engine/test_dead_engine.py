@@ -5,27 +5,11 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psutil
-import pytest
 from eventually import eventually
-from serving_process import ENGINE_SERVICE, ServingProcess
-
-pytest.importorskip("vllm")
-
-
-@pytest.fixture
-def serving(tmp_path: Path) -> Iterator[ServingProcess]:
-    made = ServingProcess(ENGINE_SERVICE, tmp_path)
-    try:
-        made.wait_for("Ctrl-C drains")
-        yield made
-        assert made.interrupt() == 0
-    finally:
-        made.end()
+from serving_process import ServingProcess
 
 
 def ask(serving: ServingProcess, tokens: int) -> tuple[int, str | None, str | None]:
@@ -57,12 +41,12 @@ def running(serving: ServingProcess) -> int:
 
 
 def test_who_an_engine_fails_and_who_comes_then_is_told_to_come_again(
-    serving: ServingProcess,
+    doomed_service: ServingProcess,
 ) -> None:
-    assert ask(serving, 4)[0] == 200
+    assert ask(doomed_service, 4)[0] == 200
     with ThreadPoolExecutor() as pool:
-        begun = pool.submit(ask, serving, 3_000)
-        assert eventually(lambda: running(serving) == 1)
-        engine_of(serving).kill()
+        begun = pool.submit(ask, doomed_service, 3_000)
+        assert eventually(lambda: running(doomed_service) == 1)
+        engine_of(doomed_service).kill()
         assert begun.result() == (500, None, "2")
-    assert ask(serving, 4) == (503, "replica_failed", "2")
+    assert ask(doomed_service, 4) == (503, "replica_failed", "2")

@@ -15,10 +15,11 @@ from forebay.spec.keys import key_hash, new_key
 
 
 def with_keys(folder: Path, key: str) -> Path:
-    """The file of a service with one tenant."""
+    """The file of a service with one tenant, whose model is compiled, as by default."""
     lab = {"name": "lab", "key_hashes": [key_hash(key)]}
     (folder / "tenants.yaml").write_text(yaml.safe_dump({"tenants": [lab]}))
     spec = {**yaml.safe_load(ENGINE_SERVICE.read_text()), "tenants": "tenants.yaml"}
+    del spec["model"]["engine_args"]["enforce_eager"]
     file = folder / "keyed.yaml"
     file.write_text(yaml.safe_dump(spec))
     return file

@@ -11,9 +11,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import openai
 import psutil
 import yaml
 
@@ -126,3 +129,21 @@ class ServingProcess:
         self._reader.join(timeout=30)
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+@contextmanager
+def running(file: Path, folder: Path) -> Iterator[ServingProcess]:
+    """A `forebay serve` that is ready; it must stop cleanly and leave nothing."""
+    serving = ServingProcess(file, folder)
+    try:
+        serving.wait_for("Ctrl-C drains")
+        yield serving
+        assert serving.interrupt() == 0, "\n".join(serving.lines[-40:])
+        assert serving.leftovers() == []
+    finally:
+        serving.end()
+
+
+def openai_client(serving: ServingProcess) -> openai.OpenAI:
+    """OpenAI's own client of a service, without retries."""
+    return openai.OpenAI(base_url=f"{serving.url}/v1", api_key="none", max_retries=0)

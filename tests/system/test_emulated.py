@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import openai
 import psutil
+import pytest
 from eventually import eventually
-from serving_process import ServingProcess
+from serving_process import ServingProcess, openai_client, running
 
 MOST_BYTES = 300 * 10**6
+SERVICE = Path(__file__).parent / "service.yaml"
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
+    """Three emulated replicas."""
+    pytest.importorskip("ray")
+    with running(SERVICE, tmp_path_factory.mktemp("emulated")) as serving:
+        yield serving
+
+
+@pytest.fixture
+def emulated_client(emulated: ServingProcess) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client of them, without retries."""
+    with openai_client(emulated) as made:
+        yield made
 
 
 def status(service: ServingProcess) -> dict[str, Any]:

@@ -55,32 +55,30 @@ def has(nodes: RayNodes, service: ServingProcess, count: int) -> bool:
     return len(nodes.nodes()) == count and replicas(service) == count
 
 
-def test_demand_launches_nodes_and_idle_ones_retire(
+def is_served(statuses: list[int]) -> bool:
+    """Whether ten more requests are answered within 20 s."""
+    served = statuses.count(200)
+    return eventually(lambda: statuses.count(200) > served + 10, 20)
+
+
+def test_nodes_come_for_demand_one_is_replaced_when_killed_and_idle_ones_retire(
     nodes: RayNodes, service: ServingProcess
 ) -> None:
+    """One load for all of it: to grow takes most of a minute."""
     assert eventually(lambda: has(nodes, service, 1))
-    with load(service, RATE):
-        assert eventually(lambda: has(nodes, service, MOST)), (nodes.nodes(), status(service))
-        assert len(nodes.of_head("ForebayIngress")) == ROUTERS, "where no other node takes it along"
-    assert eventually(lambda: has(nodes, service, 1)), (nodes.nodes(), status(service))
-    assert ask(service, 1)[0] == 200
-
-
-def test_a_killed_node_leaves_traffic_on_the_rest_and_another_comes(
-    nodes: RayNodes, service: ServingProcess
-) -> None:
     with load(service, RATE) as statuses:
         assert eventually(lambda: has(nodes, service, MOST)), (nodes.nodes(), status(service))
+        assert len(nodes.of_head("ForebayIngress")) == ROUTERS, "where no other node takes it along"
         killed = min(nodes.nodes())
         nodes.kill(killed)
         assert eventually(lambda: replicas(service) < MOST)
-        served = statuses.count(200)
-        assert eventually(lambda: statuses.count(200) > served + 10, 20)
+        assert is_served(statuses)
         assert eventually(lambda: has(nodes, service, MOST)), (nodes.nodes(), status(service))
         assert killed not in nodes.nodes()
         failed = len([one for one in statuses if one not in (200, 429)])
-        served = statuses.count(200)
-        assert eventually(lambda: statuses.count(200) > served + 10, 20)
+        assert is_served(statuses)
     since = [one for one in statuses if one not in (200, 429)]
     assert len(since) == failed, since
     assert status(service)["scaling"], "the decisions were lost with the node"
+    assert eventually(lambda: has(nodes, service, 1)), (nodes.nodes(), status(service))
+    assert ask(service, 1)[0] == 200

@@ -104,7 +104,7 @@ async def test_a_known_capacity_is_found() -> None:
             workload=fixed_workload("w", 8, 10, stages=[(1.0, 1.0)], slo={"ttft": "300ms"}),
             realtime=False,
         )
-        goal = Goal(seconds=1.0, tolerance=1.5, start=capacity / 4)
+        goal = Goal(seconds=1.0, tolerance=1.5, start=capacity / 2)
         try:
             found = await asyncio.to_thread(find_rate, plan, goal)
         except InvalidTrialError:
