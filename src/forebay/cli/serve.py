@@ -126,8 +126,8 @@ def _watch(platform: Platform) -> None:
             time.sleep(_LIVE_S if sys.stdout.isatty() else _LOG_S)
     except KeyboardInterrupt:
         typer.echo(f"\ndraining, {platform.spec.server.drain:.0f} s at most (Ctrl-C: at once)")
-        if not platform.drain():
-            typer.echo("some requests were still running")
+        if not platform.drain(say=typer.echo):
+            typer.echo("some requests may still be running")
 
 
 def _show(live: LiveLine, platform: Platform) -> None:

@@ -45,9 +45,9 @@ class ErrorShaper:
         """Forward one ASGI message; once started, without a coroutine of its own for each token."""
         if not self.started:
             return self._send_start(message)
-        self._last = message
         if message.get("body", b"").startswith(_SSE_ERROR):
             message = self._reshaped(message)
+        self._last = message
         return self.raw_send(message)
 
     async def fail(self, status: int, message: str, code: str, headers: Headers) -> None:
@@ -58,7 +58,7 @@ class ErrorShaper:
         if not self.started:
             await send_error(self.raw_send, status, message, code, headers=headers)
         elif self._is_stream and self._last.get("more_body", False):
-            data = event_data(self._path, error_body(status, message, code))
+            data = self._event_data(error_body(status, message, code))
             event = b"event: error\ndata: %b\n\n" % data
             await self.raw_send({"type": "http.response.body", "body": event, "more_body": False})
 
@@ -91,8 +91,12 @@ class ErrorShaper:
         self.failed = True
         head, mark, rest = message["body"].partition(b"data: ")
         payload, end, rest = rest.partition(b"\n")
-        data = event_data(self._path, shaped(_status_in(payload), payload))
+        data = self._event_data(shaped(_status_in(payload), payload))
         return {**message, "body": head + mark + data + end + rest}
+
+    def _event_data(self, body: bytes) -> bytes:
+        """An error body as the data of the next event; only here is the last one looked into."""
+        return event_data(self._path, body, self._last.get("body", b""))
 
     async def _collect_error(self, start: Message, message: Message) -> None:
         assert self._error is not None

@@ -13,6 +13,7 @@ from forebay.serving.asgi import Headers, Send, send_response
 _LONGEST_WAIT_S = 60.0
 _WAITS = 2  # their retries, by default
 _MESSAGES, _RESPONSES = "/v1/messages", "/v1/responses"
+_DATA = b"data: "
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -62,18 +63,35 @@ def error_body(status: int, message: str, code: str | None, param: str | None = 
     return json.dumps({"error": error}).encode()
 
 
-def event_data(path: str, body: bytes) -> bytes:
+def event_data(path: str, body: bytes, before: bytes) -> bytes:
     """An error body in OpenAI's shape, as the data of an event that clients of `path` understand.
 
     OpenAI's clients look for `error`, and who goes by an event's `type` finds that as well. Events
-    of the Responses API have the fields beside it; Anthropic has types of its own.
+    of the Responses API have the fields beside it, and are numbered through the stream: `before` is
+    what came last in it. Anthropic has types of its own.
     """
     error = json.loads(body)["error"]
+    fields: dict[str, Any] = {}
     if path == _MESSAGES:
         error = {"type": "api_error", "message": error["message"]}
-    beside = ("code", "message", "param") if path == _RESPONSES else ()
-    fields = {field: error.get(field) for field in beside}
+    if path == _RESPONSES:
+        fields = {field: error.get(field) for field in ("code", "message", "param")}
+        fields["sequence_number"] = _number_after(before)
     return json.dumps({"error": error, "type": "error", **fields}).encode()
+
+
+def _number_after(events: bytes) -> int:
+    """The `sequence_number` that comes after the last of these; 0 where none has one."""
+    for line in reversed(events.split(b"\n")):
+        if not line.startswith(_DATA):
+            continue
+        try:
+            number = json.loads(line.removeprefix(_DATA))["sequence_number"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if isinstance(number, int):
+            return number + 1
+    return 0
 
 
 async def send_error(

@@ -22,7 +22,7 @@ from forebay.policies.quota_owner import QuotaOwner
 from forebay.policies.quotas import PERIOD_S
 from forebay.serving.fleet_reports import Answer, ByClass, Report
 from forebay.serving.head import on_the_head
-from forebay.serving.progress import forget_ledger, is_first_ledger
+from forebay.serving.notice_board import forget_ledger, is_first_ledger
 from forebay.serving.tenancy import Tenancy
 
 _LOG = logging.getLogger("ray.serve")  # goes to the replica's log

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import shutil
-import socket
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from forebay.serving import cores, environment, preflight, processes, progress
+from forebay.serving import cores, environment, notice_board, preflight, processes
 from forebay.serving.app import INGRESS_DEPLOYMENT, build
-from forebay.serving.environment import STATS_PERIOD_S
+from forebay.serving.drain import Drain, Say
 from forebay.serving.exchange import end_ledger, start_ledger
 from forebay.serving.lone_replica import LoneReplica
 from forebay.serving.preflight import EnvironmentFailedError
+from forebay.serving.proxy_sessions import JoinedProxies, OwnProxies
 from forebay.serving.scaling_log import end_log
+from forebay.serving.shared_tenants import SharedTenants
 from forebay.spec.service import ServiceSpec
 
 _POLL_S = 0.25
@@ -31,10 +31,7 @@ _CALL_S = 5.0
 _STOP_PATIENCE_S = 3.0
 _OBJECT_STORE_BYTES = 256 * 2**20  # nothing large passes through it
 _PROXY_LOCATIONS = {"every-node": "EveryNode", "head": "HeadOnly"}  # Serve's words
-# Serve's words for replicas that may have streams, and are in nobody's fleet.
-_UNHEARD = ("STOPPING", "RECOVERING")
-_ROUTED = ("RUNNING", "PENDING_MIGRATION")  # those that routers hear of
-_AGE_UNITS_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}  # HAProxy's: "1m4s"
+_SAY = partial(print, flush=True)
 _PHASES = {
     None: "starting a replica",
     "engine": "loading the model into vLLM",
@@ -150,8 +147,8 @@ class Platform:
         target = serve.RunTarget(
             target=build(self.spec), name=self.spec.name, route_prefix="/", logging_config=quiet
         )
-        progress.tell_spec(self.spec)
-        progress.forget_tenants(self.spec.name)
+        notice_board.tell_spec(self.spec)
+        SharedTenants(self.spec.name).forget()
         if self.spec.tenants is not None:
             start_ledger(self.spec.name)
         serve.run_many([target], wait_for_applications_running=False)
@@ -161,7 +158,7 @@ class Platform:
         shown: str | None = ""
         while True:
             self._raise_if_failed()
-            phase = progress.reached(self.spec.name)
+            phase = notice_board.reached(self.spec.name)
             if phase == "ready" and self._answers():
                 self._arrange_processes()
                 return
@@ -228,75 +225,21 @@ class Platform:
 
         return serve.get_deployment_handle(INGRESS_DEPLOYMENT, self.spec.name)
 
-    def drain(self) -> bool:
+    def drain(self, say: Say = _SAY) -> bool:
         """Refuse new requests and wait for the running ones, at most `server.drain` seconds.
+
+        Args:
+            say: takes a line whenever it waits for something else.
 
         Returns:
             Whether everything that was running has ended.
         """
-        began = time.monotonic()
-        give_up = began + self.spec.server.drain
-        while not self._has_told():
-            if time.monotonic() > give_up:
-                return False
-            time.sleep(STATS_PERIOD_S)
-        time.sleep(2 * STATS_PERIOD_S)  # until what replicas publish is from after the call
-        while self._is_busy(began):
-            if time.monotonic() > give_up:
-                return False
-            self._has_told()  # who has become ready since; those who were go on if this fails
-            time.sleep(STATS_PERIOD_S)
-        return True
+        assert self._folder is not None  # it has started
+        joined = self.spec.server.ray_address is not None
+        proxies = JoinedProxies() if joined else OwnProxies(self._folder)
+        return Drain(self.spec.name, self.spec.server.drain, self, proxies, say).run()
 
-    def _has_told(self) -> bool:
-        """Tell every replica to drain; whether that has worked."""
-        try:
-            self._begin_drain()
-        except Exception:  # Ray raises many kinds, as where an ingress has died
-            return False
-        return True
-
-    def _is_busy(self, began: float) -> bool:
-        """Whether anything runs since before the drain `began`, or nobody says that nothing does.
-
-        The fleet is asked before Serve: a replica that is not in it any more is STOPPING by then.
-        """
-        try:
-            fleet = self.fleet()
-            states = self._replica_states()
-            return (
-                any(replica["tickets"] for replica in fleet)
-                or any(states[state] for state in _UNHEARD)
-                or len(fleet) < sum(states[state] for state in _ROUTED)
-                or self._is_carried(began)
-            )
-        except Exception:  # not known
-            return True
-
-    def _replica_states(self) -> Counter[str]:
-        """How many replicas are in which of Serve's states, without the ingress."""
-        from ray import serve
-
-        states: Counter[str] = Counter()
-        application = serve.status().applications.get(self.spec.name)
-        for name, deployment in application.deployments.items() if application else ():
-            if name != INGRESS_DEPLOYMENT:
-                states.update(deployment.replica_states)
-        return states
-
-    def _is_carried(self, began: float) -> bool:
-        """Whether HAProxy still carries a request of before the drain `began` (s).
-
-        The answer may wait there for a slow client long after the replica has done with it. What
-        comes during the drain is refused, and not waited for. A joined cluster's HAProxy is not
-        asked, nor are workers of before the fleet last changed.
-        """
-        sockets = self._folder.glob("*/admin.sock") if self._folder is not None else ()
-        # HAProxy tells whole seconds: up to one too few.
-        since_s = time.monotonic() - began - 1.0
-        return any(age >= since_s for path in sockets for age in _stream_ages(path))
-
-    def _begin_drain(self) -> None:
+    def begin_drain(self) -> None:
         """Tell every replica that is ready now."""
         if self.spec.scaling.stays_at_one:
             LoneReplica(self.spec, 2 * _CALL_S).drain()
@@ -332,17 +275,3 @@ class Platform:
                 end_log(self.spec.name)
         with contextlib.suppress(Exception):  # whatever is left is ended by process id
             ray.shutdown()
-
-
-def _stream_ages(admin: Path) -> list[int]:
-    """Seconds since the beginning of each request that clients have with this HAProxy."""
-    with socket.socket(socket.AF_UNIX) as asking:
-        asking.settimeout(_CALL_S)
-        asking.connect(str(admin))
-        asking.sendall(b"show sess\n")
-        with asking.makefile() as answer:
-            ages = re.findall(r" fe=http_frontend .* age=(\w+)", answer.read())
-    return [
-        sum(int(count) * _AGE_UNITS_S[unit] for count, unit in re.findall(r"(\d+)([dhms])", age))
-        for age in ages
-    ]

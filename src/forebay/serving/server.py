@@ -11,8 +11,9 @@ from ray.llm._internal.serve.core.server.llm_server import LLMServer
 
 from forebay.serving.accepting import accept_all_at_once
 from forebay.serving.gate import Gate
-from forebay.serving.progress import SharedTenants, report
+from forebay.serving.notice_board import report
 from forebay.serving.replica import EngineLimits, Replica, check_tenants
+from forebay.serving.shared_tenants import SharedTenants
 from forebay.serving.start_clock import StartClock
 from forebay.serving.telemetry import RayBackend, replica_name
 from forebay.serving.warm_up import OUTPUT_TOKENS, warm_up

@@ -22,8 +22,9 @@ from forebay.policies.fairness import FairQueue
 from forebay.serving.asgi import App, Receive, Scope, Send, send_response
 from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
 from forebay.serving.fleet import DECISIONS, STATUS_PATH, ScalingLogHandle, ask_scaling_log
-from forebay.serving.progress import SharedTenants, the_spec
+from forebay.serving.notice_board import the_spec
 from forebay.serving.routes import ANYBODYS, Access, access
+from forebay.serving.shared_tenants import SharedTenants
 from forebay.serving.tenancy import Tenancy, key_of
 from forebay.spec.problems import SpecError
 from forebay.spec.service import ServiceSpec

@@ -149,6 +149,51 @@ async def test_openais_client_raises_what_a_cut_stream_of_responses_says() -> No
     assert raised.value.code == "replica_failed"
 
 
+def numbered(number: int, **fields: Any) -> bytes:
+    """An event of the Responses API, as vLLM writes it: one a message."""
+    said = {"type": "response.output_text.delta", **fields, "sequence_number": number}
+    return b"event: %b\ndata: %b\n\n" % (str(said["type"]).encode(), json.dumps(said).encode())
+
+
+QUOTING = numbered(11, delta='"sequence_number": 70\ndata: {"sequence_number": 80}')
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ((numbered(0), numbered(1)), 2),
+        ((QUOTING,), 12),
+        ((numbered(3) + numbered(4),), 5),
+        ((b"event: begun\ndata: {}\n\n",), 0),
+        ((b"data: [1]\n\n",), 0),
+    ],
+)
+async def test_an_error_within_a_stream_of_responses_has_the_number_that_comes_next(
+    events: tuple[bytes, ...], expected: int
+) -> None:
+    sent, _ = await sent_by(streaming(*events, raises=True), RESPONSES)
+    assert data_of(sent[-1]["body"])["sequence_number"] == expected
+
+
+async def test_a_second_error_of_a_stream_is_numbered_after_the_first() -> None:
+    event = b"event: error\ndata: %b\n\n" % json.dumps({"error": DIED}).encode()
+    sent, _ = await sent_by(streaming(numbered(7), event, raises=True), RESPONSES)
+    assert [data_of(m["body"])["sequence_number"] for m in sent[2:]] == [8, 9]
+
+
+async def test_an_error_event_of_responses_is_one_to_openais_own_model() -> None:
+    from openai.types.responses import ResponseErrorEvent
+
+    sent, _ = await sent_by(streaming(numbered(0), raises=True), RESPONSES)
+    event = ResponseErrorEvent.model_validate(data_of(sent[-1]["body"]))
+    assert (event.code, event.sequence_number) == ("replica_failed", 1)
+
+
+async def test_other_errors_within_streams_are_not_numbered() -> None:
+    sent, _ = await sent_by(streaming(numbered(0), raises=True), CHATS)
+    assert "sequence_number" not in data_of(sent[-1]["body"])
+
+
 async def test_a_token_is_sent_on_as_it_came() -> None:
     sent: list[Message] = []
 

@@ -14,7 +14,7 @@ import yaml
 
 from forebay.serving import scaling_log, zero_door
 from forebay.serving.asgi import App, Receive, Scope, Send, send_response
-from forebay.serving.progress import SharedTenants
+from forebay.serving.shared_tenants import SharedTenants
 from forebay.serving.zero_door import LateDoor, ZeroDoor
 from forebay.spec.keys import key_hash, new_key
 from forebay.spec.loading import load_service

@@ -17,8 +17,9 @@ from forebay.serving.emulated.engine import STOP, EmulatedEngine
 from forebay.serving.emulated.rates import teach
 from forebay.serving.emulated.text import LONGEST_BYTES
 from forebay.serving.gate import Gate
-from forebay.serving.progress import SharedTenants, report
+from forebay.serving.notice_board import report
 from forebay.serving.replica import EngineLimits, Replica, check_tenants
+from forebay.serving.shared_tenants import SharedTenants
 from forebay.serving.start_clock import StartClock
 from forebay.serving.telemetry import RayBackend, replica_name
 from forebay.spec.service import ServiceSpec
