@@ -220,7 +220,7 @@ class OneReplica:
         self._numbers += 1
         name = f"{self._numbers:09}"
         self._waiting[ticket] = name, fate, cap
-        if not (ticket.paced or ticket.held):
+        if not (ticket.answers_give_way or ticket.held):
             self._let_go.append(ticket)
         wait_s = min(CLASSES[ask.class_name].deadline_s, ask.patience_s)
         heapq.heappush(self._deadlines, (self.now + wait_s, name))

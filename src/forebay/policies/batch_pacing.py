@@ -173,6 +173,15 @@ class BatchPacing:
         tokens = self.room(law) * self._prompts if self._prompts else inf
         return most if tokens >= most else max(round(tokens), min(_LEAST_TOKENS, most))
 
+    def tokens_of(self, token_s: float, law: StepLaw) -> int:
+        """The same of a prompt whose tokens take so long, however many answers batch has."""
+        allowed_s = (self._stretch - 1.0) * self.own_step_s(law)
+        return max(round(allowed_s / token_s), _LEAST_TOKENS)
+
+    def steps_aside(self, step_tokens: int) -> None:
+        """An interactive prompt that gives way enters; a step computes so many tokens of it."""
+        self.in_steps_of = step_tokens
+
     @property
     def _prompts(self) -> float:
         """Prompt tokens per step that one sequence of batch in the engine stands for."""

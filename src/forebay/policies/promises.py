@@ -48,7 +48,7 @@ class Promises:
         return self._by_overtaking(cost, tag, now)
 
     def _by_sharing_steps(self, cost: Cost, tag: int, now: float) -> bool:
-        if not self._ledger.in_parts.total():
+        if not self._ledger.long:
             return False
         order, rate = self._ledger.order, self._paces.prefill_rate.rate
         computed = self._computed(now)

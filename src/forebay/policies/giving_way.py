@@ -1,0 +1,118 @@
+"""Very long interactive prompts that give way to the others, as batch does.
+
+A prompt whose computation takes longer than its budget is late whatever is done for it. Computed a
+part in every step (`prompt_parts.py`) it makes the steps of everybody longer meanwhile, and
+others late who would have been in time. So it goes the way of batch in the engine (`marks.py`):
+a step that computes another's prompt computes nothing of it, but for one in nine, and any other
+step so few of its tokens that it is no longer than `batch_stretch` allows, by what they take and not
+by how many they are. It may take until its class's deadline; where that is too soon, it
+gets as many tokens as it needs, up to a part, and what is late even so is refused.
+
+In all else it remains what it is, an interactive request: its tag, what it is charged, the slots
+its tenant is owed, its deadline. Once its prompt is computed, its answer gives way to nobody.
+
+How long it takes follows from who else comes. After one of its steps comes the next, unless
+somebody has come meanwhile: then as many steps of theirs as until nobody has. What that leaves out
+is learned (`long_prompts.py`).
+"""
+
+from __future__ import annotations
+
+from math import ceil, exp
+from typing import NamedTuple
+
+from forebay.policies.batch_pacing import BatchPacing
+from forebay.policies.cost import Cost
+from forebay.policies.ledger import Ledger
+from forebay.policies.marks import MOST_LEFT_OUT
+from forebay.policies.paces import Paces
+
+_MUCH = 1.0  # of its budget, that a prompt's own computation takes which gives way
+_MOST_BESIDE = 0.9  # of a step's time may be others' prompts
+_IN_TIME = 0.5  # of what is left until its deadline: others may come more often than of late
+
+
+class Stream(NamedTuple):
+    """What comes of prompts that give way to nobody, per second: how many, and their tokens."""
+
+    prompts: float
+    tokens: float
+
+
+class Way(NamedTuple):
+    """How the prompts of a request are computed.
+
+    Attributes:
+        own_s: seconds that they take.
+        gives_way: whether they give way to others.
+        step_tokens: most tokens of them that a step computes, where an interactive one does.
+    """
+
+    own_s: float
+    gives_way: bool = False
+    step_tokens: int = 0
+
+    @property
+    def steps_aside(self) -> bool:
+        """Whether it is that of an interactive request which gives way."""
+        return self.step_tokens > 0
+
+
+class GivingWay:
+    """Reads the state that it is given, and changes none of it."""
+
+    def __init__(self, ledger: Ledger, paces: Paces, pacing: BatchPacing) -> None:
+        """See `AdmissionController` for what these are."""
+        self._ledger = ledger
+        self._paces = paces
+        self._pacing = pacing
+
+    def has_to(self, own_s: float, budget_s: float) -> bool:
+        """Whether a very long prompt gives way that takes so long in parts, of such a budget."""
+        return own_s > _MUCH * budget_s
+
+    def way(self, cost: Cost, alone_s: float, stream: Stream, left_s: float) -> Way:
+        """How it does: with the fewest tokens a step that have it computed soon enough.
+
+        Args:
+            cost: of its request.
+            alone_s: seconds that its prompts take on an engine of their own.
+            stream: what comes of others.
+            left_s: seconds until its deadline, without what it waits for.
+        """
+        part, token_s = self._ledger.part, self._token_s(cost, alone_s)
+        tokens = part
+        if stream.tokens * alone_s > part:
+            tokens = min(self._pacing.tokens_of(token_s, self._paces.law), part)
+        own_s = self._own_s(cost, tokens, token_s, stream)
+        while tokens < part and own_s > _IN_TIME * left_s:
+            tokens = min(2 * tokens, part)
+            own_s = self._own_s(cost, tokens, token_s, stream)
+        return Way(own_s, gives_way=True, step_tokens=tokens)
+
+    def _token_s(self, cost: Cost, alone_s: float) -> float:
+        """Seconds that each of its tokens adds to a step, in the mean."""
+        steps = ceil(cost.prefill_per_sequence / self._ledger.part) * cost.sequences
+        added_s = alone_s / steps - self._paces.law.base_s
+        return max(added_s / self._ledger.part, self._paces.law.per_token_s)
+
+    def _own_s(self, cost: Cost, tokens: int, token_s: float, stream: Stream) -> float:
+        """Seconds until it is computed, so many tokens a step."""
+        steps = ceil(cost.prefill_tokens / tokens)
+        answers_s = self._paces.law.seconds(len(self._ledger.running), 0, self._ledger.context)
+        step_s = answers_s + tokens * token_s
+        return steps * (step_s + self._between_s(step_s, answers_s, stream))
+
+    def _between_s(self, step_s: float, answers_s: float, stream: Stream) -> float:
+        """Seconds of steps of others after each of its own, which takes `step_s`."""
+        if stream.prompts <= 0.0:
+            return 0.0
+        per_token_s = self._paces.law.per_token_s
+        beside = min(stream.tokens * per_token_s, _MOST_BESIDE)
+        one_s = answers_s + stream.tokens / stream.prompts * per_token_s
+        theirs_s = max(one_s, answers_s / (1.0 - beside))
+        begins, goes_on = (1.0 - exp(-stream.prompts * s) for s in (step_s, theirs_s))
+        return min(begins / max(1.0 - goes_on, 1e-9), MOST_LEFT_OUT) * theirs_s
+
+    def __repr__(self) -> str:
+        return f"<GivingWay up to {self._ledger.part} tokens a step>"
