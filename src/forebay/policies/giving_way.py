@@ -21,7 +21,7 @@ from __future__ import annotations
 from math import ceil, exp
 from typing import NamedTuple
 
-from forebay.policies.batch_pacing import BatchPacing
+from forebay.policies.batch_pacing import LEAST_TOKENS, BatchPacing
 from forebay.policies.cost import Cost
 from forebay.policies.ledger import Ledger
 from forebay.policies.marks import MOST_LEFT_OUT
@@ -29,14 +29,22 @@ from forebay.policies.paces import Paces
 
 _MUCH = 1.0  # of its budget, that a prompt's own computation takes which gives way
 _MOST_BESIDE = 0.9  # of a step's time may be others' prompts
+_MOST_RUNNING = 0.5  # of the slots, in the mean: chance has as many more at times
 _IN_TIME = 0.5  # of what is left until its deadline: others may come more often than of late
 
 
 class Stream(NamedTuple):
-    """What comes of prompts that give way to nobody, per second: how many, and their tokens."""
+    """What comes of requests that give way to nobody, per second.
+
+    Attributes:
+        prompts: how many.
+        tokens: of their prompts, to compute.
+        output: of their answers.
+    """
 
     prompts: float
     tokens: float
+    output: float
 
 
 class Way(NamedTuple):
@@ -61,8 +69,9 @@ class Way(NamedTuple):
 class GivingWay:
     """Reads the state that it is given, and changes none of it."""
 
-    def __init__(self, ledger: Ledger, paces: Paces, pacing: BatchPacing) -> None:
+    def __init__(self, slots: int, ledger: Ledger, paces: Paces, pacing: BatchPacing) -> None:
         """See `AdmissionController` for what these are."""
+        self._slots = slots
         self._ledger = ledger
         self._paces = paces
         self._pacing = pacing
@@ -83,12 +92,32 @@ class GivingWay:
         part, token_s = self._ledger.part, self._token_s(cost, alone_s)
         tokens = part
         if stream.tokens * alone_s > part:
-            tokens = min(self._pacing.tokens_of(token_s, self._paces.law), part)
+            tokens = self._fewest(token_s, stream)
         own_s = self._own_s(cost, tokens, token_s, stream)
         while tokens < part and own_s > _IN_TIME * left_s:
             tokens = min(2 * tokens, part)
             own_s = self._own_s(cost, tokens, token_s, stream)
         return Way(own_s, gives_way=True, step_tokens=tokens)
+
+    def _fewest(self, token_s: float, stream: Stream) -> int:
+        """Tokens of a step that make it no longer than allowed, and leave slots to others."""
+        part, share = self._ledger.part, self._share(stream)
+        tokens = min(self._pacing.tokens_of(token_s, self._paces.law), part)
+        while tokens > LEAST_TOKENS and tokens * token_s > share * self._cycle_s(
+            tokens, token_s, stream
+        ):
+            tokens = max(tokens - ceil(tokens / 8), LEAST_TOKENS)
+        return tokens
+
+    def _share(self, stream: Stream) -> float:
+        """Of all time, that may go into what gives way.
+
+        Others' answers take longer by it, and so more of them run at once. With the rest of the
+        time `1 - share` they make `output` tokens a second in steps of `base + running x each_s`.
+        """
+        law = self._paces.law
+        each_s = law.answer_s(law.context) * stream.output + law.per_token_s * stream.tokens
+        return 1.0 - each_s - law.base_s * stream.output / (_MOST_RUNNING * self._slots)
 
     def _token_s(self, cost: Cost, alone_s: float) -> float:
         """Seconds that each of its tokens adds to a step, in the mean."""
@@ -98,10 +127,13 @@ class GivingWay:
 
     def _own_s(self, cost: Cost, tokens: int, token_s: float, stream: Stream) -> float:
         """Seconds until it is computed, so many tokens a step."""
-        steps = ceil(cost.prefill_tokens / tokens)
+        return ceil(cost.prefill_tokens / tokens) * self._cycle_s(tokens, token_s, stream)
+
+    def _cycle_s(self, tokens: int, token_s: float, stream: Stream) -> float:
+        """Seconds from one step of its to the next."""
         answers_s = self._paces.law.seconds(len(self._ledger.running), 0, self._ledger.context)
         step_s = answers_s + tokens * token_s
-        return steps * (step_s + self._between_s(step_s, answers_s, stream))
+        return step_s + self._between_s(step_s, answers_s, stream)
 
     def _between_s(self, step_s: float, answers_s: float, stream: Stream) -> float:
         """Seconds of steps of others after each of its own, which takes `step_s`."""

@@ -63,7 +63,7 @@ class Waits:
         self.next_step = next_step
         self.cutting = cutting
         self.long = LongPrompts(ledger.part)
-        self.giving_way = GivingWay(ledger, paces, pacing)
+        self.giving_way = GivingWay(config.slots, ledger, paces, pacing)
         self.last_seen_at: float | None = None
         self.stalled_s = 0.0
         self._curve = ReleaseCurve(ledger, costs.outputs, config.slots)
@@ -295,7 +295,8 @@ class Waits:
 
     def _stream(self, now: float) -> Stream:
         rates = self.short.rates(now)
-        return Stream(sum(one[2] for one in rates), sum(one[1] for one in rates))
+        output = sum(tokens for _, tokens in self.short.outputs(now))
+        return Stream(sum(one[2] for one in rates), sum(one[1] for one in rates), output)
 
     def own_s(self, cost: Cost, now: float) -> float:
         """Seconds in which a request's prompts are computed.
