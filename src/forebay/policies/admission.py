@@ -330,7 +330,7 @@ class AdmissionController:
         """
         policy = self.config.classes[class_name]
         if way.steps_aside:
-            return policy.deadline_s
+            return policy.deadline_s * (1.0 - self.config.margin)
         caution = self.caution[class_name].share
         spent = min(_SPENT_BY_RETRY * retries, _MOST_SPENT)
         budget = policy.ttft_s * (1.0 - self.config.margin * caution) * (1.0 - spent * caution)
@@ -345,8 +345,8 @@ class AdmissionController:
         """Seconds until the same request would fit, jittered."""
         policy = self.config.classes[class_name]
         share = _BATCH_SHARE if class_name == BATCH else 1.0
-        allowed_s = share * policy.ttft_s * (1.0 - self.config.margin)
-        excess = prediction.total_s - (policy.deadline_s if way.steps_aside else allowed_s)
+        promised_s = policy.deadline_s if way.steps_aside else share * policy.ttft_s
+        excess = prediction.total_s - promised_s * (1.0 - self.config.margin)
         if reason == "queue_full" and self.paces.prefill_rate.known:
             over_s = self.paces.prompts_s(self._over_the_bound(cost, class_name))
             excess = max(excess, over_s)

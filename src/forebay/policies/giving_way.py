@@ -27,7 +27,7 @@ from forebay.policies.ledger import Ledger
 from forebay.policies.marks import MOST_LEFT_OUT
 from forebay.policies.paces import Paces
 
-_MUCH = 1.0  # of its budget, that a prompt's own computation takes which gives way
+_MUCH = 0.5  # of its budget, that a prompt's own computation takes which gives way
 _MOST_BESIDE = 0.9  # of a step's time may be others' prompts
 _MOST_RUNNING = 0.5  # of the slots, in the mean: chance has as many more at times
 _IN_TIME = 0.5  # of what is left until its deadline: others may come more often than of late
@@ -80,21 +80,28 @@ class GivingWay:
         """Whether a very long prompt gives way that takes so long in parts, of such a budget."""
         return own_s > _MUCH * budget_s
 
-    def way(self, cost: Cost, alone_s: float, stream: Stream, left_s: float) -> Way:
+    def way(
+        self, cost: Cost, alone_s: float, stream: Stream, *, budget_s: float, left_s: float
+    ) -> Way:
         """How it does: with the fewest tokens a step that have it computed soon enough.
+
+        That is within its budget, or else before its deadline.
 
         Args:
             cost: of its request.
             alone_s: seconds that its prompts take on an engine of their own.
             stream: what comes of others.
+            budget_s: of its class.
             left_s: seconds until its deadline, without what it waits for.
         """
         part, token_s = self._ledger.part, self._token_s(cost, alone_s)
         tokens = part
         if stream.tokens * alone_s > part:
             tokens = self._fewest(token_s, stream)
+        at_most_s = self._own_s(cost, part, token_s, stream)
+        soon_s = budget_s if at_most_s <= budget_s else _IN_TIME * left_s
         own_s = self._own_s(cost, tokens, token_s, stream)
-        while tokens < part and own_s > _IN_TIME * left_s:
+        while tokens < part and own_s > soon_s:
             tokens = min(2 * tokens, part)
             own_s = self._own_s(cost, tokens, token_s, stream)
         return Way(own_s, gives_way=True, step_tokens=tokens)

@@ -285,7 +285,9 @@ class Waits:
         if not self.giving_way.has_to(own_s, policy.ttft_s):
             return Way(own_s)
         left_s = policy.deadline_s if left_s is None else left_s
-        return self.giving_way.way(cost, self._alone_s(cost), self._stream(now), left_s)
+        return self.giving_way.way(
+            cost, self._alone_s(cost), self._stream(now), budget_s=policy.ttft_s, left_s=left_s
+        )
 
     def _alone_s(self, cost: Cost) -> float:
         """Seconds that very long prompts take on an engine of their own, in parts."""
