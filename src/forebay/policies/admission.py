@@ -41,6 +41,7 @@ from forebay.policies.decisions import (
 from forebay.policies.fairness import FairQueue
 from forebay.policies.foresight import Foresight
 from forebay.policies.giving_way import Way
+from forebay.policies.held_queue import HeldQueue
 from forebay.policies.lateness import Lateness
 from forebay.policies.ledger import Answers, Ledger, Sequence, Ticket
 from forebay.policies.next_step import NextStep, Queued
@@ -329,9 +330,9 @@ class AdmissionController:
         would be lost to all. What gives way for being that long makes nobody late: it may wait.
         """
         policy = self.config.classes[class_name]
-        if way.steps_aside:
-            return policy.deadline_s * (1.0 - self.config.margin)
         caution = self.caution[class_name].share
+        if way.steps_aside:
+            return policy.deadline_s * (1.0 - self.config.margin * caution)
         spent = min(_SPENT_BY_RETRY * retries, _MOST_SPENT)
         budget = policy.ttft_s * (1.0 - self.config.margin * caution) * (1.0 - spent * caution)
         if class_name == BATCH:
@@ -373,11 +374,18 @@ class AdmissionController:
         """Let into the engine whoever of those held at the gate may go."""
         if not (self.turns.waiting or len(self.pacing.held)):
             return  # as at nearly every step
-        while (ticket := self.turns.next(now)) is not None:
-            self.turns.queue_of(ticket).remove(ticket)
+        self._release_in_turn(self.turns.held, now)
+        self._release_batch(now)
+        self._release_in_turn(self.turns.held_aside, now)  # with batch of earlier tags before it
+
+    def _release_in_turn(self, held: HeldQueue, now: float) -> None:
+        while (ticket := held.first()) is not None and self.turns.may_enter(ticket, now):
+            held.remove(ticket)
             if ticket.steps_aside:
                 self._look_again(ticket, now)
             self._enter(ticket)
+
+    def _release_batch(self, now: float) -> None:
         full: set[Flow] = set()  # flows that have in the engine what they may
         while (ticket := self.pacing.held.first(full)) is not None:
             if self._has_its_slots(ticket, now):
@@ -715,7 +723,7 @@ class AdmissionController:
         begun = self.next_step.begun(ledger.engine_prefill, now)
         begun -= ledger.engine_before(ticket.tag)[0]
         if ticket.steps_aside:  # they take turns
-            begun = self.next_step.of_others
+            begun = self.next_step.of_those_behind(ledger.engine_prefill, now)
         for sequence in left:
             if not ticket.steps_aside and (ledger.long or not self.paces.law.known):
                 own_s = sequence.prefill / rate if rate else 0.0

@@ -1,18 +1,25 @@
 """Very long interactive prompts that give way to the others, as batch does.
 
-A prompt whose computation takes longer than its budget is late whatever is done for it. Computed a
-part in every step (`prompt_parts.py`) it makes the steps of everybody longer meanwhile, and
-others late who would have been in time. So it goes the way of batch in the engine (`marks.py`):
-a step that computes another's prompt computes nothing of it, but for one in nine, and any other
-step so few of its tokens that it is no longer than `batch_stretch` allows, by what they take and not
-by how many they are. It may take until its class's deadline; where that is too soon, it
-gets as many tokens as it needs, up to a part, and what is late even so is refused.
+A prompt whose computation takes half of its budget or more is late beside others whatever is done
+for it. With a part of it in every step (`prompt_parts.py`) everybody else's steps are longer
+meanwhile: the p99 TTFT of prompts a fiftieth as long was five to nine times what it is without. So
+it goes the way of batch in the engine (`marks.py`, record 0031):
 
-In all else it remains what it is, an interactive request: its tag, what it is charged, the slots
-its tenant is owed, its deadline. Once its prompt is computed, its answer gives way to nobody.
+- A step that computes another's prompt computes nothing of it, but for one in nine.
+- Any other step computes so few of its tokens that it is no longer than `batch_stretch` allows. It
+  is by their time, and not by their number, that others feel them.
+- All its steps together take no more of the time than leaves half of the slots free: answers take
+  longer beside it, and so more of them run at once.
+- If more tokens a step, up to a part, have it computed within its budget, or else within half of
+  the time until its deadline, it gets those. What is late even so is refused.
+- Where nobody else comes, it is computed a part at a step, as fast as the engine can.
+
+In all else it remains an interactive request: by its tag, by what it is charged, by the slots that
+its tenant is owed. Once its prompt is computed, its answer gives way to nobody. Several are
+computed one after the other (`turns.py`).
 
 How long it takes follows from who else comes. After one of its steps comes the next, unless
-somebody has come meanwhile: then as many steps of theirs as until nobody has. What that leaves out
+somebody has come meanwhile; then there are steps of theirs until nobody has. What that leaves out
 is learned (`long_prompts.py`).
 """
 

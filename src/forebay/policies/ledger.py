@@ -197,7 +197,7 @@ class Answers(NamedTuple):
 
 @dataclass(slots=True)
 class QueueTotals:
-    """Of what is queued: prompt tokens to compute, sequences, how many of both are held at the gate."""
+    """Of what is queued: prompt tokens to compute, sequences, and how many of both are held."""
 
     prefill: int = 0
     sequences: int = 0
@@ -220,7 +220,7 @@ class QueueTotals:
 
 @dataclass(slots=True)
 class Lane(QueueTotals):
-    """Those who give way, or those who do not. Of prompts in parts also how many, and their tokens."""
+    """Those who give way, or those who do not; in the engine also prompts in parts, and tokens."""
 
     in_parts: int = 0
     in_parts_tokens: int = 0

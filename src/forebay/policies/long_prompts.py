@@ -8,11 +8,11 @@ their steps. What few of them show of that would make the lateness that is learn
 
 One that is given up at its deadline tells something too: it takes at least so long. Without that
 the next would be let in on the same hope, and be computed in vain. But how long it would have taken
-is a guess, and what held it up may be over: where the guess keeps others out, nobody comes who could
-correct it. So half of it is forgotten in as long as one attempt is worth, half a minute, and in
-twice as long each time that one let in after it is given up as well, up to what is seen is kept for.
-Time in which it waited for others, or the engine stood still, is not counted: that says nothing of
-how long prompts take.
+is a guess, and what held it up may be over; where the guess keeps others out, nobody comes who
+could correct it. So half of it is forgotten in half a minute, which is what one attempt may cost,
+and in twice as long each time that one let in later is given up as well: up to ten minutes, as with
+what was seen. Time in which it waited for others, or in which the engine stood still, does not
+count: that says nothing of how long prompts take.
 """
 
 from __future__ import annotations

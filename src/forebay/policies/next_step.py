@@ -184,8 +184,13 @@ class NextStep:
         """Prompt tokens that steps before computed of prompts that give way, still queued."""
         return self._computed - self._of_first
 
+    def of_those_behind(self, queued_tokens: int, now: float) -> float:
+        """Those of them that are of prompts which give way."""
+        first = self.computed(queued_tokens, now, first=True)
+        return self.computed(queued_tokens, now) - first
+
     def begun(self, queued_tokens: int, now: float) -> float:
-        """The same with those of the step that runs: whoever leaves, it computes them."""
+        """Those computed with those of the step that runs: whoever leaves, it computes them."""
         begun = max(self._computed + self._computing, self.computed(queued_tokens, now))
         return min(begun, float(queued_tokens))
 

@@ -74,11 +74,6 @@ class Turns:
         """How many wait."""
         return len(self.held) + len(self.held_aside)
 
-    def next(self, now: float) -> Ticket | None:
-        """Who waits and may go to the engine at `now` (s); None where nobody may."""
-        firsts = (self.held.first(), self.held_aside.first())
-        return next((one for one in firsts if one and self.may_enter(one, now)), None)
-
     def may_enter(self, ticket: Ticket, now: float) -> bool:
         """Whether it may go to the engine at `now` (s)."""
         ledger = self._ledger

@@ -101,20 +101,23 @@ class Waits:
         """
         own_s = way.own_s * self._times(cost, now)
         if way.steps_aside:
-            ahead_s, release_s = self._for_who_steps_aside(cost, tag, own_s)
+            ahead_s, release_s = self._for_who_steps_aside(cost, tag, own_s, now)
         else:
             ahead_s, release_s = self._ahead_s(cost, flow, tag, takes_turns=takes_turns, now=now)
         overhead_s = lateness.of(ahead_s + release_s + own_s, now, caution)
         return Prediction(ahead_s, own_s, release_s, overhead_s, self.stalled_now_s(now))
 
-    def _for_who_steps_aside(self, cost: Cost, tag: int, own_s: float) -> tuple[float, float]:
+    def _for_who_steps_aside(
+        self, cost: Cost, tag: int, own_s: float, now: float
+    ) -> tuple[float, float]:
         """Seconds (until those before it are computed, until slots and KV are free).
 
         Those are computed as it will be. How much comes of others is in what it takes.
         """
         ledger = self.ledger
-        in_engine = ledger.behind.engine_prefill - self.next_step.of_others
-        tokens = max(in_engine, 0.0) + ledger.aside.held_prefill
+        computed = self.next_step.of_those_behind(ledger.engine_prefill, now)
+        left = max(ledger.behind.engine_prefill - computed, 0.0)
+        tokens = left + ledger.aside.held_prefill
         release_s = self._release_s(cost, ledger.order.before(tag)[1])
         return tokens * own_s / max(cost.prefill_tokens, 1), release_s
 
