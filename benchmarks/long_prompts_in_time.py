@@ -1,8 +1,8 @@
 """Long prompts in virtual time: real admission in front of the engine model, steps of 2,048 tokens.
 
 - half: prompts that take half of their budget: cut and side by side, cut and in turns, not cut.
-- giants: prompts that take as long as their budget, or longer, among usual ones of 182 tokens: a part
-  of them in every step, and as shipped, where they give way (record 0031).
+- giants: prompts that take half of their budget or more, among usual ones of 182 tokens: a part of
+  them in every step, and as shipped, where they give way (record 0031).
 
 Of half: as shipped,
 prompts are cut only where others are much shorter (record 0023), so the first few here. The engine

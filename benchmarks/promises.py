@@ -4,9 +4,9 @@
   `/forebay/status`.
 - burst: 2 x for a minute, then 0.7 x; TTFT from 5 s after its end.
 - giants: 0.6 x with and without a prompt fifty times as long every 10 s; TTFT of the others, of
-  whom who is refused has an endless one. They are given a later deadline than the demo's. One takes
-  2.2 s of the demo's engine: what one of them does to others is asked, and one every 4 s would be over
-  half of the engine, with the 0.6 of the others more than there is. That is shown too, and not judged.
+  whom who is refused has an endless one. They are given a later deadline than the demo's. Asked is
+  what one of them does to others. One takes 2.2 s of the demo's engine, so one every 4 s would be
+  over half of it, and with the 0.6 of others more than there is: that is shown, and not judged.
 
 Run as: python benchmarks/promises.py --capacity 89 [--parts predictions,burst,giants]
 """
@@ -142,9 +142,8 @@ def giants(url: str, best: float) -> Part:
 def too_many_giants(url: str, best: float) -> list[dict[str, Any]]:
     """More of them than the engine can do beside the others."""
     run = play(url, [(0.6 * best, GIANTS_S)], giants_too=True, giant_every_s=TOO_OFTEN_S)
-    few, giant = [], []
-    for one in run.records:
-        (few if one.prompt_tokens <= 2 * SHORT.prompt_tokens else giant).append(one)
+    few = [r for r in run.records if r.prompt_tokens <= 2 * SHORT.prompt_tokens]
+    giant = [r for r in run.records if r.prompt_tokens > 2 * SHORT.prompt_tokens]
     name = f"one every {TOO_OFTEN_S:g} s"
     return [
         {"part": f"giants: others, beside {name}", **row(few, run)},
