@@ -645,15 +645,18 @@ class AdmissionController:
         return alone and ticket.in_parts and self.waits.long.parts(ticket.cost) > 0
 
     def _own_took_s(self, ticket: Ticket, now: float) -> float:
-        """Seconds for which its prompts were computed, of what nobody else and no stall took.
+        """Seconds that its own prompts took, without its wait for others and without stalls.
 
-        What it waited at the gate was seen, and what it waited in the engine is as predicted.
+        What it waited at the gate was seen. In the engine it waits as predicted, or if it steps
+        aside for those whom it gives way to, which is part of what it takes.
         """
         if ticket.entered_at is None:
             return 0.0
+        waited_s = ticket.entered_at - ticket.admitted_at
+        if not ticket.steps_aside:
+            waited_s = max(waited_s, ticket.ahead_s)
         stalled_s = self.waits.stalled_s - ticket.stalled_s
-        ahead_s = 0.0 if ticket.steps_aside else ticket.ahead_s
-        return now - ticket.entered_at - ahead_s - stalled_s
+        return now - ticket.admitted_at - waited_s - stalled_s
 
     def _progress(self, output: StepOutput) -> None:
         sequence = output.sequence

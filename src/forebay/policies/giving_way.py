@@ -60,7 +60,7 @@ class Way(NamedTuple):
     Attributes:
         own_s: seconds that they take.
         gives_way: whether they give way to others.
-        step_tokens: most tokens of them that a step computes, where an interactive one does.
+        step_tokens: most tokens of them that a step computes, where they step aside; otherwise 0.
     """
 
     own_s: float
@@ -135,9 +135,9 @@ class GivingWay:
 
     def _token_s(self, cost: Cost, alone_s: float) -> float:
         """Seconds that each of its tokens adds to a step, in the mean."""
-        steps = ceil(cost.prefill_per_sequence / self._ledger.part) * cost.sequences
-        added_s = alone_s / steps - self._paces.law.base_s
-        return max(added_s / self._ledger.part, self._paces.law.per_token_s)
+        steps = ceil(cost.prefill_per_sequence / self._ledger.part)
+        added_s = alone_s - steps * self._paces.law.base_s
+        return max(added_s / cost.prefill_tokens, self._paces.law.per_token_s)
 
     def _own_s(self, cost: Cost, tokens: int, token_s: float, stream: Stream) -> float:
         """Seconds until it is computed, so many tokens a step."""

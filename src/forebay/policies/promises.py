@@ -91,4 +91,6 @@ class Promises:
         return self._ledger.order.makes_late(tag, late, late_then)
 
     def _computed(self, now: float) -> float:
-        return self._next_step.computed(self._ledger.engine_prefill, now)
+        """Prompt tokens that nobody in front waits for: computed, or of those who step aside."""
+        ledger, aside = self._ledger, self._ledger.aside.prefill
+        return self._next_step.computed(ledger.engine_prefill, now, first=aside > 0) + aside

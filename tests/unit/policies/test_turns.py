@@ -124,6 +124,16 @@ def test_very_long_ones_that_give_way_are_computed_one_after_the_other() -> None
     assert [one.marks.until_answer for one in third.sequences] == [True]
 
 
+def test_nobody_is_late_for_one_that_gives_way_and_so_nobody_refused() -> None:
+    gate = known(Gate())
+    gate.policy.lateness = Lateness(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
+    assert gate.admit(600, 0.0).steps_aside
+    for _ in range(2):  # the second could begin after 0.8 s, if it waited for the 600
+        assert isinstance(gate.policy.decide(Cost(1, 180, 10, 10), INTERACTIVE, 0.0, "a"), Admitted)
+    overtakes = gate.policy.decide(Cost(1, 100, 10, 10), INTERACTIVE, 0.0, "b")
+    assert isinstance(overtakes, Admitted), overtakes
+
+
 def test_batch_does_not_come_between_one_that_gives_way_and_its_turn_but_before_its_tag() -> None:
     gate = known(Gate())
     first = gate.admit(600, 0.0)
