@@ -2,7 +2,7 @@
 
 A prompt whose computation takes half of its budget or more is late beside others whatever is done
 for it. With a part of it in every step (`prompt_parts.py`) everybody else's steps are longer
-meanwhile: the p99 TTFT of prompts a fiftieth as long was five to nine times what it is without. So
+meanwhile: the p99 TTFT of prompts a fiftieth as long was three to nine times what it is without. So
 it goes the way of batch in the engine (`marks.py`, record 0031):
 
 - A step that computes another's prompt computes nothing of it, but for one in nine.

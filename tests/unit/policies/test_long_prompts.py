@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from statistics import median
 
 import pytest
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from one_replica import CLASSES, DEMO, Ask, Fate, OneReplica, capacity, p, poisson
 
 from forebay.engine_model.step_time import StepTime
-from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, INTERACTIVE, ClassPolicy
 from forebay.policies.long_prompts import LongPrompts
@@ -175,18 +175,18 @@ PATIENT = {
 }
 
 
-def beside_giants(
-    every_s: float, *, load: float = 0.6, seconds: float = 60.0, tokens: int = GIANT[0]
-) -> tuple[list[Fate], list[Fate], OneReplica]:
+@cache
+def beside_giants(every_s: float) -> tuple[list[Fate], list[Fate], OneReplica]:
     """Ordinary requests and very long ones, one every so often, that may take their time."""
-    replica = OneReplica(profile=SLOW, classes=PATIENT, check=AdmissionController.check_integrity)
-    start, rate = replica.now, load * capacity(*SHORT, SLOW)
+    replica = OneReplica(profile=SLOW, classes=PATIENT)
+    start, rate, seconds = replica.now, 0.6 * capacity(*SHORT, SLOW), 60.0
     ordinary = poisson(rate, seconds, *SHORT, start=start, seed=1)
     count = int((seconds - 5) // every_s)
-    giants = [Ask(start + 5 + every_s * number, tokens, GIANT[1]) for number in range(count)]
+    giants = [Ask(start + 5 + every_s * number, *GIANT) for number in range(count)]
     fates = replica.run([*ordinary, *giants])
+    replica.admission.check_integrity()
     others = [fate for fate in fates if fate.ask.prompt == SHORT[0]]
-    return others, [fate for fate in fates if fate.ask.prompt == tokens], replica
+    return others, [fate for fate in fates if fate.ask.prompt == GIANT[0]], replica
 
 
 @pytest.mark.parametrize("every_s", [10.0, 4.0])  # the latter is more than the engine can do
@@ -247,7 +247,9 @@ def test_where_it_has_to_hurry_more_of_it_is_computed_in_a_step() -> None:
 
 
 def test_neither_batch_nor_very_long_prompts_starve_beside_each_other() -> None:
-    replica = OneReplica(profile=SLOW, classes=PATIENT)
+    replica = OneReplica(
+        profile=SLOW, classes=PATIENT, check=lambda admission: admission.check_integrity()
+    )
     start = replica.now
     ordinary = poisson(0.3 * capacity(*SHORT, SLOW), 60, *SHORT, start=start, seed=1)
     giants = [Ask(start + 2 + 3 * number, *GIANT) for number in range(18)]
