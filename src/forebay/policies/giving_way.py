@@ -1,15 +1,15 @@
 """Very long interactive prompts that give way to the others, as batch does.
 
-A prompt whose computation takes half of its budget or more is late beside others whatever is done
-for it. With a part of it in every step (`prompt_parts.py`) everybody else's steps are longer
+A prompt that takes half of its budget or more by itself is late beside others whatever is done for
+it. With a part of it in every step (`prompt_parts.py`) everybody else's steps are longer
 meanwhile: the p99 TTFT of prompts a fiftieth as long was three to nine times what it is without. So
 it goes the way of batch in the engine (`marks.py`, record 0031):
 
 - A step that computes another's prompt computes nothing of it, but for one in nine.
 - Any other step computes so few of its tokens that it is no longer than `batch_stretch` allows. It
   is by their time, and not by their number, that others feel them.
-- All its steps together take no more of the time than leaves half of the slots free: answers take
-  longer beside it, and so more of them run at once.
+- All its steps together take no more of the time than leaves six of ten slots free in the mean:
+  answers take longer beside it, and so more of them run at once.
 - If more tokens a step, up to a part, have it computed within its budget, or else within half of
   the time until its deadline, it gets those. What is late even so is refused.
 - Where nobody else comes, it is computed a part at a step, as fast as the engine can.
@@ -34,9 +34,9 @@ from forebay.policies.ledger import Ledger
 from forebay.policies.marks import MOST_LEFT_OUT
 from forebay.policies.paces import Paces
 
-_MUCH = 0.5  # of its budget, that a prompt's own computation takes which gives way
+_MUCH = 0.5  # of its budget, that a prompt takes by itself which gives way
 _MOST_BESIDE = 0.9  # of a step's time may be others' prompts
-_MOST_RUNNING = 0.5  # of the slots, in the mean: chance has as many more at times
+_MOST_RUNNING = 0.4  # of the slots, in the mean: chance has twice as many at times
 _IN_TIME = 0.5  # of what is left until its deadline: others may come more often than of late
 
 
@@ -83,9 +83,9 @@ class GivingWay:
         self._paces = paces
         self._pacing = pacing
 
-    def has_to(self, own_s: float, budget_s: float) -> bool:
-        """Whether a very long prompt gives way that takes so long in parts, of such a budget."""
-        return own_s > _MUCH * budget_s
+    def has_to(self, alone_s: float, budget_s: float) -> bool:
+        """Whether a very long prompt gives way that takes so long by itself, of such a budget."""
+        return alone_s > _MUCH * budget_s
 
     def way(
         self, cost: Cost, alone_s: float, stream: Stream, *, budget_s: float, left_s: float

@@ -285,12 +285,12 @@ class Waits:
         policy = self.config.classes[class_name]
         if not (self.config.heeds_marks and self._parts(cost) and self.paces.law.known):
             return Way(own_s)
-        if not self.giving_way.has_to(own_s, policy.ttft_s):
+        alone_s = self._alone_s(cost)
+        if not self.giving_way.has_to(alone_s, policy.ttft_s):
             return Way(own_s)
         left_s = policy.deadline_s if left_s is None else left_s
-        return self.giving_way.way(
-            cost, self._alone_s(cost), self._stream(now), budget_s=policy.ttft_s, left_s=left_s
-        )
+        stream, budget_s = self._stream(now), policy.ttft_s
+        return self.giving_way.way(cost, alone_s, stream, budget_s=budget_s, left_s=left_s)
 
     def _alone_s(self, cost: Cost) -> float:
         """Seconds that very long prompts take on an engine of their own, in parts."""
