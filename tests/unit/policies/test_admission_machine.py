@@ -60,7 +60,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.open: list[Ticket] = []
         if steps_known:  # so that very long prompts give way
             law = self.controller.paces.law
-            law.base_s, law.per_sequence_s, law.per_token_s = 0.005, 0.0001, 0.0001
+            law.base_s, law.per_sequence_s, law.per_token_s = 0.02, 0.0001, 0.0001
         # Tags of the last that entered, by flow, and of those that give way apart.
         self.entered: dict[tuple[str, str, bool], int] = {}
         self.last_tag: dict[tuple[str, str], int] = {}
