@@ -109,7 +109,9 @@ class Theirs:
         sampling = SamplingParams(
             max_tokens=request.max_tokens,
             stop_token_ids=[END],
-            extra_args=Marks(request.in_parts, request.gives_way, request.step_tokens).as_args(),
+            extra_args=Marks(
+                request.in_parts, request.gives_way, request.step_tokens, request.until_answer
+            ).as_args(),
         )
         prompt = list(request.prompt)
         self.answers[request.request_id] = list(request.answer)
@@ -192,6 +194,7 @@ def trace_request(rng: random.Random, name: str, earlier: list[EngineRequest]) -
         in_parts=len(prompt) > PROFILE.max_num_batched_tokens or rng.random() < 0.1,
         gives_way=rng.random() < 0.5,
         step_tokens=rng.choice([0, 3, 20]),
+        until_answer=rng.random() < 0.3,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from forebay.engine_model.model import EngineModel
@@ -106,6 +106,7 @@ class OneReplica:
         profile: the engine.
         tpot_s: promised pace; None: none is.
         batch_stretch: as in `AdmissionConfig`.
+        classes: likewise.
         weights: of tenants.
         stalls: (from, until) in seconds: no step ends in between.
         warm: whether it is warmed up first, as a replica is.
@@ -115,6 +116,7 @@ class OneReplica:
     profile: EngineProfile = DEMO
     tpot_s: float | None = None
     batch_stretch: float = 1.7
+    classes: Mapping[str, ClassPolicy] = field(default_factory=lambda: CLASSES)
     weights: dict[str, float] = field(default_factory=dict)
     stalls: tuple[tuple[float, float], ...] = ()
     warm: bool = True
@@ -123,7 +125,7 @@ class OneReplica:
 
     def __post_init__(self) -> None:
         config = AdmissionConfig(
-            classes=CLASSES,
+            classes=self.classes,
             slots=self.profile.max_num_seqs,
             kv_tokens=self.profile.kv_tokens,
             step_tokens=self.profile.max_num_batched_tokens,
@@ -220,9 +222,9 @@ class OneReplica:
         self._numbers += 1
         name = f"{self._numbers:09}"
         self._waiting[ticket] = name, fate, cap
-        if not (ticket.paced or ticket.held):
+        if not (ticket.answers_give_way or ticket.held):
             self._let_go.append(ticket)
-        wait_s = min(CLASSES[ask.class_name].deadline_s, ask.patience_s)
+        wait_s = min(self.classes[ask.class_name].deadline_s, ask.patience_s)
         heapq.heappush(self._deadlines, (self.now + wait_s, name))
         self._names[name] = ticket
         self._enter_released()

@@ -175,7 +175,7 @@ class Scheduler:
         if not self._giving_way:
             return False
         self._giving_way = [s for s in self._giving_way if s.state != "ended"]
-        ways = [s for s in self._giving_way if s.state == "running"]
+        ways = [s for s in self._giving_way if s.state == "running" and _gives_way(s)]
         if FEWEST_LEFT_OUT * len(self.running) > len(ways) and not any(map(_is_prompt, ways)):
             return False
         head = self.waiting.head() if len(self.running) < self.profile.max_num_seqs else None
@@ -210,7 +210,7 @@ class Scheduler:
         running, index = self.running, 0
         while index < len(running) and batch.budget:
             sequence = running[index]
-            if giving_way and sequence.request.gives_way:
+            if giving_way and _gives_way(sequence):
                 index += 1
                 continue
             tokens = sequence.length - sequence.computed
@@ -337,3 +337,9 @@ class Scheduler:
 def _is_prompt(sequence: LiveSequence) -> bool:
     """Whether some of its prompt is still to be computed."""
     return sequence.computed < len(sequence.request.prompt)
+
+
+def _gives_way(sequence: LiveSequence) -> bool:
+    """Whether it does so now: some do only until their prompts are computed."""
+    request = sequence.request
+    return request.gives_way and (not request.until_answer or _is_prompt(sequence))

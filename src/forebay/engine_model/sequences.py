@@ -31,6 +31,7 @@ class EngineRequest:
             way (likewise).
         step_tokens: most prompt tokens that a step computes of all who give way; 0: no limit
             (likewise).
+        until_answer: whether it gives way only until its prompt is computed (likewise).
     """
 
     request_id: str
@@ -43,6 +44,7 @@ class EngineRequest:
     in_parts: bool = False
     gives_way: bool = False
     step_tokens: int = 0
+    until_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

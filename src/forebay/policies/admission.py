@@ -41,6 +41,8 @@ from forebay.policies.decisions import (
 from forebay.policies.engine_size import EngineSize
 from forebay.policies.fairness import FairQueue
 from forebay.policies.foresight import Foresight
+from forebay.policies.giving_way import Way
+from forebay.policies.held_queue import HeldQueue
 from forebay.policies.lateness import Lateness
 from forebay.policies.ledger import Answers, Ledger, Sequence, Ticket
 from forebay.policies.next_step import NextStep, Queued
@@ -145,11 +147,12 @@ class AdmissionController:
         if class_name == INTERACTIVE:
             self.pacing.interactive_came(cost, now, cut=self.cutting.cuts(cost))
         place = self.fair.preview(tenant, class_name, now)
-        prediction = self._predict(cost, flow, place, now)
+        way = self.waits.way(cost, class_name, now)
+        prediction = self._predict(cost, flow, place, way, now)
         spent = _Spent(retries, waited_s)
-        reason = self._reason_to_shed(cost, flow, place, prediction, now, spent)
+        reason = self._reason_to_shed(cost, flow, place, way, prediction, now, spent)
         if reason is not None:
-            wait = self._time_until_fit(reason, cost, class_name, prediction)
+            wait = self._time_until_fit(reason, cost, class_name, way, prediction)
             return Shed(reason, prediction.total_s, budget_s, wait)
         if self.ledger.idle:
             self.waits.last_seen_at = now  # an engine without work is silent and does not stall
@@ -159,22 +162,26 @@ class AdmissionController:
             self.waits.short.add(("", class_name), cost, now)
         ticket = Ticket(class_name, tag, cost, now, budget_s, prediction.raw_s, tenant)
         ticket.asked_s = waited_s
-        ticket.own_s = self.waits.own_s(cost, now)
+        ticket.own_s, ticket.step_tokens = way.own_s, way.step_tokens
         ticket.ahead_s = prediction.raw_s - prediction.own_s
         ticket.uncut = self.cutting.uncut
-        ticket.paced = class_name == BATCH
-        if ticket.paced:  # it waits for interactive requests, and not they for it
+        ticket.gives_way, ticket.answers_give_way = way.gives_way, class_name == BATCH
+        if ticket.gives_way:  # it waits for others, and not they for it
             ticket.grace_s = self.config.classes[class_name].deadline_s - budget_s
-        ticket.held = ticket.paced or self.turns.waits(ticket, ticket.own_s, now)
+        if ticket.steps_aside:
+            ticket.grace_s = inf
+        ticket.held = class_name == BATCH or self.turns.waits(ticket, ticket.own_s, now)
         expected_s = self.foresight.of(ticket, prediction, now)
         self.ledger.open(ticket, cost.output_tokens / cost.sequences)
-        if ticket.paced:
+        if class_name == BATCH:
             self.pacing.hold(ticket)
             self._release(now)
-        else:
-            self.cutting.came(cost.prefill_per_sequence)
-            if ticket.held:
-                self.turns.held.add(ticket)
+            return Admitted(ticket, expected_s)
+        self.cutting.came(cost.prefill_per_sequence)
+        if ticket.held:
+            self.turns.queue_of(ticket).add(ticket)
+        elif ticket.steps_aside:
+            self.pacing.steps_aside(ticket.step_tokens)
         return Admitted(ticket, expected_s)
 
     def _others_wait(self, class_name: str) -> bool:
@@ -186,21 +193,22 @@ class AdmissionController:
             return True
         if class_name == BATCH:
             return self.ledger.queued_sequences > 0
-        return any(t.sequences for name, t in self.ledger.totals.items() if name != BATCH)
+        return self.ledger.front.sequences > 0
 
     def predict(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Prediction:
         """Seconds until a request arriving at `now` would see its first token."""
         place = self.fair.preview(tenant, class_name, now)
-        return self._predict(cost, (tenant, class_name), place, now)
+        way = self.waits.way(cost, class_name, now)
+        return self._predict(cost, (tenant, class_name), place, way, now)
 
-    def _predict(self, cost: Cost, flow: Flow, tag: int, now: float) -> Prediction:
+    def _predict(self, cost: Cost, flow: Flow, tag: int, way: Way, now: float) -> Prediction:
         budget_s = self.config.classes[flow[1]].ttft_s
-        own_s = self.waits.own_s(cost, now)
         return self.waits.predict(
             cost,
             flow,
             tag,
-            takes_turns=flow[1] == BATCH or self.turns.takes_them(cost, budget_s, own_s),
+            way,
+            takes_turns=flow[1] == BATCH or self.turns.takes_them(cost, budget_s, way.own_s),
             lateness=self.lateness,
             caution=self.caution[flow[1]].share,
             now=now,
@@ -260,6 +268,7 @@ class AdmissionController:
         cost: Cost,
         flow: Flow,
         tag: int,
+        way: Way,
         prediction: Prediction,
         now: float,
         spent: _Spent,
@@ -272,7 +281,7 @@ class AdmissionController:
             return "ttft_budget" if hopeless else None
         if self._over_the_bound(cost, class_name) > 0:
             return "queue_full"
-        allowed_s = self._allowance(class_name, prediction, spent.retries) - spent.waited_s
+        allowed_s = self._allowance(class_name, way, prediction, spent.retries) - spent.waited_s
         if prediction.total_s > allowed_s:
             return "ttft_budget"
         if class_name != BATCH:  # which waits for these at the gate
@@ -281,8 +290,10 @@ class AdmissionController:
             # Who has not its part yet does not pay for those who came before it with theirs.
             if self.room.too_many(cost) > 0 and not self.room.is_owed(cost, flow, now):
                 return "tpot"
+        if way.steps_aside:
+            return None  # it makes nobody late
         budget_s = self.config.classes[class_name].ttft_s
-        takes_turns = self.turns.takes_them(cost, budget_s, self.waits.own_s(cost, now))
+        takes_turns = self.turns.takes_them(cost, budget_s, way.own_s)
         if self.promises.broken_by(cost, tag, now, takes_turns=takes_turns):
             return "promise_kept"
         return None
@@ -312,7 +323,7 @@ class AdmissionController:
             own = min(own, self.config.step_tokens)
         return queued + own - self.queue_bound
 
-    def _allowance(self, class_name: str, prediction: Prediction, retries: int) -> float:
+    def _allowance(self, class_name: str, way: Way, prediction: Prediction, retries: int) -> float:
         """Longest prediction that is admitted, in seconds.
 
         The user of a request that comes again has waited already: what is left of the budget is
@@ -322,10 +333,12 @@ class AdmissionController:
         A prompt whose own computation leaves little of the budget could rarely or never meet it;
         it is judged by the wait in front of it, so that long prompts stay servable. But what would
         still have no first token at its deadline is aborted then, and never begun: the time it took
-        would be lost to all.
+        would be lost to all. What gives way for being that long makes nobody late: it may wait.
         """
         policy = self.config.classes[class_name]
         caution = self.caution[class_name].share
+        if way.steps_aside:
+            return policy.deadline_s * (1.0 - self.config.margin * caution)
         spent = min(_SPENT_BY_RETRY * retries, _MOST_SPENT)
         budget = policy.ttft_s * (1.0 - self.config.margin * caution) * (1.0 - spent * caution)
         if class_name == BATCH:
@@ -334,12 +347,13 @@ class AdmissionController:
         return min(max(budget, servable), policy.deadline_s)
 
     def _time_until_fit(
-        self, reason: ShedReason, cost: Cost, class_name: str, prediction: Prediction
+        self, reason: ShedReason, cost: Cost, class_name: str, way: Way, prediction: Prediction
     ) -> float:
         """Seconds until the same request would fit, jittered."""
         policy = self.config.classes[class_name]
         share = _BATCH_SHARE if class_name == BATCH else 1.0
-        excess = prediction.total_s - share * policy.ttft_s * (1.0 - self.config.margin)
+        promised_s = policy.deadline_s if way.steps_aside else share * policy.ttft_s
+        excess = prediction.total_s - promised_s * (1.0 - self.config.margin)
         if reason == "queue_full" and self.paces.prefill_rate.known:
             over_s = self.paces.prompts_s(self._over_the_bound(cost, class_name))
             excess = max(excess, over_s)
@@ -364,11 +378,20 @@ class AdmissionController:
 
     def _release(self, now: float) -> None:
         """Let into the engine whoever of those held at the gate may go."""
-        if not (len(self.turns.held) or len(self.pacing.held)):
+        if not (self.turns.waiting or len(self.pacing.held)):
             return  # as at nearly every step
-        while (ticket := self.turns.held.first()) is not None and self.turns.may_enter(ticket, now):
-            self.turns.held.remove(ticket)
+        self._release_in_turn(self.turns.held, now)
+        self._release_batch(now)
+        self._release_in_turn(self.turns.held_aside, now)  # with batch of earlier tags before it
+
+    def _release_in_turn(self, held: HeldQueue, now: float) -> None:
+        while (ticket := held.first()) is not None and self.turns.may_enter(ticket, now):
+            held.remove(ticket)
+            if ticket.steps_aside:
+                self._look_again(ticket, now)
             self._enter(ticket)
+
+    def _release_batch(self, now: float) -> None:
         parts = self.room.parts(now) if len(self.pacing.held) else {}
         for ticket in self.pacing.held.in_turn():
             if self.ledger.in_engine and self.room.has_its_part(ticket.flow, ticket.cost, parts):
@@ -383,12 +406,23 @@ class AdmissionController:
             else:
                 return
 
+    def _look_again(self, ticket: Ticket, now: float) -> None:
+        """What comes of others has changed while a very long prompt was held at the gate."""
+        deadline_s = self.config.classes[ticket.class_name].deadline_s
+        left_s = ticket.admitted_at - ticket.asked_s + deadline_s - now
+        way = self.waits.way(ticket.cost, ticket.class_name, now, left_s)
+        if way.steps_aside:
+            ticket.own_s, ticket.step_tokens = way.own_s, way.step_tokens
+        self.pacing.steps_aside(ticket.step_tokens)
+
     def _enter(self, ticket: Ticket) -> None:
         self.ledger.release(ticket)
         self.on_release(ticket)
 
     def _may_enter(self, ticket: Ticket, now: float) -> bool:
         ledger = self.ledger
+        if self.turns.goes_before(ticket):
+            return False
         in_engine = ledger.totals[BATCH].in_engine
         tokens, sequences = ledger.engine_before(ticket.tag)
         tokens_left = max(tokens - self.next_step.of_others, 0.0)
@@ -434,27 +468,28 @@ class AdmissionController:
         if ledger.in_engine == len(ticket.sequences):
             self.paces.woke(now, ledger.short_prefill)
             self.next_step.woke(now, self._queued)
+        ticket.entered_at, ticket.stalled_s = now, self.waits.stalled_s
         self.foresight.entered(ticket, now)
 
     def observe_step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
         """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
         drained = of_batch = seen = 0
-        cut = self.ledger.in_parts[INTERACTIVE] > 0
+        cut = self._computed_very_long
         effort = self.paces.effort.of(self.ledger.short_prefill, self.ledger.attended)
         decoded, large = False, self._few > 0
         some_give_way = of_others = self.ledger.answers != self.ledger.going_first
         part = self.ledger.part
-        self.waits.last_seen_at = now
+        self.waits.saw_life(now)
         for output in outputs:
             sequence = output.sequence
             if sequence.state == "queued":
                 tokens = self._first_token(output, now)
                 drained += tokens
                 large = large or tokens > part
-                of_batch += sequence.prefill if sequence.ticket.paced else 0
+                of_batch += sequence.prefill if sequence.ticket.gives_way else 0
             elif sequence.state == "running":
                 decoded = True
-                of_others = of_others and not sequence.ticket.paced
+                of_others = of_others and not sequence.ticket.answers_give_way
             seen += 1
             sequence.ticket.last_token_at = now
             self._progress(output)
@@ -534,22 +569,29 @@ class AdmissionController:
             ledger.engine_prefill,
             ledger.large,
             ledger.large_tokens,
-            cut=bool(ledger.long),
-            first=ledger.totals[INTERACTIVE].engine_prefill,
+            cut=bool(ledger.front.in_parts or (ledger.long and not self._few)),
+            first=ledger.front.engine_prefill,
             few=self._few,
             times=self.waits.long_times,
         )
 
     @property
     def _few(self) -> int:
-        """Prompt tokens of batch that a step computes; 0: as many as there are."""
-        return self.pacing.few(self.ledger.totals[BATCH].engine_prefill)
+        """Prompt tokens of those who give way that a step computes; 0: as many as there are."""
+        return self.waits.few
+
+    @property
+    def _computed_very_long(self) -> bool:
+        """Whether the step that has ended computed a part of a very long interactive prompt."""
+        if self.ledger.front.in_parts:
+            return True
+        return self.ledger.aside.engine_prefill > 0 and not self.next_step.computes_first
 
     @property
     def _prompt_goes_first(self) -> bool:
         """Whether the engine has an interactive prompt, to which batch gives way."""
-        interactive = self.ledger.totals[INTERACTIVE]
-        return interactive.sequences > interactive.held
+        front = self.ledger.front
+        return front.sequences > front.held
 
     @property
     def _prompts_bind(self) -> bool:
@@ -561,11 +603,11 @@ class AdmissionController:
         waits for its part of each step, and what that takes is not the others' pace.
         """
         ledger, few = self.ledger, self._few
-        if ledger.in_parts[INTERACTIVE]:
+        if ledger.front.in_parts:
             return False
         if self._in_a_step >= self.config.step_tokens:
             return True
-        if ledger.totals[BATCH].held or (few and not ledger.totals[INTERACTIVE].engine_prefill):
+        if ledger.behind.held or (few and not ledger.front.engine_prefill):
             return False
         return bool(ledger.running) or ledger.large > 0
 
@@ -574,9 +616,9 @@ class AdmissionController:
         """Prompt tokens in the engine that steps have to compute, as many at a time as they can."""
         ledger, few = self.ledger, self._few
         if few:
-            return ledger.totals[INTERACTIVE].engine_prefill + few
-        is_held = ledger.totals[BATCH].held > 0
-        return ledger.engine_prefill - (ledger.beyond_a_step(BATCH) if is_held else 0)
+            return ledger.front.engine_prefill + few
+        is_held = ledger.behind.held > 0
+        return ledger.engine_prefill - (ledger.behind.beyond_a_step(ledger.part) if is_held else 0)
 
     @property
     def _kv_is_short(self) -> bool:
@@ -596,9 +638,9 @@ class AdmissionController:
         if ticket.first_token_at is None:
             ticket.first_token_at = now
             waited_s = now - ticket.admitted_at
-            if not ticket.paced:
+            if not ticket.answers_give_way:
                 if self._tells_of_long(ticket):
-                    self.waits.long.came_true(ticket.own_s, waited_s - ticket.ahead_s, now)
+                    self.waits.long.came_true(ticket.own_s, self._own_took_s(ticket, now), now)
                 else:
                     self.lateness.add(ticket.predicted_s, waited_s, now)
             self.foresight.came_true(ticket, waited_s)
@@ -608,6 +650,20 @@ class AdmissionController:
         """Whether it shows how long a very long prompt takes; of several only the first is seen."""
         alone = ticket.cost.sequences == 1
         return alone and ticket.in_parts and self.waits.long.parts(ticket.cost) > 0
+
+    def _own_took_s(self, ticket: Ticket, now: float) -> float:
+        """Seconds that its own prompts took, without its wait for others and without stalls.
+
+        What it waited at the gate was seen. In the engine it waits as predicted, or if it steps
+        aside for those whom it gives way to, which is part of what it takes.
+        """
+        if ticket.entered_at is None:
+            return 0.0
+        waited_s = ticket.entered_at - ticket.admitted_at
+        if not ticket.steps_aside:
+            waited_s = max(waited_s, ticket.ahead_s)
+        stalled_s = self.waits.stalled_s - ticket.stalled_s
+        return now - ticket.admitted_at - waited_s - stalled_s
 
     def _progress(self, output: StepOutput) -> None:
         sequence = output.sequence
@@ -624,7 +680,12 @@ class AdmissionController:
         """An interactive answer has its last token: at the promised pace, or later."""
         ticket, promised_s = sequence.ticket, self.config.tpot_s
         after_first = sequence.produced - 1
-        if promised_s is None or ticket.paced or after_first < 1 or len(ticket.sequences) > 1:
+        if (
+            promised_s is None
+            or ticket.answers_give_way
+            or after_first < 1
+            or len(ticket.sequences) > 1
+        ):
             return
         began_at, ended_at = ticket.first_token_at, ticket.last_token_at
         assert began_at is not None
@@ -647,14 +708,15 @@ class AdmissionController:
         """The request is over, however it ended; release what it still holds."""
         if not ticket.closed:
             self._count_computed(ticket, now)
-            hoped = ticket.first_token_at is None and not (ticket.held or ticket.paced)
+            hoped = ticket.first_token_at is None and not ticket.answers_give_way
             if hoped and self._tells_of_long(ticket):
-                took_s = now - ticket.admitted_at - ticket.ahead_s
+                took_s = self._own_took_s(ticket, now) - self.waits.stalled_now_s(now)
                 self.waits.long.given_up(ticket.own_s, took_s, now)
             over = ticket.spent_tokens - ticket.cost.tokens
             self.fair.correct(ticket.tenant, ticket.class_name, over, now)
         if ticket.held and not ticket.closed:
-            (self.pacing if ticket.paced else self.turns).held.remove(ticket)
+            in_turn = not ticket.answers_give_way
+            (self.turns.queue_of(ticket) if in_turn else self.pacing.held).remove(ticket)
         self.ledger.close(ticket)
         self._release(now)
 
@@ -671,8 +733,10 @@ class AdmissionController:
         ledger, rate = self.ledger, self.paces.drain_rate
         begun = self.next_step.begun(ledger.engine_prefill, now)
         begun -= ledger.engine_before(ticket.tag)[0]
+        if ticket.steps_aside:  # they take turns
+            begun = self.next_step.of_those_behind(ledger.engine_prefill, now)
         for sequence in left:
-            if ledger.long or not self.paces.law.known:
+            if not ticket.steps_aside and (ledger.long or not self.paces.law.known):
                 own_s = sequence.prefill / rate if rate else 0.0
                 begun = (now - ticket.admitted_at - (ticket.predicted_s - own_s)) * rate
             sequence.computed = round(min(max(begun, 0.0), sequence.prefill))
@@ -684,7 +748,7 @@ class AdmissionController:
         self.ledger.check_integrity()
         self.fair.check_integrity()
         self.pacing.check_integrity()
-        held = len(self.pacing.held) + len(self.turns.held)
+        held = len(self.pacing.held) + self.turns.waiting
         assert held == sum(ticket.held for ticket in self.ledger.tickets)
         assert not held or self.ledger.in_engine, "held, and the engine is idle"
         assert self.paces.prefill_rate.rate >= 0.0

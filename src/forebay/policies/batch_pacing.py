@@ -35,7 +35,7 @@ from forebay.policies.step_law import StepLaw
 # next step computes, what the one after it does, and who comes from the gate takes a step to come.
 _AHEAD_STEPS = 3
 _MOST_OF_A_STEP = 0.3  # of its prompt tokens
-_LEAST_TOKENS = 16  # a step; fewer would take a prompt for ever
+LEAST_TOKENS = 16  # a step; fewer would take a prompt for ever
 _ALONE_STEPS = 2.0  # as above, with those of the ticket, while no interactive request comes
 _LATELY_S = 10.0  # since the last interactive request, after which batch has the engine to itself
 _URGENT = 0.25  # of its budget left: from then on a held ticket is about to be late
@@ -171,7 +171,16 @@ class BatchPacing:
         """Prompt tokens of batch that a step computes where no interactive prompt is in it."""
         most = round(_MOST_OF_A_STEP * self._step_tokens)
         tokens = self.room(law) * self._prompts if self._prompts else inf
-        return most if tokens >= most else max(round(tokens), min(_LEAST_TOKENS, most))
+        return most if tokens >= most else max(round(tokens), min(LEAST_TOKENS, most))
+
+    def tokens_of(self, token_s: float, law: StepLaw) -> int:
+        """The same of a prompt whose tokens take so long, however many answers batch has."""
+        allowed_s = (self._stretch - 1.0) * self.own_step_s(law)
+        return max(round(allowed_s / token_s), LEAST_TOKENS)
+
+    def steps_aside(self, step_tokens: int) -> None:
+        """An interactive prompt that gives way enters; a step computes so many tokens of it."""
+        self.in_steps_of = step_tokens
 
     @property
     def _prompts(self) -> float:

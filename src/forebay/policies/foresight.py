@@ -6,7 +6,6 @@ gate, the queue's (`waits.py`); of who waits for nothing but steps, the engine's
 
 from __future__ import annotations
 
-from forebay.policies.decisions import BATCH, INTERACTIVE
 from forebay.policies.expectation import Expectation, Factor
 from forebay.policies.ledger import Ledger, Ticket
 from forebay.policies.next_step import NextStep
@@ -28,11 +27,13 @@ class Foresight:
 
     def of(self, ticket: Ticket, prediction: Prediction, now: float) -> float:
         """Seconds to the first token of a ticket that is not in the ledger yet; noted on it."""
+        if ticket.steps_aside:  # what comes of others decides, and that is learned apart
+            return prediction.raw_s + prediction.stalled_s
         if not (ticket.held or prediction.release_s):
-            ledger, first = self._ledger, not ticket.paced
+            ledger, first = self._ledger, not ticket.gives_way
             ticket.steps_s = self._next_step.first_token_s(
                 self._answers_beside(ticket),
-                (ledger.totals[INTERACTIVE] if first else ledger).engine_prefill,
+                (ledger.front if first else ledger).engine_prefill,
                 ticket.cost.prefill_per_sequence,
                 now,
                 in_parts=ticket.in_parts,
@@ -45,17 +46,19 @@ class Foresight:
         return expected_s + prediction.stalled_s
 
     def _answers_beside(self, ticket: Ticket) -> int:
-        """Answers in the steps that compute its prompt: batch gives way to others."""
+        """Answers in the steps that compute its prompt, but for those who give way to it."""
         every = self._ledger.in_engine
-        return every if ticket.paced else every - self._ledger.totals[BATCH].in_engine
+        return every if ticket.gives_way else every - self._ledger.give_way
 
     def entered(self, ticket: Ticket, now: float) -> None:
         """The first sequence of a ticket reached the engine at `now` (s)."""
-        if not ticket.paced:
+        if not ticket.gives_way:
             self._next_step.entered(now - ticket.admitted_at)
 
     def came_true(self, ticket: Ticket, waited_s: float) -> None:
         """The first token of a ticket came so long after its admission."""
+        if ticket.steps_aside:
+            return
         if ticket.steps_s is not None:
             self._by_steps.add(ticket.steps_s, waited_s)
         else:

@@ -1,5 +1,9 @@
 """What a replica has promised and not yet delivered: tickets and their sequences.
 
+A ticket is of a class, which is what its user was promised, and its prompts are in a *lane* of the
+engine: in front, or behind, where they give way (`marks.py`). Behind are those of batch, and very
+long interactive ones (`giving_way.py`), which step aside: their answers give way to nobody.
+
 A ticket is one admitted request, a sequence one answer of it. A sequence is *queued* until its
 first token, *running* after it, and *ended* once finished or aborted. The sequences of a ticket
 that is held at the gate (`batch_pacing.py`) are queued, and not yet in the engine. Everything that
@@ -67,7 +71,8 @@ class Sequence:
     @property
     def marks(self) -> Marks:
         """What the engine's scheduler is told of it."""
-        return Marks(self.in_parts, self.ticket.paced, self.ticket.step_tokens)
+        ticket = self.ticket
+        return Marks(self.in_parts, ticket.gives_way, ticket.step_tokens, ticket.steps_aside)
 
     @property
     def context(self) -> int:
@@ -99,7 +104,10 @@ class Ticket:
         steps_s: the same by the engine's steps alone; None where more than they stood before it.
         tenant: whose it is; empty in open mode.
         held: whether it waits at the gate: its sequences are queued and not in the engine.
-        paced: whether it went through the gate in that way, however short.
+        gives_way: whether its prompts give way in the engine to those that do not.
+        answers_give_way: whether its answers do, too.
+        entered_at: when the engine received the first of its sequences.
+        stalled_s: seconds for which the engine had stalled in all, by then.
         step_tokens: most prompt tokens that a step computes of it and its like; 0: no limit.
         cache_salt: it may share cached prefixes with requests of the same salt.
         sequences: its answers, in the order in which the engine receives them.
@@ -123,10 +131,18 @@ class Ticket:
     last_token_at: float | None = None
     closed: bool = False
     held: bool = False
-    paced: bool = False
+    gives_way: bool = False
+    answers_give_way: bool = False
+    entered_at: float | None = None
+    stalled_s: float = 0.0
     step_tokens: int = 0
     prompt_bytes: int = 0
     cache_salt: str | None = None
+
+    @property
+    def steps_aside(self) -> bool:
+        """Whether it gives way only until its prompts are computed."""
+        return self.gives_way and not self.answers_give_way
 
     @property
     def in_parts(self) -> bool:
@@ -180,21 +196,50 @@ class Answers(NamedTuple):
 
 
 @dataclass(slots=True)
-class ClassTotals:
-    """One class: queued prompt tokens to compute, queued sequences, how many of both are held at
-    the gate, and running sequences.
-    """
+class QueueTotals:
+    """Of what is queued: prompt tokens to compute, sequences, and how many of both are held."""
 
     prefill: int = 0
     sequences: int = 0
     held_prefill: int = 0
     held: int = 0
-    running: int = 0
 
     @property
     def engine_prefill(self) -> int:
         """Prompt tokens to compute of what is queued in the engine."""
         return self.prefill - self.held_prefill
+
+    def count(self, sequence: Sequence, times: int) -> None:
+        """One comes (1) or goes (-1)."""
+        self.prefill += times * sequence.prefill
+        self.sequences += times
+        if sequence.ticket.held:
+            self.held += times
+            self.held_prefill += times * sequence.prefill
+
+
+@dataclass(slots=True)
+class Lane(QueueTotals):
+    """Those who give way, or those who do not; in the engine also prompts in parts, and tokens."""
+
+    in_parts: int = 0
+    in_parts_tokens: int = 0
+
+    def count_parts(self, sequence: Sequence, times: int) -> None:
+        """One that is computed in parts comes to the engine (1) or goes (-1)."""
+        self.in_parts += times
+        self.in_parts_tokens += times * sequence.prefill
+
+    def beyond_a_step(self, part: int) -> int:
+        """Tokens of prompts computed in parts, beyond one part of each."""
+        return self.in_parts_tokens - self.in_parts * part
+
+
+@dataclass(slots=True)
+class ClassTotals(QueueTotals):
+    """One class: what is queued, and running sequences."""
+
+    running: int = 0
 
     @property
     def in_engine(self) -> int:
@@ -211,6 +256,10 @@ class Ledger:
         self.tickets: dict[Ticket, None] = {}
         self.running: dict[Sequence, None] = {}
         self.totals: dict[str, ClassTotals] = {name: ClassTotals() for name in class_names}
+        self.front, self.behind = Lane(), Lane()
+        self.aside = QueueTotals()  # of those behind, the ones that step aside,
+        self.aside_order = TagQueue()  # the same by tag,
+        self.aside_at_gate = TagQueue()  # and those of them that are held
         self.order = TagQueue()  # queued sequences by tag, with their prompt tokens to compute
         self.at_gate = TagQueue()  # those of them that are held
         self.held: Counter[tuple[str, str]] = Counter()  # sequences in the engine, by flow,
@@ -218,13 +267,11 @@ class Ledger:
         self.prefixes = SharedPrefixes()  # of what is bound, and so in the engine
         self._own_kv = 0  # tokens of what is in the engine, without those of its chunks
         self.context = 0  # tokens that the running attend to, each to all of its own
-        self._paced = Answers(0, 0)  # of what runs, those who went through the gate of batch
+        self._giving_way = Answers(0, 0)  # of what runs, those that do
         self.arrived = 0  # queued sequences that have reached the engine
         self.attended = 0  # `Sequence.attended` of those queued in the engine, but for the long
         self.large = self.large_tokens = 0  # of more than a part, of those queued in the engine
-        self.in_parts = Counter[str]()  # of these the ones that are computed in parts: by class,
-        self.in_parts_tokens = Counter[str]()  # and their prompt tokens to compute
-        self.long = TagQueue()  # the same by tag
+        self.long = TagQueue()  # of these the ones that are computed in parts, by tag
         # Of what runs, so that whoever derives from it may keep that: tokens, and beginnings and
         self.changes = 0  # ends of answers;
         self.turned = 0  # those two alone.
@@ -276,11 +323,13 @@ class Ledger:
     @property
     def going_first(self) -> Answers:
         """Those of them that do not give way to prompts."""
-        return Answers(len(self.running) - self._paced.running, self.context - self._paced.context)
+        behind = self._giving_way
+        return Answers(len(self.running) - behind.running, self.context - behind.context)
 
-    def beyond_a_step(self, class_name: str) -> int:
-        """Tokens of a class, of prompts computed in parts, beyond one part of each."""
-        return self.in_parts_tokens[class_name] - self.in_parts[class_name] * self.part
+    @property
+    def give_way(self) -> int:
+        """Sequences in the engine that do so: queued, or running."""
+        return self.behind.sequences - self.behind.held + self._giving_way.running
 
     def kv_beside(self, cost: Cost) -> int:
         """KV tokens that a request of this cost is expected to take beside what others hold."""
@@ -391,9 +440,9 @@ class Ledger:
     def _run(self, sequence: Sequence, more: int, context: int) -> None:
         """So many more sequences run, and attend to so many tokens more."""
         self.context += context
-        if sequence.ticket.paced:
-            running, attended = self._paced
-            self._paced = Answers(running + more, attended + context)
+        if sequence.ticket.answers_give_way:
+            running, attended = self._giving_way
+            self._giving_way = Answers(running + more, attended + context)
 
     def _take_kv(self, sequence: Sequence, tokens: int) -> None:
         """A sequence in the engine takes so much more of the cache."""
@@ -417,14 +466,10 @@ class Ledger:
 
     def _enqueue(self, sequence: Sequence) -> None:
         ticket = sequence.ticket
-        totals = self.totals[ticket.class_name]
-        totals.prefill += sequence.prefill
-        totals.sequences += 1
+        self._count(sequence, 1)
         entry = ticket.tag, sequence.prefill, ticket.kept_by, sequence.kv_tokens
         self.order.add(*entry)
         if ticket.held:
-            totals.held += 1
-            totals.held_prefill += sequence.prefill
             self.at_gate.add(*entry)
         else:
             self.held[ticket.flow] += 1
@@ -434,20 +479,30 @@ class Ledger:
 
     def _dequeue(self, sequence: Sequence) -> None:
         ticket = sequence.ticket
-        totals = self.totals[ticket.class_name]
-        totals.prefill -= sequence.prefill
-        totals.sequences -= 1
+        self._count(sequence, -1)
         entry = ticket.tag, sequence.prefill, ticket.kept_by, sequence.kv_tokens
         self.order.remove(*entry)
         if ticket.held:
-            totals.held -= 1
-            totals.held_prefill -= sequence.prefill
             self.at_gate.remove(*entry)
         else:
             self._take_kv(sequence, -sequence.kv_tokens)
             self._let_go(ticket.flow)
             self.arrived -= sequence.bound
             self._count_parts(sequence, -1)
+
+    def lane(self, ticket: Ticket) -> Lane:
+        """Where its prompts are computed."""
+        return self.behind if ticket.gives_way else self.front
+
+    def _count(self, sequence: Sequence, times: int) -> None:
+        ticket = sequence.ticket
+        self.totals[ticket.class_name].count(sequence, times)
+        self.lane(ticket).count(sequence, times)
+        if ticket.steps_aside:
+            self.aside.count(sequence, times)
+            for queue in (self.aside_order, *([self.aside_at_gate] if ticket.held else [])):
+                change = queue.add if times > 0 else queue.remove
+                change(ticket.tag, sequence.prefill, ticket.kept_by)
 
     def _count_parts(self, sequence: Sequence, times: int) -> None:
         if not sequence.in_parts:
@@ -459,8 +514,7 @@ class Ledger:
         if not sequence.in_parts:
             return
         ticket = sequence.ticket
-        self.in_parts[ticket.class_name] += times
-        self.in_parts_tokens[ticket.class_name] += times * sequence.prefill
+        self.lane(ticket).count_parts(sequence, times)
         change = self.long.add if times > 0 else self.long.remove
         change(ticket.tag, sequence.prefill, ticket.kept_by)
 
@@ -475,8 +529,9 @@ class Ledger:
             running = [s for s in self.running if s.ticket.class_name == name]
             assert totals.running == len(running), (name, totals, len(running))
         assert self.context == sum(s.context for s in self.running), self.context
-        paced = [s.context for s in self.running if s.ticket.paced]
-        assert self._paced == Answers(len(paced), sum(paced)), self._paced
+        behind = [s.context for s in self.running if s.ticket.answers_give_way]
+        assert self._giving_way == Answers(len(behind), sum(behind)), self._giving_way
+        self._check_lanes([s for s in sequences if s.state == "queued"])
         self.order.check_integrity()
         assert self.queued_prefill == sum(one.prefill for one in self.totals.values())
         assert self.queued_sequences == sum(one.sequences for one in self.totals.values())
@@ -495,8 +550,8 @@ class Ledger:
         short = [s for s in here if s.state == "queued" and not s.in_parts]
         assert self.attended == sum(s.attended for s in short)
         in_parts = [s for s in large if s.in_parts]
-        assert self.in_parts.total() == len(in_parts)
-        assert self.in_parts_tokens.total() == sum(s.prefill for s in in_parts) == self.long.tokens
+        assert self.front.in_parts + self.behind.in_parts == len(in_parts)
+        assert sum(s.prefill for s in in_parts) == self.long.tokens
         assert len(self.long) == len(in_parts)
         self.long.check_integrity()
         assert set(self.running) == {s for s in sequences if s.state == "running"}
@@ -506,8 +561,30 @@ class Ledger:
         footprints = CHUNK * len(chunks) + sum(s.kv_tokens for s in here)
         assert self.kv_tokens == footprints, (self.kv_tokens, footprints)
 
+    def _check_lanes(self, queued: list[Sequence]) -> None:
+        for lane in (self.front, self.behind):
+            mine = [s for s in queued if self.lane(s.ticket) is lane]
+            _check_queue(lane, mine)
+            in_parts = [s.prefill for s in mine if s.in_parts and not s.ticket.held]
+            in_parts = [tokens for tokens in in_parts if tokens > self.part]
+            assert (lane.in_parts, lane.in_parts_tokens) == (len(in_parts), sum(in_parts)), lane
+        _check_queue(self.aside, [s for s in queued if s.ticket.steps_aside])
+        for queue, count, tokens in (
+            (self.aside_order, self.aside.sequences, self.aside.prefill),
+            (self.aside_at_gate, self.aside.held, self.aside.held_prefill),
+        ):
+            queue.check_integrity()
+            assert (len(queue), queue.tokens) == (count, tokens)
+
     def __repr__(self) -> str:
         return (
             f"<Ledger queued={self.queued_sequences} ({self.queued_prefill} tokens) "
             f"running={len(self.running)} kv={self.kv_tokens}>"
         )
+
+
+def _check_queue(totals: QueueTotals, queued: list[Sequence]) -> None:
+    held = [s.prefill for s in queued if s.ticket.held]
+    assert (totals.sequences, totals.held) == (len(queued), len(held)), totals
+    assert totals.prefill == sum(s.prefill for s in queued), totals
+    assert totals.held_prefill == sum(held), totals

@@ -4,19 +4,28 @@ Two things make them take longer than as many steps of usual prompts. Each of th
 compared with all before it, which grows with their length: the warm-up shows that of one, on an
 engine of its own, and it is not forgotten. And whatever comes meanwhile has its part of each of
 their steps. What few of them show of that would make the lateness that is learned of everybody
-(`lateness.py`) a poor guide for both. One that is given up at its deadline tells something too: it
-takes at least so long. Without that the next would be let in on the same hope, and take as much of
-the engine for nothing. What traffic does to them is forgotten in time.
+(`lateness.py`) a poor guide for both. What traffic does to them is forgotten in time.
+
+One that is given up at its deadline tells something too: it takes at least so long. Without that
+the next would be let in on the same hope, and be computed in vain. But how long it would have taken
+is a guess, and what held it up may be over; where the guess keeps others out, nobody comes who
+could correct it. So half of it is forgotten in half a minute, which is what one attempt may cost,
+and in twice as long each time that one let in later is given up as well: up to ten minutes, as with
+what was seen. Time in which it waited for others, or in which the engine stood still, does not
+count: that says nothing of how long prompts take.
 """
 
 from __future__ import annotations
 
 from math import ceil, sqrt
+from typing import NamedTuple
 
 from forebay.policies.cost import Cost
 
 _MANY_PARTS = 16  # two whole steps of nothing else, from which on a prompt is very long
-_FADES_S = 600.0  # half of what was learned: under traffic, one may be tried again
+_FADES_S = 600.0  # half of what was seen: under traffic, one may be tried again
+_FORGOTTEN = 1.05
+_GUESS_FADES_S = 30.0  # half of what one that was given up lets guess
 _MOST_TIMES = 8.0
 # How much was still to do of one that was given up, nobody knows. Taken to be nothing, the next
 # would be let in as soon as a little of what was learned has faded.
@@ -30,7 +39,7 @@ class LongPrompts:
         """Nothing was seen; prompts are computed in parts of so many tokens beside others."""
         self._part = part
         self._excess = 0.0  # that a token before them adds to a prompt's factor, in the mean
-        self._times, self._as_of = 1.0, 0.0
+        self.forget()
 
     def parts(self, cost: Cost) -> int:
         """Steps that the longest of a request's prompts takes beside others; 0 if not very long."""
@@ -56,28 +65,54 @@ class LongPrompts:
 
     def times(self, now: float) -> float:
         """What traffic multiplies a very long prompt's own seconds with; at least 1."""
-        halvings = max(now - self._as_of, 0.0) / _FADES_S
-        return 1.0 + (self._times - 1.0) * float(0.5**halvings)
+        return max(self._seen.at(now), self._guess.at(now))
 
     def came_true(self, own_s: float, took_s: float, now: float) -> None:
         """Its own part of the wait took so long; by itself it was reckoned to take `own_s`."""
         if own_s > 0.0:
-            self._learn(sqrt(self.times(now) * _within(took_s / own_s)), now)
+            times = sqrt(self.times(now) * _within(took_s / own_s))
+            self._seen, self._guess = _Fading(times, now, _FADES_S), _NOTHING
 
     def given_up(self, own_s: float, took_s: float, now: float) -> None:
-        """No first token had come by then; before it could have, that says nothing."""
-        if took_s > own_s > 0.0:
-            self._learn(max(self.times(now), _within(_UNFINISHED * took_s / own_s)), now)
+        """No first token had come by then; before it could have, that says nothing.
+
+        Args:
+            own_s: reckoned for its own prompts.
+            took_s: for which it was computed, without what it waited for others or a stall.
+            now: seconds.
+        """
+        if not took_s > own_s > 0.0:
+            return
+        guess, times = self._guess, _within(_UNFINISHED * took_s / own_s)
+        fades_s = _GUESS_FADES_S
+        if guess.at(now) > _FORGOTTEN:  # it was let in beside the one before, or in spite of it
+            later = now - took_s >= guess.as_of
+            fades_s = min(2.0 * guess.fades_s, _FADES_S) if later else guess.fades_s
+        self._guess = _Fading(max(self.times(now), times), now, fades_s)
 
     def forget(self) -> None:
         """What came so far was no traffic."""
-        self._times = 1.0
-
-    def _learn(self, times: float, now: float) -> None:
-        self._times, self._as_of = times, now
+        self._seen = self._guess = _NOTHING
 
     def __repr__(self) -> str:
-        return f"<LongPrompts {self._times:.2f} times as long as reckoned>"
+        most = max(self._seen.times, self._guess.times)
+        return f"<LongPrompts {most:.2f} times as long as reckoned>"
+
+
+class _Fading(NamedTuple):
+    """A factor whose excess over 1 is forgotten by half in so many seconds."""
+
+    times: float
+    as_of: float
+    fades_s: float
+
+    def at(self, now: float) -> float:
+        """The factor so much later."""
+        halvings = max(now - self.as_of, 0.0) / self.fades_s
+        return 1.0 + (self.times - 1.0) * float(0.5**halvings)
+
+
+_NOTHING = _Fading(1.0, 0.0, _FADES_S)
 
 
 def _attended(cost: Cost) -> float:

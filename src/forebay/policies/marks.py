@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-_NAMES = IN_PARTS, GIVES_WAY, STEP_TOKENS = (
+_NAMES = IN_PARTS, GIVES_WAY, STEP_TOKENS, UNTIL_ANSWER = (
     "forebay_in_parts",
     "forebay_gives_way",
     "forebay_step_tokens",
+    "forebay_until_answer",
 )
 
 # Those who give way are left out where they are at least this share of what runs, or have prompts
@@ -36,11 +37,13 @@ class Marks(NamedTuple):
         gives_way: it computes nothing in a step that computes an interactive prompt.
         step_tokens: most prompt tokens that a step computes of all who give way, as the newest of
             them has it; 0: no limit.
+        until_answer: it gives way only until its prompt is computed: its answer is as any other.
     """
 
     in_parts: bool = False
     gives_way: bool = False
     step_tokens: int = 0
+    until_answer: bool = False
 
     @staticmethod
     def stripped(args: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Queued(NamedTuple):
     Large is what may take several steps: in parts, where they are `cut`, and otherwise where the
     budget of a step ends. `first` are the tokens of those that give way to nobody, which steps
     compute alone where others do; where there are none, a step computes `few` of the others' (0: as
-    many as there are). What is cut takes `times` as long as as many tokens of others.
+    many as there are). What of them is very long takes `times` as long as as many tokens of others.
     """
 
     prompts: int
@@ -68,7 +68,7 @@ class NextStep:
         self._computing = 0.0  # prompt tokens of the step that runs
         self._computed = 0.0  # and by those before it, of what is still queued
         self._of_first = 0.0  # of these, those of prompts that give way to nobody
-        self._is_first = False  # whether it computes those
+        self.computes_first = False  # whether it computes those
         self._left = 0  # of prompts that left since it began
         self.way_in_s = 0.0
 
@@ -116,7 +116,7 @@ class NextStep:
         else:
             computed = self.computed(tokens, now)
         half_done = max(computed - drained, 0.0)
-        if self._is_first:
+        if self.computes_first:
             self._of_first = max(self._of_first + computed - before - drained, 0.0)
         self._of_first = min(self._of_first, half_done)
         self._computed = half_done
@@ -132,8 +132,8 @@ class NextStep:
         """
         self._began_at = now
         self._running, self._context = running, _ = answers
-        self._cut, self._is_first = queued.cut, queued.first > 0
-        self._times = queued.times if queued.cut else 1.0
+        self._cut, self.computes_first = queued.cut, queued.first > 0
+        self._times = 1.0 if queued.few and self.computes_first else queued.times
         tokens = max(self._step_tokens - running, 0)
         if queued.few:
             others = queued.tokens - queued.first
@@ -176,7 +176,7 @@ class NextStep:
     def _done(self, *, first: bool) -> tuple[float, float]:
         """Prompt tokens computed by the steps before, and those of the step that runs."""
         if first:
-            return self._of_first, self._computing if self._is_first else 0.0
+            return self._of_first, self._computing if self.computes_first else 0.0
         return self._computed, self._computing
 
     @property
@@ -184,8 +184,13 @@ class NextStep:
         """Prompt tokens that steps before computed of prompts that give way, still queued."""
         return self._computed - self._of_first
 
+    def of_those_behind(self, queued_tokens: int, now: float) -> float:
+        """Those of them that are of prompts which give way."""
+        first = self.computed(queued_tokens, now, first=True)
+        return self.computed(queued_tokens, now) - first
+
     def begun(self, queued_tokens: int, now: float) -> float:
-        """The same with those of the step that runs: whoever leaves, it computes them."""
+        """Those computed with those of the step that runs: whoever leaves, it computes them."""
         begun = max(self._computed + self._computing, self.computed(queued_tokens, now))
         return min(begun, float(queued_tokens))
 
@@ -220,7 +225,7 @@ class NextStep:
         before = queued_tokens - self.computed(queued_tokens, now, first=first)
         if answers and self._running and self._began_at is not None:
             before = max(queued_tokens - sum(self._done(first=first)), 0.0)
-            begins_s = max(self._began_at + self._step_s - now, 0.0)
+            begins_s = max(self._began_at + self._step_s * self._times - now, 0.0)
             if begins_s < self.way_in_s:  # it misses the next one, which computes those before it
                 begins_s = max(begins_s + answers_s + law.per_token_s * before, self.way_in_s)
                 before = 0.0

@@ -37,20 +37,22 @@ class _Asked:
     Attributes:
         first_at: its first request that still counts, in seconds.
         requests: those since.
-        prefill: prompt tokens to compute.
-        tokens: all, those of answers and of prompts in the cache included.
+        prefill, output: prompt tokens to compute, and tokens of answers.
+        tokens: all, those of prompts in the cache included.
     """
 
     first_at: float
     requests: int = 0
     prefill: float = 0.0
     sequences: float = 0.0
+    output: float = 0.0
     tokens: float = 0.0
 
     def scale(self, factor: float) -> None:
         """All amounts so many times as large."""
         self.prefill *= factor
         self.sequences *= factor
+        self.output *= factor
         self.tokens *= factor
 
     def seen_share(self, half_life_s: float, now: float) -> float:
@@ -88,6 +90,7 @@ class Arrivals:
         one.requests += 1
         one.prefill += cost.prefill_tokens * grown
         one.sequences += cost.sequences * grown
+        one.output += cost.output_tokens * grown
         one.tokens += cost.tokens * grown
         if len(self._flows) > _MOST_FLOWS:
             self._forget(now)
@@ -98,6 +101,10 @@ class Arrivals:
             (flow, one.prefill * scale, one.sequences * scale, one.tokens * scale)
             for flow, one, scale in self._scaled(now)
         ]
+
+    def outputs(self, now: float) -> list[tuple[Flow, float]]:
+        """Every flow with the tokens of answers that it asks for, per second."""
+        return [(flow, one.output * scale) for flow, one, scale in self._scaled(now)]
 
     def _scaled(self, now: float) -> list[tuple[Flow, _Asked, float]]:
         """Every flow with what makes a rate of its amounts."""

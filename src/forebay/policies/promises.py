@@ -49,7 +49,7 @@ class Promises:
         return self._by_overtaking(cost, tag, now)
 
     def _by_sharing_steps(self, cost: Cost, tag: int, now: float) -> bool:
-        if not self._ledger.in_parts.total():
+        if not self._ledger.long:
             return False
         order, rate = self._ledger.order, self._paces.drain_rate
         computed = self._computed(now)
@@ -92,4 +92,6 @@ class Promises:
         return self._ledger.order.makes_late(tag, late, late_then)
 
     def _computed(self, now: float) -> float:
-        return self._next_step.computed(self._ledger.engine_prefill, now)
+        """Prompt tokens that nobody in front waits for: computed, or of those who step aside."""
+        ledger, aside = self._ledger, self._ledger.aside.prefill
+        return self._next_step.computed(ledger.engine_prefill, now, first=aside > 0) + aside

@@ -14,9 +14,11 @@ from forebay.policies.cost import Cost, CostModel
 from forebay.policies.decisions import BATCH, AdmissionConfig
 from forebay.policies.engine_size import EngineSize
 from forebay.policies.fairness import FairQueue
+from forebay.policies.giving_way import GivingWay, Stream, Way
 from forebay.policies.lateness import Lateness
 from forebay.policies.ledger import Ledger
 from forebay.policies.long_prompts import LongPrompts
+from forebay.policies.marks import MOST_ALONE
 from forebay.policies.next_step import NextStep
 from forebay.policies.overtaking import Arrivals, Flow, Rival, prolonged, rivals
 from forebay.policies.paces import Paces
@@ -37,6 +39,8 @@ class Waits:
         short: those of them whose prompts are not computed in parts, as one flow.
         long: how much longer than others the very long ones take.
         last_seen_at: when the engine gave its last sign of life, on the caller's clock.
+        stalled_s: for how long it gave none where it should have, in all.
+        giving_way: which of the very long ones give way to others, and how long they take.
     """
 
     def __init__(
@@ -62,7 +66,9 @@ class Waits:
         self.next_step = next_step
         self.cutting = cutting
         self.long = LongPrompts(ledger.part)
+        self.giving_way = GivingWay(size, ledger, paces, pacing)
         self.last_seen_at: float | None = None
+        self.stalled_s = 0.0
         self._curve = ReleaseCurve(ledger, costs.outputs, config.slots, config.kv_tokens)
         self.forget()
 
@@ -77,6 +83,7 @@ class Waits:
         cost: Cost,
         flow: Flow,
         tag: int,
+        way: Way,
         *,
         takes_turns: bool,
         lateness: Lateness,
@@ -89,11 +96,38 @@ class Waits:
             cost: the request's.
             flow: its tenant and class.
             tag: its place.
+            way: how its prompts are computed.
             takes_turns: whether it waits for long prompts before it (`turns.py`).
             lateness: how much later than predicted first tokens come.
             caution: how surely so late at most; see `Lateness.of`.
             now: seconds.
         """
+        own_s = way.own_s * self._times(cost, now)
+        if way.steps_aside:
+            ahead_s, release_s = self._for_who_steps_aside(cost, tag, own_s, now)
+        else:
+            ahead_s, release_s = self._ahead_s(cost, flow, tag, takes_turns=takes_turns, now=now)
+        overhead_s = lateness.of(ahead_s + release_s + own_s, now, caution)
+        return Prediction(ahead_s, own_s, release_s, overhead_s, self.stalled_now_s(now))
+
+    def _for_who_steps_aside(
+        self, cost: Cost, tag: int, own_s: float, now: float
+    ) -> tuple[float, float]:
+        """Seconds (until those before it are computed, until slots and KV are free).
+
+        Those are computed as it will be. How much comes of others is in what it takes.
+        """
+        ledger = self.ledger
+        computed = self.next_step.of_those_behind(ledger.engine_prefill, now)
+        left = max(ledger.behind.engine_prefill - computed, 0.0)
+        tokens = left + ledger.aside.held_prefill
+        release_s = self._release_s(cost, tag, ledger.order.before(tag)[1])
+        return tokens * own_s / max(cost.prefill_tokens, 1), release_s
+
+    def _ahead_s(
+        self, cost: Cost, flow: Flow, tag: int, *, takes_turns: bool, now: float
+    ) -> tuple[float, float]:
+        """The same for anybody else."""
         ahead_tokens, ahead_sequences = self._ahead_of(tag, flow[1], now)
         if self.ledger.long and not takes_turns:
             ahead_tokens = min(ahead_tokens, self._ahead_beside(cost, tag, now))
@@ -105,12 +139,10 @@ class Waits:
             tokens, sequences = self._overtaking(others, cost, ahead_s, release_s)
             ahead_s = self._prompts_s(ahead_tokens + tokens)
             release_s = self._release_s(cost, tag, ahead_sequences, round(sequences))
-        own_s = self.own_s(cost, now) * self._times(cost, now)
         if flow[1] == BATCH:
             entered_s = self.pacing.wait_s(self.ledger.at_gate.before(tag)[0])
             ahead_s = max(ahead_s, entered_s - release_s)
-        overhead_s = lateness.of(ahead_s + release_s + own_s, now, caution)
-        return Prediction(ahead_s, own_s, release_s, overhead_s, self._stalled_s(now))
+        return ahead_s, release_s
 
     def _overtaking(
         self, others: list[Rival], cost: Cost, ahead_s: float, release_s: float
@@ -150,7 +182,7 @@ class Waits:
         answer = self._releases(cost).answer_tokens
         return answer / self.size.sequences * self.paces.seconds_per_token_when_full
 
-    def _stalled_s(self, now: float) -> float:
+    def stalled_now_s(self, now: float) -> float:
         """Seconds for which an engine with work has shown no sign of life, beyond the usual.
 
         A prompt shows none until all of it is computed. While others run, their tokens come with
@@ -158,26 +190,52 @@ class Waits:
         """
         if self.last_seen_at is None or self.ledger.idle or not self.paces.seconds_per_token:
             return 0.0
-        most = self.config.step_tokens if self.ledger.running else self.costs.context_tokens
-        prompts_s = self._prompts_s(min(self.ledger.engine_prefill, most))
-        usual_s = _STALLED_STEPS * self.paces.seconds_per_token_when_full + prompts_s
-        return max(now - self.last_seen_at - usual_s, 0.0)
+        usual_s = _STALLED_STEPS * self.paces.seconds_per_token_when_full
+        silent_s = now - self.last_seen_at - usual_s
+        return max(silent_s - self._prompts_unseen_s, 0.0) if silent_s > 0.0 else 0.0
+
+    @property
+    def _prompts_unseen_s(self) -> float:
+        """Seconds for which prompts may be computed without a sign of life."""
+        ledger, few = self.ledger, self.few
+        if ledger.running or not few:
+            most = self.config.step_tokens if ledger.running else self.costs.context_tokens
+            return self._prompts_s(min(ledger.engine_prefill, most))
+        tokens = min(ledger.engine_prefill, self.costs.context_tokens)
+        limited_s = MOST_ALONE * self.paces.law.seconds(0, few * self.long_times)
+        return limited_s + self.paces.prompts_s(tokens) * self.long_times
+
+    def saw_life(self, now: float) -> None:
+        """The engine gave a sign of it."""
+        self.stalled_s += self.stalled_now_s(now)
+        self.last_seen_at = now
+
+    @property
+    def few(self) -> int:
+        """Prompt tokens of those who give way that a step computes; 0: as many as there are."""
+        return self.pacing.few(self.ledger.behind.engine_prefill)
 
     def _ahead_of(self, tag: int, class_name: str, now: float) -> tuple[float, int]:
         """Queued (prompt tokens, sequences) that are served before an arrival of this tag.
 
         A prompt behind it that is being computed keeps its place in the steps' token budget, but
-        for batch, which gives way to others after the step that runs; what is held at the gate is
-        not computed. What the engine has computed of them is not waited for.
+        for those who give way to others after the step that runs, as very long ones do wherever
+        they stand; what is held at the gate is not computed. What the engine has computed of them
+        is not waited for.
         """
         ledger = self.ledger
         tokens, sequences = ledger.order.before(tag)
         in_engine = tokens - ledger.at_gate.before(tag)[0]
-        behind, few = ledger.engine_prefill - in_engine, 0
+        few = 0
         if class_name != BATCH:
-            of_batch = ledger.totals[BATCH].engine_prefill
-            few = self.pacing.few(of_batch)
-            beyond = of_batch - few if few else ledger.beyond_a_step(BATCH)
+            aside = ledger.aside_order.before(tag)[0]
+            tokens -= aside
+            in_engine -= aside - ledger.aside_at_gate.before(tag)[0]
+            few = self.few
+        behind = ledger.engine_prefill - in_engine
+        if class_name != BATCH:
+            of_them, part = ledger.behind, ledger.part
+            beyond = of_them.engine_prefill - few if few else of_them.beyond_a_step(part)
             behind = max(behind - beyond, 0)
         if behind:
             tokens += min(behind, max(round(self._large_tokens), self.config.step_tokens))
@@ -196,15 +254,20 @@ class Waits:
         A long prompt has a part of each step, whoever is behind it the rest (`prompt_parts.py`).
         """
         ledger = self.ledger
+        long, tokens = len(ledger.long), ledger.long.tokens
+        if self.few:  # those behind have no part of its steps
+            long, tokens = ledger.front.in_parts, ledger.front.in_parts_tokens
+        if not long:
+            return inf
         computed = self.next_step.computed(ledger.engine_prefill, now)
-        parts = len(ledger.long) * ledger.part
+        parts = long * ledger.part
         left = self.config.step_tokens - parts
         if left < ledger.part:
             return inf
         short = ledger.engine_before(tag)[0] - ledger.long.before(tag)[0]
         own = cost.prefill_per_sequence
         steps = max(ceil((short + own) / left), ceil(own / ledger.part)) + 1  # with that under way
-        return short + min(max(ledger.long.tokens - computed, 0.0), steps * parts)
+        return short + min(max(tokens - computed, 0.0), steps * parts)
 
     def _times(self, cost: Cost, now: float) -> float:
         return self.long.times(now) if self._parts(cost) else 1.0
@@ -212,6 +275,39 @@ class Waits:
     def _parts(self, cost: Cost) -> int:
         """Steps that a very long prompt takes beside others; 0 for one that is not cut."""
         return self.long.parts(cost) if self.cutting.cuts(cost) else 0
+
+    def way(self, cost: Cost, class_name: str, now: float, left_s: float | None = None) -> Way:
+        """How the prompts of a request of this class are computed.
+
+        Args:
+            cost: the request's.
+            class_name: its class.
+            now: seconds.
+            left_s: seconds until its deadline; None: it has come just now.
+        """
+        own_s = self.own_s(cost, now)
+        if class_name == BATCH:
+            return Way(own_s, gives_way=True)
+        policy = self.config.classes[class_name]
+        if not (self.config.heeds_marks and self._parts(cost) and self.paces.law.known):
+            return Way(own_s)
+        alone_s = self._alone_s(cost)
+        if not self.giving_way.has_to(alone_s, policy.ttft_s):
+            return Way(own_s)
+        left_s = policy.deadline_s if left_s is None else left_s
+        stream, budget_s = self._stream(now), policy.ttft_s
+        return self.giving_way.way(cost, alone_s, stream, budget_s=budget_s, left_s=left_s)
+
+    def _alone_s(self, cost: Cost) -> float:
+        """Seconds that very long prompts take on an engine of their own, in parts."""
+        at_once = self._parts_at_once(cost)
+        steps = self._parts(cost) * ceil(cost.sequences / at_once)
+        return steps * self.paces.law.seconds(0, at_once * self.ledger.part) * self.long.alone(cost)
+
+    def _stream(self, now: float) -> Stream:
+        rates = self.short.rates(now)
+        output = sum(tokens for _, tokens in self.short.outputs(now))
+        return Stream(sum(one[2] for one in rates), sum(one[1] for one in rates), output)
 
     def own_s(self, cost: Cost, now: float) -> float:
         """Seconds in which a request's prompts are computed.
@@ -262,8 +358,11 @@ class Waits:
         """Seconds that so many tokens of prompts like those queued take."""
         ledger = self.ledger
         times = self.paces.effort.times(ledger.short_prefill, ledger.attended)
-        if ledger.long:
-            share = min(ledger.long.tokens / ledger.queued_prefill, 1.0)
+        long, queued = ledger.long.tokens, ledger.queued_prefill
+        if self.few:  # of those behind nobody waits for more
+            long, queued = ledger.front.in_parts_tokens, ledger.front.prefill
+        if long:
+            share = min(long / queued, 1.0)
             times += share * (self.long_times - times)
         return self.paces.prompts_s(tokens) * times
 

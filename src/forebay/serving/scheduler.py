@@ -5,7 +5,8 @@
   are then computed in several as well, beside each other, which takes longer for all of them.
 - Batch gives way: a step that computes an interactive prompt computes nothing of batch, but for
   each ninth. The first token comes as soon as if there was none, but for the rest of the step
-  before: a step with prompts of batch computes only so many tokens of them as admission says.
+  before: a step with prompts of batch computes only so many tokens of them as admission says. So
+  do very long interactive prompts, until they are computed.
 
 Nothing of vLLM's scheduling is copied. This module is imported by the engine core's process.
 """
@@ -28,6 +29,7 @@ from forebay.policies.marks import (
     MOST_ALONE,
     MOST_LEFT_OUT,
     STEP_TOKENS,
+    UNTIL_ANSWER,
 )
 
 _WAITING = frozenset({RequestStatus.WAITING, RequestStatus.PREEMPTED})  # in vLLM's own queue
@@ -85,6 +87,7 @@ class ForebayScheduler(Scheduler):
             return {}
         ways = {name: one for name, one in self._giving_way.items() if not one.is_finished()}
         self._giving_way = ways
+        ways = {name: one for name, one in ways.items() if _gives_way(one)}
         running = [one for one in ways.values() if one.status == RequestStatus.RUNNING]
         few = len(running) < FEWEST_LEFT_OUT * len(self.running)
         if self._left_out == MOST_LEFT_OUT or (few and not any(map(_is_prompt, running))):
@@ -164,6 +167,11 @@ def _is_compiled(request: Request) -> bool:
 def _is_prompt(request: Request) -> bool:
     """Whether some of its prompt is still to be computed."""
     return bool(request.num_computed_tokens < request.num_prompt_tokens)
+
+
+def _gives_way(request: Request) -> bool:
+    """Whether it does so now: some do only until their prompts are computed."""
+    return _is_prompt(request) or not _marks(request).get(UNTIL_ANSWER)
 
 
 def _left(request: Request) -> int:

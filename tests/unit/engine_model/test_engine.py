@@ -164,6 +164,16 @@ def test_of_prompts_that_give_way_a_step_computes_a_few_tokens_and_of_answers_al
     assert {run.tokens(name) for name in "bc"} == {9}
 
 
+def test_an_answer_that_gives_way_no_longer_has_its_part_in_steps_with_prompts() -> None:
+    run = Run(EngineModel(PROFILE.with_forebay_scheduler(16)))
+    run.add(replace(batch("a", 3), until_answer=True), batch("b", 3))
+    run.step()
+    run.add(ask("c", 4))
+    step = run.step()
+    assert (step.decode_sequences, step.prefill_tokens) == (1, 4)
+    assert (run.tokens("a"), run.tokens("b"), run.tokens("c")) == (2, 1, 1)
+
+
 def few(name: str, prompt: int, tokens: int, priority: int = 1) -> EngineRequest:
     return replace(batch(name, prompt), step_tokens=tokens, priority=priority)
 

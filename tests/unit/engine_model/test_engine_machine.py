@@ -79,6 +79,7 @@ class EngineMachine(RuleBasedStateMachine):
         in_parts=st.booleans(),
         gives_way=st.booleans(),
         step_tokens=st.integers(0, 5),
+        until_answer=st.booleans(),
     )
     def arrive(
         self,
@@ -92,11 +93,12 @@ class EngineMachine(RuleBasedStateMachine):
         in_parts: bool,
         gives_way: bool,
         step_tokens: int,
+        until_answer: bool,
     ) -> None:
         name = str(len(self.asked))
         ids = range(family, family + prompt)
         request = EngineRequest(name, ids, tokens, stop, priority, salt)
-        marks = Marks(in_parts, gives_way, step_tokens)
+        marks = Marks(in_parts, gives_way, step_tokens, until_answer)
         self.asked[name] = replace(request, **marks._asdict())
         self.model.add(self.asked[name], self.now)
 

@@ -36,9 +36,12 @@ class AdmissionMachine(RuleBasedStateMachine):
     """Random clients of several tenants and a random engine around one controller."""
 
     @initialize(
-        slots=st.integers(1, 8), jitter=st.floats(0, 0.999), tpot_s=st.sampled_from([None, 0.1])
+        slots=st.integers(1, 8),
+        jitter=st.floats(0, 0.999),
+        tpot_s=st.sampled_from([None, 0.1]),
+        steps_known=st.booleans(),
     )
-    def start(self, slots: int, jitter: float, tpot_s: float | None) -> None:
+    def start(self, slots: int, jitter: float, tpot_s: float | None, *, steps_known: bool) -> None:
         config = AdmissionConfig(
             classes={
                 INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=2.0, weight=8.0),
@@ -55,7 +58,11 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.controller.paces.prefill_rate.seed(10_000.0, 5.0)
         self.controller.on_release = self.released
         self.open: list[Ticket] = []
-        self.entered: dict[tuple[str, str], int] = {}  # tag of the last that entered, by flow
+        if steps_known:  # so that very long prompts give way
+            law = self.controller.paces.law
+            law.base_s, law.per_sequence_s, law.per_token_s = 0.02, 0.0001, 0.0001
+        # Tags of the last that entered, by flow, and of those that give way apart.
+        self.entered: dict[tuple[str, str, bool], int] = {}
         self.last_tag: dict[tuple[str, str], int] = {}
 
     def in_engine(self) -> list[Ticket]:
@@ -67,8 +74,9 @@ class AdmissionMachine(RuleBasedStateMachine):
     def released(self, ticket: Ticket) -> None:
         """A held ticket goes to the engine: in turn, and into slots that batch may have."""
         assert not ticket.closed
-        assert ticket.tag >= self.entered.get(ticket.flow, 0), "not in turn"
-        self.entered[ticket.flow] = ticket.tag
+        line = (*ticket.flow, ticket.steps_aside)
+        assert ticket.tag >= self.entered.get(line, 0), "not in turn"
+        self.entered[line] = ticket.tag
         if ticket.class_name != BATCH:
             return
         totals = self.controller.ledger.totals[BATCH]
@@ -165,6 +173,8 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     def _breaks_no_promise(self, newcomer: Ticket, before: dict[Ticket, float]) -> None:
         """Who waits behind a newcomer is in time still, if it was without it."""
+        if self.controller.paces.law.known:
+            return  # it knows how far the engine is, and nothing here does
         for ticket, wait_s in self.waits_s().items():
             left_s = ticket.due_at - self.now
             if ticket.tag > newcomer.tag and before[ticket] <= left_s:

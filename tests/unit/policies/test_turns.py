@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from forebay.policies.admission import AdmissionController
@@ -36,8 +38,9 @@ CONFIG = AdmissionConfig(
 class Gate:
     """An admission whose releases are noted."""
 
-    def __init__(self, rate: float = RATE) -> None:
-        self.policy = AdmissionController(CONFIG, CostModel(16_384, 64), lambda: 0.0)
+    def __init__(self, rate: float = RATE, *, heeds_marks: bool = True) -> None:
+        config = replace(CONFIG, heeds_marks=heeds_marks)
+        self.policy = AdmissionController(config, CostModel(16_384, 64), lambda: 0.0)
         self.policy.paces.prefill_rate.seed(rate, 1e6)
         self.released: list[Ticket] = []
         self.policy.on_release = self.released.append
@@ -101,6 +104,53 @@ def test_they_enter_in_the_order_of_arrival_and_one_that_leaves_lets_the_next_go
     assert gate.released == [third]
 
 
+def known(gate: Gate) -> Gate:
+    """Its engine computes a part of 32 tokens in 33 ms: a prompt of 600 takes 0.6 s."""
+    law = gate.policy.paces.law
+    law.base_s, law.per_sequence_s, law.per_token_s = 0.001, 0.0001, 0.001
+    return gate
+
+
+def test_very_long_ones_that_give_way_are_computed_one_after_the_other() -> None:
+    gate = known(Gate())
+    first, second, third = (gate.admit(600, 0.01 * number) for number in range(3))
+    assert all(one.steps_aside for one in (first, second, third))
+    assert [one.held for one in (first, second, third)] == [False, True, True]
+    assert not gate.admit(PART, 0.03).held
+    gate.first_token(first, 0.7)
+    assert gate.released == [second]
+    gate.policy.close(second, 0.8)
+    assert gate.released == [second, third]
+    assert [one.marks.until_answer for one in third.sequences] == [True]
+
+
+def test_nobody_is_late_for_one_that_gives_way_and_so_nobody_refused() -> None:
+    gate = known(Gate())
+    gate.policy.lateness = Lateness(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
+    assert gate.admit(600, 0.0).steps_aside
+    for _ in range(2):  # the second could begin after 0.8 s, if it waited for the 600
+        assert isinstance(gate.policy.decide(Cost(1, 180, 10, 10), INTERACTIVE, 0.0, "a"), Admitted)
+    overtakes = gate.policy.decide(Cost(1, 100, 10, 10), INTERACTIVE, 0.0, "b")
+    assert isinstance(overtakes, Admitted), overtakes
+
+
+def test_batch_does_not_come_between_one_that_gives_way_and_its_turn_but_before_its_tag() -> None:
+    gate = known(Gate())
+    first = gate.admit(600, 0.0)
+    batch = gate.admit(100, 0.0, BATCH)
+    second = gate.admit(600, 0.0)
+    later = gate.admit(100, 0.0, BATCH)
+    assert batch.held
+    assert batch.tag < second.tag
+    gate.policy.check_integrity()
+    gate.first_token(first, 0.7)
+    assert gate.released == [batch]
+    gate.policy.entered(batch, 0.7)
+    gate.first_token(batch, 0.8)
+    assert second in gate.released
+    assert later.held == (later.tag > second.tag)
+
+
 def test_batch_is_not_waited_for() -> None:
     gate = Gate()
     assert not gate.admit(600, 0.0, BATCH).held  # the engine is idle
@@ -127,14 +177,17 @@ def test_what_is_computed_is_not_waited_for() -> None:
     assert waits == pytest.approx([0.1, 0.05, 0.01], abs=0.01)
 
 
-def test_a_short_prompt_waits_for_a_step_or_two_of_a_long_one_and_no_more() -> None:
-    gate = Gate(rate=10_000.0)
+@pytest.mark.parametrize(("gives_way", "parts"), [(True, 1), (False, 2)])
+def test_a_short_prompt_waits_for_a_step_or_two_of_a_long_one_and_no_more(
+    gives_way: bool, parts: int
+) -> None:
+    gate = Gate(rate=10_000.0, heeds_marks=gives_way)
     law = gate.policy.paces.law
     law.base_s, law.per_sequence_s, law.per_token_s = 0.001, 0.0001, 0.0001
-    gate.admit(9000, 0.0)
+    assert gate.admit(9000, 0.0).gives_way == gives_way
     small = Cost(1, 10, 10, 10)
     waits = [gate.policy.predict(small, INTERACTIVE, at).ahead_s for at in (0.0, 0.5)]
-    assert waits == pytest.approx([2 * PART / 10_000] * 2)
+    assert waits == pytest.approx([parts * PART / 10_000] * 2)
 
 
 def test_an_engine_that_never_has_a_queue_still_tells_how_fast_prompts_drain() -> None:

@@ -20,7 +20,7 @@ from forebay.engine_model.steps import Step
 from forebay.engine_model.tokens import answer_tokens
 from forebay.load.alarm import Alarm
 from forebay.measure.lateness import StepLateness
-from forebay.policies.marks import GIVES_WAY, IN_PARTS, STEP_TOKENS
+from forebay.policies.marks import GIVES_WAY, IN_PARTS, STEP_TOKENS, UNTIL_ANSWER
 from forebay.serving.emulated.text import VOCABULARY
 from forebay.serving.tap import EngineTap
 
@@ -141,6 +141,7 @@ class EmulatedEngine:
             bool(marks.get(IN_PARTS)),
             bool(marks.get(GIVES_WAY)),
             marks.get(STEP_TOKENS, 0),
+            bool(marks.get(UNTIL_ANSWER)),
         )
         try:
             self._model.add(request, self._clock())

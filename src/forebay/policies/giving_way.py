@@ -1,0 +1,165 @@
+"""Very long interactive prompts that give way to the others, as batch does.
+
+A prompt that takes half of its budget or more by itself is late beside others whatever is done for
+it. With a part of it in every step (`prompt_parts.py`) everybody else's steps are longer
+meanwhile: the p99 TTFT of prompts a fiftieth as long was three to nine times what it is without. So
+it goes the way of batch in the engine (`marks.py`, record 0032):
+
+- A step that computes another's prompt computes nothing of it, but for one in nine.
+- Any other step computes so few of its tokens that it is no longer than `batch_stretch` allows. It
+  is by their time, and not by their number, that others feel them.
+- All its steps together take no more of the time than leaves six of ten slots free in the mean:
+  answers take longer beside it, and so more of them run at once.
+- If more tokens a step, up to a part, have it computed within its budget, or else within half of
+  the time until its deadline, it gets those. What is late even so is refused.
+- Where nobody else comes, it is computed a part at a step, as fast as the engine can.
+
+In all else it remains an interactive request: by its tag, by what it is charged, by the slots that
+its tenant is owed. Once its prompt is computed, its answer gives way to nobody. Several are
+computed one after the other (`turns.py`).
+
+How long it takes follows from who else comes. After one of its steps comes the next, unless
+somebody has come meanwhile; then there are steps of theirs until nobody has. What that leaves out
+is learned (`long_prompts.py`).
+"""
+
+from __future__ import annotations
+
+from math import ceil, exp
+from typing import NamedTuple
+
+from forebay.policies.batch_pacing import LEAST_TOKENS, BatchPacing
+from forebay.policies.cost import Cost
+from forebay.policies.engine_size import EngineSize
+from forebay.policies.ledger import Ledger
+from forebay.policies.marks import MOST_LEFT_OUT
+from forebay.policies.paces import Paces
+
+_MUCH = 0.5  # of its budget, that a prompt takes by itself which gives way
+_MOST_BESIDE = 0.9  # of a step's time may be others' prompts
+_MOST_RUNNING = 0.4  # of the slots, in the mean: chance has twice as many at times
+_IN_TIME = 0.5  # of what is left until its deadline: others may come more often than of late
+
+
+class Stream(NamedTuple):
+    """What comes of requests that give way to nobody, per second.
+
+    Attributes:
+        prompts: how many.
+        tokens: of their prompts, to compute.
+        output: of their answers.
+    """
+
+    prompts: float
+    tokens: float
+    output: float
+
+
+class Way(NamedTuple):
+    """How the prompts of a request are computed.
+
+    Attributes:
+        own_s: seconds that they take.
+        gives_way: whether they give way to others.
+        step_tokens: most tokens of them that a step computes, where they step aside; otherwise 0.
+    """
+
+    own_s: float
+    gives_way: bool = False
+    step_tokens: int = 0
+
+    @property
+    def steps_aside(self) -> bool:
+        """Whether it is that of an interactive request which gives way."""
+        return self.step_tokens > 0
+
+
+class GivingWay:
+    """Reads the state that it is given, and changes none of it."""
+
+    def __init__(self, size: EngineSize, ledger: Ledger, paces: Paces, pacing: BatchPacing) -> None:
+        """See `AdmissionController` for what these are."""
+        self._size = size
+        self._ledger = ledger
+        self._paces = paces
+        self._pacing = pacing
+
+    def has_to(self, alone_s: float, budget_s: float) -> bool:
+        """Whether a very long prompt gives way that takes so long by itself, of such a budget."""
+        return alone_s > _MUCH * budget_s
+
+    def way(
+        self, cost: Cost, alone_s: float, stream: Stream, *, budget_s: float, left_s: float
+    ) -> Way:
+        """How it does: with the fewest tokens a step that have it computed soon enough.
+
+        That is within its budget, or else before its deadline.
+
+        Args:
+            cost: of its request.
+            alone_s: seconds that its prompts take on an engine of their own.
+            stream: what comes of others.
+            budget_s: of its class.
+            left_s: seconds until its deadline, without what it waits for.
+        """
+        part, token_s = self._ledger.part, self._token_s(cost, alone_s)
+        tokens = part
+        if stream.tokens * alone_s > part:
+            tokens = self._fewest(token_s, stream)
+        at_most_s = self._own_s(cost, part, token_s, stream)
+        soon_s = budget_s if at_most_s <= budget_s else _IN_TIME * left_s
+        own_s = self._own_s(cost, tokens, token_s, stream)
+        while tokens < part and own_s > soon_s:
+            tokens = min(2 * tokens, part)
+            own_s = self._own_s(cost, tokens, token_s, stream)
+        return Way(own_s, gives_way=True, step_tokens=tokens)
+
+    def _fewest(self, token_s: float, stream: Stream) -> int:
+        """Tokens of a step that make it no longer than allowed, and leave slots to others."""
+        part, share = self._ledger.part, self._share(stream)
+        tokens = min(self._pacing.tokens_of(token_s, self._paces.law), part)
+        while tokens > LEAST_TOKENS and tokens * token_s > share * self._cycle_s(
+            tokens, token_s, stream
+        ):
+            tokens = max(tokens - ceil(tokens / 8), LEAST_TOKENS)
+        return tokens
+
+    def _share(self, stream: Stream) -> float:
+        """Of all time, that may go into what gives way.
+
+        Others' answers take longer by it, and so more of them run at once. With the rest of the
+        time `1 - share` they make `output` tokens a second in steps of `base + running x each_s`.
+        """
+        law = self._paces.law
+        each_s = law.answer_s(law.context) * stream.output + law.per_token_s * stream.tokens
+        return 1.0 - each_s - law.base_s * stream.output / (_MOST_RUNNING * self._size.sequences)
+
+    def _token_s(self, cost: Cost, alone_s: float) -> float:
+        """Seconds that each of its tokens adds to a step, in the mean."""
+        steps = ceil(cost.prefill_per_sequence / self._ledger.part)
+        added_s = alone_s - steps * self._paces.law.base_s
+        return max(added_s / cost.prefill_tokens, self._paces.law.per_token_s)
+
+    def _own_s(self, cost: Cost, tokens: int, token_s: float, stream: Stream) -> float:
+        """Seconds until it is computed, so many tokens a step."""
+        return ceil(cost.prefill_tokens / tokens) * self._cycle_s(tokens, token_s, stream)
+
+    def _cycle_s(self, tokens: int, token_s: float, stream: Stream) -> float:
+        """Seconds from one step of its to the next."""
+        answers_s = self._paces.law.seconds(len(self._ledger.running), 0, self._ledger.context)
+        step_s = answers_s + tokens * token_s
+        return step_s + self._between_s(step_s, answers_s, stream)
+
+    def _between_s(self, step_s: float, answers_s: float, stream: Stream) -> float:
+        """Seconds of steps of others after each of its own, which takes `step_s`."""
+        if stream.prompts <= 0.0:
+            return 0.0
+        per_token_s = self._paces.law.per_token_s
+        beside = min(stream.tokens * per_token_s, _MOST_BESIDE)
+        one_s = answers_s + stream.tokens / stream.prompts * per_token_s
+        theirs_s = max(one_s, answers_s / (1.0 - beside))
+        begins, goes_on = (1.0 - exp(-stream.prompts * s) for s in (step_s, theirs_s))
+        return min(begins / max(1.0 - goes_on, 1e-9), MOST_LEFT_OUT) * theirs_s
+
+    def __repr__(self) -> str:
+        return f"<GivingWay up to {self._ledger.part} tokens a step>"
