@@ -173,9 +173,9 @@ class BatchPacing:
         tokens = self.room(law) * self._prompts if self._prompts else inf
         return most if tokens >= most else max(round(tokens), min(LEAST_TOKENS, most))
 
-    def tokens_of(self, token_s: float, law: StepLaw) -> int:
-        """The same of a prompt whose tokens take so long, however many answers batch has."""
-        allowed_s = (self._stretch - 1.0) * self.own_step_s(law)
+    def tokens_of(self, token_s: float, own_step_s: float) -> int:
+        """The same of a prompt whose tokens take so long, beside steps that do without it."""
+        allowed_s = (self._stretch - 1.0) * own_step_s
         return max(round(allowed_s / token_s), LEAST_TOKENS)
 
     def steps_aside(self, step_tokens: int) -> None:

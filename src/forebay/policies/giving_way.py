@@ -117,12 +117,31 @@ class GivingWay:
     def _fewest(self, token_s: float, stream: Stream) -> int:
         """Tokens of a step that make it no longer than allowed, and leave slots to others."""
         part, share = self._ledger.part, self._share(stream)
-        tokens = min(self._pacing.tokens_of(token_s, self._paces.law), part)
+        tokens = min(self._pacing.tokens_of(token_s, self._own_step_s(stream)), part)
         while tokens > LEAST_TOKENS and tokens * token_s > share * self._cycle_s(
             tokens, token_s, stream
         ):
             tokens = max(tokens - ceil(tokens / 8), LEAST_TOKENS)
         return tokens
+
+    def _own_step_s(self, stream: Stream) -> float:
+        """Seconds of a step that computes a prompt of others, were there none that gives way.
+
+        Not beside as many answers as run now: while one gives way more of them do, so it would be
+        let have more of each step, and there would be more of them still.
+        """
+        law, left = self._paces.law, 1.0 - self._busy(stream)
+        seen_s = self._pacing.own_step_s(law)
+        if left <= 0.0 or not stream.prompts:
+            return seen_s
+        running = stream.output * law.base_s / left
+        prompt = stream.tokens / stream.prompts
+        return min(law.seconds(running, prompt, running * law.context), seen_s)
+
+    def _busy(self, stream: Stream) -> float:
+        """Of all time, what others' answers and prompts take beside the base of their steps."""
+        law = self._paces.law
+        return law.answer_s(law.context) * stream.output + law.per_token_s * stream.tokens
 
     def _share(self, stream: Stream) -> float:
         """Of all time, that may go into what gives way.
@@ -130,9 +149,8 @@ class GivingWay:
         Others' answers take longer by it, and so more of them run at once. With the rest of the
         time `1 - share` they make `output` tokens a second in steps of `base + running x each_s`.
         """
-        law = self._paces.law
-        each_s = law.answer_s(law.context) * stream.output + law.per_token_s * stream.tokens
-        return 1.0 - each_s - law.base_s * stream.output / (_MOST_RUNNING * self._size.sequences)
+        steps_s = self._paces.law.base_s * stream.output / (_MOST_RUNNING * self._size.sequences)
+        return 1.0 - self._busy(stream) - steps_s
 
     def _token_s(self, cost: Cost, alone_s: float) -> float:
         """Seconds that each of its tokens adds to a step, in the mean."""
