@@ -157,6 +157,7 @@ class AdmissionController:
         if self.ledger.idle:
             self.waits.last_seen_at = now  # an engine without work is silent and does not stall
         tag = self.fair.tag(tenant, class_name, cost.tokens, now)
+        self.size.let_in(cost)
         self.waits.arrivals.add(flow, cost, now)
         if not self.cutting.cuts(cost):
             self.waits.short.add(("", class_name), cost, now)
@@ -428,7 +429,7 @@ class AdmissionController:
         tokens_left = max(tokens - self.next_step.of_others, 0.0)
         place = Place(ledger.in_engine, in_engine, tokens_left, sequences)
         if place.batch:
-            if in_engine + ticket.cost.sequences > self.room.for_batch:
+            if self.room.batch_has_its_part(ticket.cost):
                 return False
             if not (self.room.leaves_enough(ticket.cost) or self.pacing.is_urgent(ticket, now)):
                 return False

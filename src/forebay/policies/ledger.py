@@ -44,6 +44,7 @@ class Sequence:
         chunks: those of its prompt that it may share; known with `bound`.
         apart: tokens of its prompt that are not counted with it: those of its chunks, and before
             they are known those that others are expected to hold.
+        brought: of those chunks, the tokens that nobody in the engine held before it.
     """
 
     ticket: Ticket
@@ -57,6 +58,7 @@ class Sequence:
     state: SequenceState = "queued"
     chunks: Chunks = ()
     apart: int = 0
+    brought: int = 0
 
     @property
     def in_parts(self) -> bool:
@@ -83,6 +85,11 @@ class Sequence:
     def kv_tokens(self) -> int:
         """KV footprint by the time it ends, in tokens, without what is counted apart."""
         return self.prompt - self.apart + max(round(self.expected), self.produced)
+
+    @property
+    def footprint(self) -> int:
+        """The same with what it brought: what there would be less in the cache without it."""
+        return self.kv_tokens + self.brought
 
 
 @dataclass(slots=True, eq=False)
@@ -263,7 +270,9 @@ class Ledger:
         self.order = TagQueue()  # queued sequences by tag, with their prompt tokens to compute
         self.at_gate = TagQueue()  # those of them that are held
         self.held: Counter[tuple[str, str]] = Counter()  # sequences in the engine, by flow,
-        self.held_kv: Counter[tuple[str, str]] = Counter()  # and KV tokens, but for the chunks'
+        self.held_kv: Counter[tuple[str, str]] = Counter()  # and their footprints;
+        self.kv_of: Counter[str] = Counter()  # the same by class,
+        self.queued_kv = 0  # and of those that are queued
         self.prefixes = SharedPrefixes()  # of what is bound, and so in the engine
         self._own_kv = 0  # tokens of what is in the engine, without those of its chunks
         self.context = 0  # tokens that the running attend to, each to all of its own
@@ -312,7 +321,7 @@ class Ledger:
         return self._own_kv + self.prefixes.tokens
 
     def kv_before(self, tag: int) -> int:
-        """The same of what runs, and of what is queued and goes before this tag."""
+        """The same without what is queued in the engine and goes after this tag."""
         return self.kv_tokens - self.order.kv_behind(tag) + self.at_gate.kv_behind(tag)
 
     @property
@@ -395,14 +404,15 @@ class Ledger:
         return sequence
 
     def _hold(self, sequence: Sequence, chunks: Chunks) -> None:
-        self.prefixes.hold(chunks)
         sequence.chunks, sequence.apart = chunks, CHUNK * len(chunks)
+        sequence.brought = sequence.apart - self.prefixes.held(chunks)
+        self.prefixes.hold(chunks)
 
     def start(self, sequence: Sequence) -> None:
         """The first token is out: queued becomes running."""
         self._dequeue(sequence)
         self.held[sequence.ticket.flow] += 1
-        self._take_kv(sequence, sequence.kv_tokens)
+        self._take_kv(sequence, 1)
         self._run(sequence, 1, sequence.context)
         self.changes += 1
         self.turned += 1
@@ -417,7 +427,7 @@ class Ledger:
         after = sequence.produced + tokens
         if after > sequence.expected - 1.0:  # before that, the footprint is the expected one
             before, sequence.produced = sequence.kv_tokens, after
-            self._take_kv(sequence, sequence.kv_tokens - before)
+            self._grow(sequence, sequence.kv_tokens - before)
         else:
             sequence.produced = after
 
@@ -430,7 +440,7 @@ class Ledger:
             self.turned += 1
             del self.running[sequence]
             self.totals[sequence.ticket.class_name].running -= 1
-            self._take_kv(sequence, -sequence.kv_tokens)
+            self._take_kv(sequence, -1)
             self._run(sequence, -1, -sequence.context)
             self._let_go(sequence.ticket.flow)
         if sequence.state != "ended":
@@ -444,10 +454,16 @@ class Ledger:
             running, attended = self._giving_way
             self._giving_way = Answers(running + more, attended + context)
 
-    def _take_kv(self, sequence: Sequence, tokens: int) -> None:
-        """A sequence in the engine takes so much more of the cache."""
+    def _take_kv(self, sequence: Sequence, times: int) -> None:
+        """A sequence in the engine takes its part of the cache (1) or gives it back (-1)."""
+        self._grow(sequence, times * sequence.footprint)
+        self._own_kv -= times * sequence.brought
+
+    def _grow(self, sequence: Sequence, tokens: int) -> None:
+        flow = sequence.ticket.flow
         self._own_kv += tokens
-        self.held_kv[sequence.ticket.flow] += tokens
+        self.held_kv[flow] += tokens
+        self.kv_of[flow[1]] += tokens
 
     def _let_go(self, flow: tuple[str, str]) -> None:
         """It has one sequence less in the engine, and none of its cache."""
@@ -467,25 +483,27 @@ class Ledger:
     def _enqueue(self, sequence: Sequence) -> None:
         ticket = sequence.ticket
         self._count(sequence, 1)
-        entry = ticket.tag, sequence.prefill, ticket.kept_by, sequence.kv_tokens
+        entry = ticket.tag, sequence.prefill, ticket.kept_by, sequence.footprint
         self.order.add(*entry)
         if ticket.held:
             self.at_gate.add(*entry)
         else:
             self.held[ticket.flow] += 1
             self.arrived += sequence.bound
-            self._take_kv(sequence, sequence.kv_tokens)
+            self._take_kv(sequence, 1)
+            self.queued_kv += sequence.footprint
             self._count_parts(sequence, 1)
 
     def _dequeue(self, sequence: Sequence) -> None:
         ticket = sequence.ticket
         self._count(sequence, -1)
-        entry = ticket.tag, sequence.prefill, ticket.kept_by, sequence.kv_tokens
+        entry = ticket.tag, sequence.prefill, ticket.kept_by, sequence.footprint
         self.order.remove(*entry)
         if ticket.held:
             self.at_gate.remove(*entry)
         else:
-            self._take_kv(sequence, -sequence.kv_tokens)
+            self._take_kv(sequence, -1)
+            self.queued_kv -= sequence.footprint
             self._let_go(ticket.flow)
             self.arrived -= sequence.bound
             self._count_parts(sequence, -1)
@@ -542,7 +560,9 @@ class Ledger:
         assert self.held == Counter(s.ticket.flow for s in here)
         assert self.held_kv.keys() == self.held.keys()
         for flow, tokens in self.held_kv.items():
-            assert tokens == sum(s.kv_tokens for s in here if s.ticket.flow == flow), flow
+            assert tokens == sum(s.footprint for s in here if s.ticket.flow == flow), flow
+        assert self.kv_of.total() == self.held_kv.total()
+        assert self.queued_kv == sum(s.footprint for s in here if s.state == "queued")
         assert all(not s.bound and s.state != "running" for s in sequences if s.ticket.held)
         assert self.arrived == sum(s.bound for s in here if s.state == "queued")
         large = [s for s in here if s.state == "queued" and s.prefill > self.part]

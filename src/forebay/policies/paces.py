@@ -47,6 +47,7 @@ class Paces:
         """What was seen so far was not the engine's pace: it was compiling, say."""
         self.prefill_rate = DecayedRate(half_life_s=2.0)
         self._whole = DecayedRate(half_life_s=2.0)  # the share of its seconds in whole steps
+        self._whole_rate = 0.0  # tokens/s when it was mostly of those
         self.step_rate = DecayedRate(half_life_s=1.0)
         self.full_step_rate = DecayedRate(half_life_s=5.0)
         self.law = StepLaw()
@@ -80,14 +81,13 @@ class Paces:
 
         A few short prompts beside answers show how long a step takes at least, and not how much
         more could have been in it: on an H100, 30 tokens in a step of 10 ms, where 8,192 take 150.
-        So unless it was whole steps that were seen, the law of steps says a part of it.
+        So unless it was whole steps that were seen, a part of what those last drained says it. (The
+        law of steps would not: of 30 tokens it tells nothing of 8,192.)
         """
         seen = self.prefill_rate.rate
-        if not seen or not self.law.known or self._whole.rate > _MOSTLY:
+        if not seen or self._whole.rate > _MOSTLY:
             return seen
-        running, context = self._before
-        whole_s = self.law.seconds(running, self._step_tokens, context)
-        return max(seen, _LEAST_OF_WHOLE * self._step_tokens / whole_s)
+        return max(seen, _LEAST_OF_WHOLE * self._whole_rate)
 
     def prompts_s(self, tokens: float) -> float:
         """Seconds that so many prompt tokens take; 0 while that is unknown."""
@@ -103,7 +103,7 @@ class Paces:
         self.law.settle()
         if not self.law.known:
             return
-        rate = self._step_tokens / self.law.seconds(0, self._step_tokens)
+        rate = self._whole_rate = self._step_tokens / self.law.seconds(0, self._step_tokens)
         if rate > self.prefill_rate.rate:
             self.prefill_rate.seed(rate, _BELIEVED_S)
             self._whole.seed(1.0, _BELIEVED_S)
@@ -190,6 +190,8 @@ class Paces:
             # A step of no prompt at all found none: those queued were still on their way to it.
             self.prefill_rate.add(self._drained, elapsed)
             self._whole.add(self._is_whole * elapsed, elapsed)
+            if self._whole.rate > _MOSTLY:
+                self._whole_rate = self.prefill_rate.rate
             self.effort.drained(self._drained, self._effort, elapsed)
         if not decoded:
             return

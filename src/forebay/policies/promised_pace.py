@@ -104,6 +104,11 @@ class PromisedPace:
         work_s = answer * self.answer_s + self._prompt.rate * law.per_token_s
         return work_s / (answer + self._parts.rate)
 
+    @property
+    def answer_tokens(self) -> float:
+        """Of such an answer, after the first."""
+        return self._answer.rate
+
     def prompts_beside(self, sequences: float) -> float:
         """Prompt tokens that so many sequences in the engine bring to every step."""
         stays = self._answer.rate + self._parts.rate

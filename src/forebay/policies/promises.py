@@ -71,7 +71,7 @@ class Promises:
         order = self._ledger.order
         if order.before(tag)[1] == len(order):
             return False
-        free = max(int(self._size.sequences) - len(self._ledger.running), 0)
+        free = int(self._size.free)
         if self._makes_late(cost, tag, now, free, 0.0):
             return True
         if len(order) + cost.sequences <= free:

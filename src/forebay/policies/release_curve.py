@@ -64,7 +64,8 @@ class ReleaseCurve:
             self._ledger.prefixes,
             answer_tokens=answer_tokens,
             capacity=self._slots,
-            kv_capacity=self._kv_tokens,
+            # What is shared outlives them all: it comes free for nobody.
+            kv_capacity=max(self._kv_tokens - self._ledger.prefixes.tokens, 1),
         )
 
     def __repr__(self) -> str:

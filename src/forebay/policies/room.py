@@ -8,39 +8,40 @@ binds, for it keeps out as many (dominant shares: Ghodsi et al., NSDI 2011).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import floor, inf
+from collections.abc import Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, AdmissionConfig
 from forebay.policies.engine_size import EngineSize
 from forebay.policies.fairness import FairQueue
-from forebay.policies.ledger import Ledger, Sequence
+from forebay.policies.ledger import Ledger
+from forebay.policies.ledger import Sequence as Answer
 from forebay.policies.overtaking import Flow
 from forebay.policies.paces import Paces
 from forebay.policies.promised_pace import PromisedPace
-from forebay.policies.slots import Claim, most_held
-from forebay.policies.wanted import Asked, Wanted
+from forebay.policies.slots import most_held
+from forebay.policies.wanted import Wanted
 
 _DEMAND_BUDGETS = 2.0  # of the tightest: half-life of what flows are seen to ask for
 _KEPT_FROM_BATCH = 8  # one of so many, for an interactive request that comes out of the blue
 _MOST_OVER = 0.25  # of those at the promised pace, beyond it, so that flows get their part
-_WANTED = 0.1  # sequences at once: a flow that asks for less leaves its part to others
 _CROWDED = 0.5  # of the engine in use, below which nobody needs to be held back
 # Of the longest step that keeps the pace: so much of it may be taken with those who are in the
 # engine, whatever the mean of those who began lately says. They attend to more as they go on.
 _SURELY = 0.9
 # What flows ask for fades over seconds, so their parts are worked out now and then: it takes a look
-# at all of them. A herd within a moment is looked at too.
-_KEPT_S, _KEPT_REQUESTS = 0.02, 16
+# at all of them, some 5 us each. A herd within a moment is looked at too.
+_KEPT_S, _KEPT_S_EACH = 0.02, 1e-4
+_KEPT_CAME, _KEPT_CAME_EACH = 16, 0.25
 
 
 class _Usual(NamedTuple):
     """What is counted in usual sequences: how many there may be, and what is one of them."""
 
     in_all: float
-    by_slots: float  # of slots, or of places at the promised pace
+    by_slots: float  # of slots, or of places at the promised pace; 0 while most are free
     by_kv: float  # of a KV token
 
     def of(self, sequences: float, kv_tokens: float) -> float:
@@ -76,18 +77,19 @@ class Room:
     def offered(self, flow: Flow, cost: Cost, now: float) -> None:
         """A request was offered at `now` (s), whatever becomes of it."""
         self._wanted.came(flow, cost, now)
-        self._size.offered(cost)
-        self._came += 1
+        self._came += cost.sequences
 
-    def ended(self, sequence: Sequence) -> None:
+    def ended(self, answer: Answer) -> None:
         """A running answer has ended."""
-        self._wanted.ended(sequence.ticket.flow, sequence.produced, sequence.kv_tokens)
+        self._wanted.ended(answer.ticket.flow, answer.produced, answer.footprint)
 
     def forget(self) -> None:
         """What came so far was no traffic."""
         self._wanted = Wanted(_DEMAND_BUDGETS * self._tightest_s)
         self._parts: Mapping[Flow, float] = {}
-        self._parts_at, self._came = -inf, 0  # when they were worked out, and how many came since
+        self._parts_at = -inf  # when they were worked out,
+        self._came = 0  # how many sequences came since,
+        self._shares: Mapping[Flow, float] = {}  # and by weight, of the flows that it was of
         self._size.forget()
         self.pace.forget()
 
@@ -134,11 +136,15 @@ class Room:
         return over
 
     def _step_s_with(self, cost: Cost) -> float:
-        """Seconds of a step with those in the engine and a request, by what they attend to."""
+        """Seconds of a step with those in the engine and a request, by what they will attend to.
+
+        A burst that has just begun attends to little, and to half of its answers more in the mean.
+        """
         ledger = self._ledger
         at_once = ledger.in_engine + cost.sequences
         own = cost.sequences * (cost.prefill_per_sequence + cost.cached_per_sequence)
-        context = ledger.context + ledger.engine_prefill + own + 0.5 * cost.output_tokens
+        to_come = 0.5 * (ledger.in_engine * self.pace.answer_tokens + cost.output_tokens)
+        context = ledger.context + ledger.engine_prefill + own + to_come
         return self._paces.law.seconds(at_once, self.pace.prompts_beside(at_once), context)
 
     def is_owed(self, cost: Cost, flow: Flow, now: float) -> bool:
@@ -148,18 +154,16 @@ class Room:
         more than keep the pace are let in. Where nobody has more than its part, nobody's end would
         bring the engine back.
         """
-        over = self.too_many(cost)
+        over, held = self.too_many(cost), self._ledger.held
         if over > _MOST_OVER * self.in_time:
             return False
-        flows = [one.flow for one in self._asked(now) if one.sequences >= _WANTED]
-        flows = [flow, *(other for other in flows if other != flow)]
-        weights = self._fair.weights_of(flows)
-        each, held = self.in_time / sum(weights), self._ledger.held
-        parts = [max(each * weight, 1.0) for weight in weights]
-        if held[flow] + cost.sequences > parts[0]:
+        if flow not in self._shares:
+            self._parts_at = -inf
+        parts = self.parts(now)
+        if held[flow] + cost.sequences > max(parts.get(flow, inf), 1.0):
             return False
-        theirs = sum([min(held[other], part) for other, part in zip(flows, parts, strict=True)])
-        return self._ledger.in_engine - theirs >= over
+        shares = self._shares.items()
+        return sum([max(held[one] - max(share, 1.0), 0.0) for one, share in shares]) >= over
 
     @property
     def for_batch(self) -> float:
@@ -181,7 +185,10 @@ class Room:
 
     def parts(self, now: float) -> Mapping[Flow, float]:
         """Usual sequences that flows may have at once, of those who are held to a part."""
-        if now - self._parts_at > _KEPT_S or self._came >= _KEPT_REQUESTS:
+        flows = len(self._shares)
+        kept_s = max(_KEPT_S, flows * _KEPT_S_EACH)
+        kept_came = max(_KEPT_CAME, flows * _KEPT_CAME_EACH)
+        if now - self._parts_at > kept_s or self._came >= kept_came:
             self._parts = self._worked_out(now)
             self._parts_at, self._came = now, 0
         return self._parts
@@ -189,31 +196,45 @@ class Room:
     def _worked_out(self, now: float) -> Mapping[Flow, float]:
         usual, ledger = self._usual, self._ledger
         if usual.of(ledger.in_engine, ledger.kv_tokens) < _CROWDED * usual.in_all:
+            self._shares = {}
             return {}
-        asked = self._asked(now)
-        wanted = [
-            max(usual.of(sequences, sequences * kv_tokens), self._held(flow, usual))
-            for flow, sequences, kv_tokens in asked
-        ]
+        asked = {
+            flow: usual.of(sequences, sequences * kv_tokens)
+            for flow, sequences, kv_tokens in self._wanted.by_flow(self._seconds_per_token, now)
+        }
+        # Whoever asks no more and still holds much has a part too, of which it has its fill.
+        flows = list(dict.fromkeys([*asked, *ledger.held]))
+        weights = self._fair.weights_of(flows)
+        each = usual.in_all / sum(weights)
+        self._shares = {one: each * weight for one, weight in zip(flows, weights, strict=True)}
+        wanted = [max(asked.get(flow, 0.0), self._held(flow, usual)) for flow in flows]
         if sum(wanted) <= usual.in_all:
             return {}  # everybody gets what it asks for
-        weights = self._fair.weights_of([flow for flow, *_ in asked])
-        claims = [Claim(*both) for both in zip(weights, wanted, strict=True)]
-        most = most_held(claims, usual.in_all)
-        return {one.flow: part for one, part in zip(asked, most, strict=True) if part < inf}
+
+        def weigh(chosen: Sequence[int]) -> list[float]:
+            return self._fair.weights_of([flows[place] for place in chosen])
+
+        most = most_held(wanted, weigh, usual.in_all)
+        return {flow: part for flow, part in zip(flows, most, strict=True) if part < inf}
 
     def has_its_part(self, flow: Flow, cost: Cost, parts: Mapping[Flow, float]) -> bool:
         """Whether a flow would have more than its part with a request; it may always have one."""
         ledger = self._ledger
         if not ledger.held[flow]:
             return False
+        usual = self._usual
         most = self.for_batch if flow[1] == BATCH else inf
         if flow in parts:  # to the nearest: of few slots a part cut down would be off by much
-            most = min(most, floor(parts[flow] + 0.5))
-        return self._held(flow, self._usual, cost) > most
+            own = usual.of(cost.sequences, ledger.kv_beside(cost)) / cost.sequences
+            most = min(most, parts[flow] + 0.5 * own)
+        return self._held(flow, usual, cost) > most
 
-    def _asked(self, now: float) -> list[Asked]:
-        return self._wanted.by_flow(self._seconds_per_token, now)
+    def batch_has_its_part(self, cost: Cost) -> bool:
+        """Whether batch would have more than there may be of it, with a request."""
+        ledger = self._ledger
+        sequences = ledger.totals[BATCH].in_engine + cost.sequences
+        kv_tokens = ledger.kv_of[BATCH] + ledger.kv_beside(cost)
+        return self._usual.of(sequences, kv_tokens) > self.for_batch
 
     def _held(self, flow: Flow, usual: _Usual, cost: Cost | None = None) -> float:
         """Usual sequences that a flow has in the engine, with a request."""
@@ -228,7 +249,8 @@ class Room:
     def _usual(self) -> _Usual:
         at_once = min(float(self._config.slots), self.pace.sequences)
         in_time = min(self._size.sequences, at_once)
-        return _Usual(in_time, in_time / at_once, in_time / self._config.kv_tokens)
+        by_slots = in_time / at_once if self._ledger.in_engine >= _CROWDED * at_once else 0.0
+        return _Usual(in_time, by_slots, in_time / self._config.kv_tokens)
 
     @property
     def _seconds_per_token(self) -> float:

@@ -10,55 +10,56 @@ Who asks for less than its part is never refused here, and nobody who asks alone
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf, sqrt
-from typing import NamedTuple
+
+# Weights of some flows, by their places, if only these are active: a class's weight is divided
+# among those of its flows that want more, or many small ones would take from a large one's part.
+Weigh = Callable[[Sequence[int]], Sequence[float]]
 
 _SPREAD = 2.0  # standard deviations of a Poisson number of requests at once, above its mean
 
 
-class Claim(NamedTuple):
-    """What a flow asks for. A tuple, since each decision makes one for every active flow.
-
-    Attributes:
-        weight: its share, relative to the others'.
-        wanted: sequences at once, on average.
-    """
-
-    weight: float
-    wanted: float
-
-
-def content(claims: Sequence[Claim], slots: float) -> list[bool]:
-    """Which flows ask for no more than their part: the weighted max-min share of the slots."""
-    found = [False] * len(claims)
-    while True:
-        left = slots - sum(c.wanted for c, ok in zip(claims, found, strict=True) if ok)
-        weight = sum(c.weight for c, ok in zip(claims, found, strict=True) if not ok)
-        more = [
-            i
-            for i, claim in enumerate(claims)
-            if not found[i] and claim.wanted * weight <= left * claim.weight
-        ]
+def greedy(wanted: Sequence[float], weigh: Weigh, slots: float) -> list[int]:
+    """Which flows ask for more than their part: the weighted max-min share of the slots."""
+    found, left = list(range(len(wanted))), slots
+    while found:
+        weights = weigh(found)
+        each = left / sum(weights)
+        more = [i for i, weight in zip(found, weights, strict=True) if wanted[i] <= each * weight]
         if not more:
-            return found
-        for i in more:
-            found[i] = True
+            break
+        left -= sum(wanted[i] for i in more)
+        content = set(more)
+        found = [i for i in found if i not in content]
+    return found
 
 
-def most_held(claims: Sequence[Claim], slots: float) -> list[float]:
+def most_held(wanted: Sequence[float], weigh: Weigh, slots: float) -> list[float]:
     """Sequences that each flow may have at once, queued or running; infinity where none is owed.
 
     Args:
-        claims: of the flows that have been asking lately.
+        wanted: sequences at once, on average, by each flow that has been asking lately.
+        weigh: says their weights.
         slots: of the engine.
     """
-    is_content = content(claims, slots)
-    if all(is_content) or len(claims) < 2:
-        return [inf] * len(claims)
-    modest = sum(c.wanted for c, ok in zip(claims, is_content, strict=True) if ok)
-    reserve = modest + _SPREAD * sqrt(modest) + 1.0 if any(is_content) else 0.0
-    greedy = sum(c.weight for c, ok in zip(claims, is_content, strict=True) if not ok)
-    fair = slots * greedy / sum(claim.weight for claim in claims)
-    each = max(slots - reserve, fair) / greedy
-    return [inf if ok else each * c.weight for c, ok in zip(claims, is_content, strict=True)]
+    most = [inf] * len(wanted)
+    held_back = greedy(wanted, weigh, slots) if len(wanted) > 1 else []
+    if not held_back:
+        return most
+    everybody = weigh(range(len(wanted)))
+    fair = slots * sum(everybody[i] for i in held_back) / sum(everybody)
+    weights = weigh(held_back)
+    each = max(slots - _reserve(wanted, held_back), fair) / sum(weights)
+    for i, weight in zip(held_back, weights, strict=True):
+        most[i] = each * weight
+    return most
+
+
+def _reserve(wanted: Sequence[float], held_back: Sequence[int]) -> float:
+    """What those need who ask for less than their part."""
+    others = set(range(len(wanted))).difference(held_back)
+    if not others:
+        return 0.0
+    modest = sum(wanted[i] for i in others)
+    return modest + _SPREAD * sqrt(modest) + 1.0

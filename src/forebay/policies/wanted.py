@@ -51,10 +51,7 @@ class Wanted:
             self._usual[flow] = _Usual(each * cost.output_tokens, each * cost.kv_tokens)
 
     def ended(self, flow: Flow, answer: int, kv_tokens: int) -> None:
-        """An answer of a flow has ended after so many tokens, and gives back so many of the cache.
-
-        Those that prompts in the engine share are not among them.
-        """
+        """An answer of a flow has ended after so many tokens, with such a footprint."""
         if (one := self._usual.get(flow)) is not None:
             one.answer = _KEEP * one.answer + (1.0 - _KEEP) * answer
             one.kv_tokens = _KEEP * one.kv_tokens + (1.0 - _KEEP) * kv_tokens

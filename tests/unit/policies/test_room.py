@@ -76,6 +76,17 @@ def test_two_who_ask_for_all_of_the_cache_have_half_of_it_each_however_large_the
     assert held["b"] * large.kv_tokens == pytest.approx(20_000, rel=0.1)
 
 
+def test_a_herd_of_requests_for_many_answers_finds_no_gap() -> None:
+    policy = controller(replace(CONFIG, slots=64, kv_tokens=1_000_000))
+    many = Cost(sequences=8, prefill_tokens=80, output_tokens=800, output_cap=100)
+    for _ in range(100):
+        for tenant in "ab":
+            policy.room.offered((tenant, INTERACTIVE), many, 0.0)
+    for _ in range(16):
+        policy.decide(many, INTERACTIVE, 0.0, "a")
+    assert policy.ledger.held["a", INTERACTIVE] <= 32 + 8
+
+
 def test_where_one_has_its_part_of_the_cache_others_are_let_in() -> None:
     policy = controller()
     for _ in range(100):
@@ -133,7 +144,6 @@ def test_a_long_prompt_is_not_refused_for_itself() -> None:
     classes = {INTERACTIVE: promise, BATCH: promise}
     policy = controller(replace(CONFIG, classes=classes, kv_tokens=1_000_000))
     policy.paces.prefill_rate.seed(3_000.0, 1.0)
-    policy.paces.law.per_token_s = 3e-4  # so that whole steps drain no faster
     running(policy, "")
     assert refusal(policy, replace(USUAL, prefill_tokens=6_000), "") is None
 
@@ -146,7 +156,8 @@ def drained(tokens: int, *, whole: bool) -> Paces:
     paces = Paces(64, 8192)
     law = paces.law
     law.base_s, law.per_sequence_s, law.per_token_s = 9.7e-3, 1e-5, 1e-5
-    for number in range(100):
+    paces.warmed_up()
+    for number in range(1_500):
         paces.learn(
             drained=tokens,
             finished=tokens,
@@ -161,11 +172,11 @@ def drained(tokens: int, *, whole: bool) -> Paces:
 
 def test_a_few_short_prompts_beside_answers_do_not_make_a_long_one_look_hopeless() -> None:
     # 8,192 tokens take 92 ms by the law; at 30 in 10 ms, 1,700 would take 0.57 s.
-    assert drained(30, whole=False).prompts_s(1_700) < 0.05
+    assert drained(30, whole=False).prompts_s(1_700) < 0.1
 
 
 def test_whole_steps_that_were_seen_are_believed() -> None:
-    assert drained(30, whole=True).prompts_s(1_700) == pytest.approx(0.567, rel=0.05)
+    assert drained(30, whole=True).prompts_s(1_700) == pytest.approx(0.567, rel=0.1)
 
 
 # --- the order at the gate ----------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import count
 from statistics import mean
 
 import pytest
@@ -17,6 +18,9 @@ from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.step_time import StepTime
 from forebay.policies.admission import AdmissionController
 from forebay.policies.decisions import BATCH, INTERACTIVE
+from forebay.policies.ledger import Sequence as Answer
+from forebay.policies.ledger import Ticket
+from forebay.policies.shared_prefixes import prompt_chunks
 
 LARGE, SMALL = (1000, 300), (200, 40)  # tokens of prompt and answer
 STEPS = StepTime(base=8e-3, prefill_token=20e-6, decode_sequence=0.1e-3)
@@ -42,8 +46,23 @@ def test_a_full_cache_is_waited_for_within_the_budget_and_kept_busy() -> None:
     assert len(let_in) >= 0.9 * rate * 28
 
 
-def test_where_the_cache_binds_a_modest_tenant_keeps_what_it_had() -> None:
-    replica, rate = OneReplica(profile=KV), capacity(*LARGE, KV)
+class OwnChunks(OneReplica):
+    """As with prefix caching on, where no prompt begins as another does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        bind, numbers = self.admission.bind, count(1)
+
+        def with_chunks(ticket: Ticket, prompt: int, cap: int) -> Answer:
+            first = next(numbers) * 10**6
+            return bind(ticket, prompt, cap, prompt_chunks(range(first, first + prompt), 0))
+
+        self.admission.bind = with_chunks  # type: ignore[assignment, method-assign]
+
+
+@pytest.mark.parametrize("kind", [OneReplica, OwnChunks])
+def test_where_the_cache_binds_a_modest_tenant_keeps_what_it_had(kind: type[OneReplica]) -> None:
+    replica, rate = kind(profile=KV), capacity(*LARGE, KV)
     start = replica.now
     modest = poisson(0.2 * rate, 40, *LARGE, start=start, seed=1, tenant="modest")
     flood = poisson(8 * rate, 40, *LARGE, start=start, seed=2, tenant="greedy")
@@ -65,6 +84,44 @@ def test_where_the_cache_binds_no_interactive_request_is_refused_for_batch() -> 
     assert not any(fate.shed for fate in interactive)
     assert p(interactive, 95) <= 1.3 * p(without, 95)
     assert sum(f.ended_at is not None for f in fates if f not in interactive) >= 50
+
+
+def test_many_small_tenants_of_a_class_cost_a_large_one_nothing() -> None:
+    replica, rate, rng = OneReplica(profile=KV), capacity(*LARGE, KV), random.Random(3)
+    start = replica.now
+    asks = poisson(0.6 * rate, 30, *LARGE, start=start, seed=1, tenant="large")
+    asks += poisson(8, 30, *LARGE, start=start, seed=2, tenant="night", class_name=BATCH)
+    small = poisson(1.5, 30, *SMALL, start=start, seed=4)
+    asks += [replace(ask, tenant=f"small {rng.randrange(30)}") for ask in small]
+    assert good(of(replica.run(asks, until=start + 30), "large")) >= 0.97
+
+
+def test_long_prompts_with_short_answers_leave_room_for_who_stays_longer() -> None:
+    cache = replace(SLOTS, max_num_seqs=256, kv_blocks=200_000 // 32, max_model_len=8_192)
+    replica = OneReplica(profile=cache)
+    start = replica.now
+    asks = poisson(5, 45, 200, 800, start=start, seed=1, tenant="chat")
+    asks += poisson(6, 45, 4_000, 20, start=start, seed=2, tenant="documents")
+    assert good(of(replica.run(asks, until=start + 45), "chat")) >= 0.9
+
+
+def test_what_is_never_let_in_makes_no_room_smaller() -> None:
+    replica = OneReplica(profile=KV)
+    start = replica.now
+    asks = poisson(40, 30, 60, 100, start=start, seed=1, class_name=BATCH)
+    asks += poisson(2, 30, 60_000, 20, start=start, seed=2, tenant="hopeless")
+    fates = replica.run(asks, until=start + 30)
+    assert good([fate for fate in fates if fate.ask.class_name == BATCH]) >= 0.95
+
+
+def test_a_burst_of_answers_that_will_grow_keeps_the_promised_pace() -> None:
+    steps = replace(STEPS, base=5e-3, prefill_token=5e-6, context_token=0.2e-6)
+    replica = OneReplica(profile=replace(PACED, step_time=steps), tpot_s=0.03)
+    replica.run(poisson(1, 120, 100, 1_500, start=replica.now, seed=1))
+    fates = replica.run(poisson(60, 5, 100, 1_500, start=replica.now, seed=2))
+    tpots = [(f.ended_at - f.first_at) / 1_499 for f in fates if f.ended_at and f.first_at]
+    assert len(tpots) >= 80
+    assert sum(tpot > 0.03 for tpot in tpots) <= 0.05 * len(tpots)
 
 
 # Of the cache, what answers will take by their ends is kept for them: half of that on the way.
