@@ -231,8 +231,10 @@ class Room:
 
     def batch_has_its_part(self, cost: Cost) -> bool:
         """Whether batch would have more than there may be of it, with a request."""
-        ledger = self._ledger
+        ledger, slots = self._ledger, self._config.slots
         sequences = ledger.totals[BATCH].in_engine + cost.sequences
+        if sequences > slots - max(slots // _KEPT_FROM_BATCH, 1):
+            return True
         kv_tokens = ledger.kv_of[BATCH] + ledger.kv_beside(cost)
         return self._usual.of(sequences, kv_tokens) > self.for_batch
 
