@@ -84,9 +84,27 @@ class GivingWay:
         self._paces = paces
         self._pacing = pacing
 
-    def has_to(self, alone_s: float, budget_s: float) -> bool:
-        """Whether a very long prompt gives way that takes so long by itself, of such a budget."""
-        return alone_s > _MUCH * budget_s
+    def has_to(self, cost: Cost, alone_s: float, stream: Stream, budget_s: float) -> bool:
+        """Whether a very long prompt gives way: not one that is in time with a part in every step.
+
+        Where nobody else comes it does, to whoever may come yet: that costs it nothing.
+
+        Args:
+            cost: of its request.
+            alone_s: seconds that its prompts take on an engine of their own.
+            stream: what comes of others.
+            budget_s: of its class.
+        """
+        if alone_s <= _MUCH * budget_s:
+            return False
+        if not self._others_come(alone_s, stream):
+            return True
+        at_most_s = self._own_s(cost, self._ledger.part, self._token_s(cost, alone_s), stream)
+        return at_most_s > budget_s
+
+    def _others_come(self, alone_s: float, stream: Stream) -> bool:
+        """Whether they have a part's tokens, or more, while it would be computed."""
+        return stream.tokens * alone_s > self._ledger.part
 
     def way(
         self, cost: Cost, alone_s: float, stream: Stream, *, budget_s: float, left_s: float
@@ -104,7 +122,7 @@ class GivingWay:
         """
         part, token_s = self._ledger.part, self._token_s(cost, alone_s)
         tokens = part
-        if stream.tokens * alone_s > part:
+        if self._others_come(alone_s, stream):
             tokens = self._fewest(token_s, stream)
         at_most_s = self._own_s(cost, part, token_s, stream)
         soon_s = budget_s if at_most_s <= budget_s else _IN_TIME * left_s

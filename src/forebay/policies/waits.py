@@ -292,10 +292,10 @@ class Waits:
         if not (self.config.heeds_marks and self._parts(cost) and self.paces.law.known):
             return Way(own_s)
         alone_s = self._alone_s(cost)
-        if not self.giving_way.has_to(alone_s, policy.ttft_s):
+        stream, budget_s = self._stream(now), policy.ttft_s
+        if not self.giving_way.has_to(cost, alone_s, stream, budget_s):
             return Way(own_s)
         left_s = policy.deadline_s if left_s is None else left_s
-        stream, budget_s = self._stream(now), policy.ttft_s
         return self.giving_way.way(cost, alone_s, stream, budget_s=budget_s, left_s=left_s)
 
     def _alone_s(self, cost: Cost) -> float:
