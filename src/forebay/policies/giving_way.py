@@ -1,9 +1,9 @@
 """Very long interactive prompts that give way to the others, as batch does.
 
-A prompt that takes half of its budget or more by itself is late beside others whatever is done for
-it. With a part of it in every step (`prompt_parts.py`) everybody else's steps are longer
+A prompt that takes half of its budget or more by itself may be late beside others whatever is done
+for it. With a part of it in every step (`prompt_parts.py`) everybody else's steps are longer
 meanwhile: the p99 TTFT of prompts a fiftieth as long was three to nine times what it is without. So
-it goes the way of batch in the engine (`marks.py`, record 0032):
+one that would be late even so goes the way of batch in the engine (`marks.py`, record 0032):
 
 - A step that computes another's prompt computes nothing of it, but for one in nine.
 - Any other step computes so few of its tokens that it is no longer than `batch_stretch` allows. It
@@ -11,7 +11,7 @@ it goes the way of batch in the engine (`marks.py`, record 0032):
 - All its steps together take no more of the time than leaves six of ten slots free in the mean:
   answers take longer beside it, and so more of them run at once.
 - If more tokens a step, up to a part, have it computed within its budget, or else within half of
-  the time until its deadline, it gets those. What is late even so is refused.
+  the time until its deadline, it gets those. What would miss its deadline even so is refused.
 - Where nobody else comes, it is computed a part at a step, as fast as the engine can.
 
 In all else it remains an interactive request: by its tag, by what it is charged, by the slots that
