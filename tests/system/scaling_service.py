@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from serving_process import ServingProcess
+from serving_process import ServingProcess, running
 
 COLD_START_S = 4.0
 PROMPT, ANSWER = 400, 4
@@ -43,14 +43,8 @@ def scaling_service(folder: Path, **scaling: Any) -> Iterator[ServingProcess]:
     spec = {**SERVICE, "scaling": {**SERVICE["scaling"], **scaling}}
     file = folder / "scaling.yaml"
     file.write_text(yaml.safe_dump(spec))
-    serving = ServingProcess(file, folder)
-    try:
-        serving.wait_for("Ctrl-C drains")
+    with running(file, folder) as serving:
         yield serving
-        assert serving.interrupt() == 0, "\n".join(serving.lines[-40:])
-        assert serving.leftovers() == []
-    finally:
-        serving.end()
 
 
 def status(service: ServingProcess) -> dict[str, Any]:

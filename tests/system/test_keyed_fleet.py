@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 from eventually import eventually
-from serving_process import ServingProcess
+from serving_process import ServingProcess, running
 
 from forebay.spec.keys import key_hash, new_key
 
@@ -39,14 +39,8 @@ def keyed(folder: Path) -> Iterator[ServingProcess]:
     spec = {**yaml.safe_load(SERVICE.read_text()), "name": "keyed", "tenants": "tenants.yaml"}
     file = folder / "keyed.yaml"
     file.write_text(yaml.safe_dump(spec))
-    serving = ServingProcess(file, folder)
-    try:
-        serving.wait_for("Ctrl-C drains")
+    with running(file, folder) as serving:
         yield serving
-        assert serving.interrupt() == 0, "\n".join(serving.lines[-40:])
-        assert serving.leftovers() == []
-    finally:
-        serving.end()
 
 
 def ask(service: ServingProcess, key: str | None, number: int = 0) -> tuple[int, int]:

@@ -11,7 +11,8 @@ it. So admitted batch waits at the gate, in the order of its tags, and enters wh
   of which computes so many tokens as the same allowance's answers need (`marks.py`): steps of one
   length, where whole prompts now and then would make long ones, and whoever comes is the likelier
   to wait for the end of one the longer it is;
-- batch leaves the slots that others are owed (`admission.py`), and keeps the promised pace.
+- batch leaves the slots and the cache that others are owed (`room.py`), and keeps the promised
+  pace.
 
 With nothing in the engine, the first that is held enters, and there is always room for one of
 batch: nothing is held for ever. Whoever is about to be late enters whatever it does to others'

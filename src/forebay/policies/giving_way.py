@@ -10,8 +10,8 @@ one that would be late even so goes the way of batch in the engine (`marks.py`, 
   is by their time, and not by their number, that others feel them.
 - All its steps together take no more of the time than leaves six of ten slots free in the mean:
   answers take longer beside it, and so more of them run at once.
-- If more tokens a step, up to a part, have it computed within its budget, or else within half of
-  the time until its deadline, it gets those. What would miss its deadline even so is refused.
+- If more tokens a step, up to a part, have it computed within half of the time until its deadline,
+  it gets those. What would miss its deadline even so is refused.
 - Where nobody else comes, it is computed a part at a step, as fast as the engine can.
 
 In all else it remains an interactive request: by its tag, by what it is charged, by the slots that
@@ -106,28 +106,21 @@ class GivingWay:
         """Whether they have a part's tokens, or more, while it would be computed."""
         return stream.tokens * alone_s > self._ledger.part
 
-    def way(
-        self, cost: Cost, alone_s: float, stream: Stream, *, budget_s: float, left_s: float
-    ) -> Way:
-        """How it does: with the fewest tokens a step that have it computed soon enough.
-
-        That is within its budget, or else before its deadline.
+    def way(self, cost: Cost, alone_s: float, stream: Stream, left_s: float) -> Way:
+        """How it does: with the fewest tokens a step that have it computed before its deadline.
 
         Args:
             cost: of its request.
             alone_s: seconds that its prompts take on an engine of their own.
             stream: what comes of others.
-            budget_s: of its class.
             left_s: seconds until its deadline, without what it waits for.
         """
         part, token_s = self._ledger.part, self._token_s(cost, alone_s)
         tokens = part
         if self._others_come(alone_s, stream):
             tokens = self._fewest(token_s, stream)
-        at_most_s = self._own_s(cost, part, token_s, stream)
-        soon_s = budget_s if at_most_s <= budget_s else _IN_TIME * left_s
         own_s = self._own_s(cost, tokens, token_s, stream)
-        while tokens < part and own_s > soon_s:
+        while tokens < part and own_s > _IN_TIME * left_s:
             tokens = min(2 * tokens, part)
             own_s = self._own_s(cost, tokens, token_s, stream)
         return Way(own_s, gives_way=True, step_tokens=tokens)

@@ -163,7 +163,11 @@ class Waits:
     def _release_s(self, cost: Cost, tag: int, queued: int, overtaking: int = 0) -> float:
         """Seconds until slots and KV are free for a request of this tag.
 
-        Behind it are so many queued sequences, and those that will still overtake it.
+        Args:
+            cost: the request's.
+            tag: its place.
+            queued: sequences before it in the queue.
+            overtaking: those that will still go before it.
         """
         slots, ledger = self.config.slots, self.ledger
         at_once = len(ledger.running) + queued + overtaking + min(cost.sequences, slots)
@@ -292,11 +296,11 @@ class Waits:
         if not (self.config.heeds_marks and self._parts(cost) and self.paces.law.known):
             return Way(own_s)
         alone_s = self._alone_s(cost)
-        stream, budget_s = self._stream(now), policy.ttft_s
-        if not self.giving_way.has_to(cost, alone_s, stream, budget_s):
+        stream = self._stream(now)
+        if not self.giving_way.has_to(cost, alone_s, stream, policy.ttft_s):
             return Way(own_s)
         left_s = policy.deadline_s if left_s is None else left_s
-        return self.giving_way.way(cost, alone_s, stream, budget_s=budget_s, left_s=left_s)
+        return self.giving_way.way(cost, alone_s, stream, left_s)
 
     def _alone_s(self, cost: Cost) -> float:
         """Seconds that very long prompts take on an engine of their own, in parts."""

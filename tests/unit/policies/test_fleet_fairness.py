@@ -82,7 +82,7 @@ def play(
         served = {str(k): one.second(busy[k], now) for k, one in enumerate(fleet)}
         charges = fairness.exchange(served, refused, weights) if charge else {}
         for k, tokens in charges.items():
-            most = 3.0 * sum(served[k].values())
+            most = 8.0 * sum(served[k].values())
             fleet[int(k)].queue.served_elsewhere("batch", tokens, most, now)
         if now >= ROUNDS // 3:
             for counted in served.values():
