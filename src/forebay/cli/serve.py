@@ -117,12 +117,14 @@ def _introduce(platform: Platform) -> None:
 
 def _watch(platform: Platform) -> None:
     """Show the live line until Ctrl-C, then drain."""
+    from forebay.serving.in_time import InTime
     from forebay.serving.live import LiveLine
 
     live = LiveLine()
+    state = InTime(lambda: (platform.fleet(), platform.last_decision()))
     try:
         while True:
-            _show(live, platform)
+            _show(live, state.answer())
             time.sleep(_LIVE_S if sys.stdout.isatty() else _LOG_S)
     except KeyboardInterrupt:
         typer.echo(f"\ndraining, {platform.spec.server.drain:.0f} s at most (Ctrl-C: at once)")
@@ -130,13 +132,12 @@ def _watch(platform: Platform) -> None:
             typer.echo("some requests may still be running")
 
 
-def _show(live: LiveLine, platform: Platform) -> None:
-    try:
-        fleet: list[dict[str, Any]] = platform.fleet()
-        decision = platform.last_decision()
-    except Exception as error:  # Ray raises many kinds here, and the service may still be fine
-        line = f"no word from the routers ({type(error).__name__})"
+def _show(live: LiveLine, state: tuple[list[dict[str, Any]], dict[str, Any] | None] | None) -> None:
+    """Print the fleet and its last decision; `state` is None where nobody has told them."""
+    if state is None:
+        line = "no word from the replicas"
     else:
+        fleet, decision = state
         line = live.line(fleet, time.monotonic(), decision)
     if sys.stdout.isatty():
         width = 110

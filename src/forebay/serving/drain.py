@@ -6,8 +6,8 @@ of and that may have streams, for whoever left the fleet before the first questi
 the second; and HAProxy, where an answer waits for a slow client long after its replica has done
 with it. Who fails to answer is taken to be busy. Only where Serve's controller, through which all
 others are heard of, has said nothing for half a minute, no further waiting would tell anything: the
-drain ends then, and says so. Ray Serve's own questions have no time limit, so each is put in a
-thread, and none makes the drain longer by more than `_ANSWER_S`.
+drain ends then, and says so. Each question is put in a thread (`in_time.py`), so that none makes
+the drain longer by more than its limit.
 
 HAProxy is asked on every node that has a proxy, in a cluster that was joined as far as a task of
 Ray's gets at its socket (`proxy_sessions.py`); workers of before the fleet last changed are not.
@@ -18,21 +18,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from functools import partial
-from threading import Thread
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 from forebay.serving.app import INGRESS_DEPLOYMENT
 from forebay.serving.environment import STATS_PERIOD_S
+from forebay.serving.in_time import InTime
 
-_ANSWER_S = 15.0  # to one question: more than the limits, up to 10 s, that some have themselves
 _SILENT_S = 30.0  # a controller that Ray starts again answers within some ten seconds
 # Serve's words for replicas that may have streams, and are in nobody's fleet.
 _UNHEARD = ("STOPPING", "RECOVERING")
 _ROUTED = ("RUNNING", "PENDING_MIGRATION")  # those that routers hear of
 
-T = TypeVar("T")
 Say = Callable[[str], None]
 
 
@@ -63,9 +60,9 @@ class Drain:
         self._name = name
         self._most_s = most_s
         self._say = say
-        self._begin = _InTime(partial(_tell_all, service))
-        self._fleet = _InTime(service.fleet)
-        self._status = _InTime(_serve_status)
+        self._begin = InTime(partial(_tell_all, service))
+        self._fleet = InTime(service.fleet)
+        self._status = InTime(_serve_status)
         self._proxies = proxies
         self._waits_for = ""
 
@@ -137,44 +134,6 @@ class Drain:
         # HAProxy tells whole seconds: up to one too few.
         since_s = time.monotonic() - began - 1.0
         return "clients that still read" if any(age >= since_s for age in ages) else ""
-
-
-class _InTime(Generic[T]):
-    """A question that has no time limit of its own, put in a thread; never twice at once.
-
-    Attributes:
-        unanswered_since: when the first was asked of those that no answer has come after, were it
-            a late one; None where the last has one.
-    """
-
-    def __init__(self, ask: Callable[[], T]) -> None:
-        self._ask = ask
-        self._asking: Future[T] | None = None
-        self.unanswered_since: float | None = None
-
-    def answer(self) -> T | None:
-        """The answer; None where none came in time, or an exception of Ray's many instead."""
-        if self.unanswered_since is None:
-            self.unanswered_since = time.monotonic()
-        try:
-            if self._asking is not None and not self._asking.done():
-                self._asking.exception(_ANSWER_S)  # an answer to what was asked too early
-            asking: Future[T] = Future()
-            self._asking = asking
-            # A daemon, since one that waits for ever would keep this process from ending.
-            Thread(target=self._put, args=(asking,), daemon=True).start()
-            return asking.result(_ANSWER_S)
-        except Exception:
-            return None
-
-    def _put(self, asking: Future[T]) -> None:
-        try:
-            answer = self._ask()
-        except Exception as error:
-            asking.set_exception(error)
-            return
-        self.unanswered_since = None
-        asking.set_result(answer)
 
 
 def _tell_all(service: Drained) -> bool:

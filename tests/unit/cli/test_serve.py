@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -10,6 +16,7 @@ from typer.testing import CliRunner, Result
 from forebay.cli import serve
 from forebay.cli.exits import Exit
 from forebay.cli.main import app
+from forebay.serving.platform import Platform
 from forebay.spec.service import ServiceSpec
 
 SERVICE = "name: chat\nmodel: {id: demo, source: demo}\nserver: {metrics_port: 9100, drain: 5s}\n"
@@ -66,3 +73,45 @@ def test_a_port_that_the_file_could_not_say_is_refused_by_its_option(
     result = serve_at(tmp_path, port)
     assert (result.exit_code, result.stderr) == (2, f"forebay: {said}\n")
     assert not started
+
+
+class AskedAtCtrlC:
+    """A service: Ctrl-C comes in the midst of the first question to it."""
+
+    def __init__(self) -> None:
+        self.spec = SimpleNamespace(server=SimpleNamespace(drain=5.0))
+        self.answered = Event()
+        self.drained = False
+        self._drains = Event()
+
+    def fleet(self) -> list[dict[str, Any]]:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert self._drains.wait(timeout=10)
+        self.answered.set()
+        return []
+
+    def last_decision(self) -> None:
+        return None
+
+    def drain(self, say: object) -> bool:
+        self.drained = True
+        self._drains.set()
+        return True
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    serve.catch_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_ctrl_c_cuts_no_question_that_the_drain_needs_the_answer_of() -> None:
+    """Cut within Serve's handle, no later question of the process would be answered."""
+    platform = AskedAtCtrlC()
+    serve._watch(cast(Platform, platform))
+    assert platform.drained
+    assert platform.answered.wait(timeout=10)

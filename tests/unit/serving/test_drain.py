@@ -18,7 +18,7 @@ from ray import serve
 from ray.exceptions import GetTimeoutError
 from ray.serve._private import constants
 
-from forebay.serving import drain, platform, proxy_sessions
+from forebay.serving import drain, in_time, platform, proxy_sessions
 from forebay.serving.app import INGRESS_DEPLOYMENT
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.drain import Drain
@@ -43,6 +43,7 @@ class Fleet:
         self.states: Callable[[], dict[str, int]] = lambda: {"RUNNING": len(self.ready)}
         self.answers: Callable[[], list[dict[str, Any]]] = self.tickets
         monkeypatch.setattr(drain, "time", self)
+        monkeypatch.setattr(in_time, "time", self)
         monkeypatch.setattr(serve, "status", self.status)
         self.drain = Drain("s", MOST_S, self, OwnProxies(folder), self.said.append).run
 
@@ -166,7 +167,7 @@ def test_a_fleet_of_none_has_drained_at_once(fleet: Fleet) -> None:
     assert fleet.now <= 1.0
 
 
-def in_time(fleet: Fleet) -> bool:
+def ended_in_time(fleet: Fleet) -> bool:
     """What a drain comes to; fails where it has not ended after seconds of real time."""
     ended: Future[bool] = Future()
     threading.Thread(target=lambda: ended.set_result(fleet.drain()), daemon=True).start()
@@ -197,7 +198,7 @@ class Hung:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "_ANSWER_S", 0.005)
+    monkeypatch.setattr(in_time, "_ANSWER_S", 0.005)
 
 
 NEVER = float("inf")
@@ -212,7 +213,7 @@ def test_a_controller_that_hangs_ends_the_drain_and_is_named(
     hung = Hung(fleet, NEVER, fleet.status)
     monkeypatch.setattr(serve, "status", hung)
     fleet.broken_from = NEVER if tells else 0.0
-    assert not in_time(fleet)
+    assert not ended_in_time(fleet)
     assert 30.0 <= fleet.now < 33.0
     assert fleet.said[-1].startswith(SILENT)
     assert hung.asked == 1, "a thread that hangs for each question"
@@ -223,7 +224,7 @@ def test_a_controller_that_comes_back_is_waited_for(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve, "status", Hung(fleet, 20.0, fleet.status))
-    assert in_time(fleet)
+    assert ended_in_time(fleet)
     assert 20.0 <= fleet.now < 22.0
     assert fleet.said == ["waiting for word from Serve's controller"]
 
@@ -247,7 +248,7 @@ def test_a_controller_that_is_asked_seldom_is_not_taken_to_hang(
     monkeypatch.setattr(serve, "status", status)
     fleet.drain = Drain("s", 600.0, fleet, NoProxies(), fleet.said.append).run
     fleet.answers = slow
-    assert in_time(fleet)
+    assert ended_in_time(fleet)
     assert not failures
 
 
@@ -258,7 +259,7 @@ def test_whatever_else_hangs_takes_no_more_than_the_time_of_a_drain(
 ) -> None:
     setattr(fleet, question, Hung(fleet, NEVER, list))
     fleet.drain = Drain("s", MOST_S, fleet, NoProxies(), fleet.said.append).run
-    assert not in_time(fleet)
+    assert not ended_in_time(fleet)
     assert MOST_S <= fleet.now < MOST_S + 2.0
     assert SILENT not in "".join(fleet.said)
 
