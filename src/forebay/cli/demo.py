@@ -38,7 +38,7 @@ def demo(
     three minutes, more on the first start. With --workload, offers that and says how the fleet
     grows and shrinks; the folder is that of a load test, its report with the replicas over time.
 
-    Exit code 3: it cannot run here, or the run is INVALID.
+    Exit code 3: it cannot run here, or, with --workload, the run is INVALID.
 
     Example: forebay demo examples/demo.yaml --output demo.html
     """

@@ -64,7 +64,7 @@ _QUOTA_RETRIES_S = 2 * WINDOW_S
 _SHED_TEXT = {
     "ttft_budget": "the first token would take {predicted:.1f} s; {budget:.1f} s is promised",
     "queue_full": "the queue is full",
-    "fair_share": "what is left of the replica is owed to other tenants",
+    "fair_share": "what is left of the replica is owed to others",
     "promise_kept": "serving this now would break a promise made to an earlier request",
     "tpot": "more requests at once would slow every answer beyond what is promised",
     "quota": "what this replica has of the tenant's quota is used up",

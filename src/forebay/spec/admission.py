@@ -44,8 +44,9 @@ class ClassSpec(Strict):
         gt=0,
         examples=["800ms"],
         description="TTFT budget: a request is admitted while its first token is predicted within "
-        "it, one of batch within three quarters of it, since interactive requests may yet come "
-        "that go before it. Default for interactive: `slo.ttft_p99`, and never above; for batch: "
+        "it, less `margin`; one of batch within three quarters of that, since interactive requests "
+        "may yet come that go before it. A prompt that takes most of it by itself may have longer, "
+        "up to `deadline`. Default for interactive: `slo.ttft_p99`, and never above; for batch: "
         "30s, since nobody watches it.",
     )
 
@@ -76,7 +77,8 @@ class AdmissionSpec(Strict):
         gt=0,
         examples=["60s"],
         description="Time after which a request without a first token is aborted in the engine, "
-        "of either class: at least the longest TTFT budget. Default: twice the TTFT budget of its "
+        "of either class: at least the longest TTFT budget. Very long prompts that give way to "
+        "others are let in by it: a later one serves more of these. Default: twice the TTFT budget of its "
         "class, past which its user has gone.",
     )
     margin: Share = Field(
@@ -90,11 +92,12 @@ class AdmissionSpec(Strict):
     batch_stretch: float = Field(
         default=1.7,
         ge=1,
-        description="How much longer the engine's steps may become, on average, by what batch has "
-        "in it while interactive requests come, as a factor; what does not fit waits at the gate. "
-        "1 lets one batch sequence in at a time. Steps that compute an interactive prompt compute "
-        "nothing of batch, so this is felt by who waits for the step before, and in the time per "
-        "token. Default 1.7: of what interactive requests leave, batch uses 57 to 91%, and their "
+        description="How much longer the engine's steps may become, on average, by what gives way "
+        "in it (batch, and very long prompts) while others come, as a factor; what does not fit "
+        "waits at the gate. 1 lets one batch sequence in at a time. Steps that compute another's "
+        "prompt compute nothing of it, but for one in nine, so this is felt by who waits for the "
+        "step before, and in the time per token. (Where `engine_args` has a scheduler of its own "
+        "or a `long_prefill_token_threshold`, nothing gives way within a step.) Default 1.7: of what interactive requests leave, batch uses 57 to 91%, and their "
         "p95 TTFT is 1.2 to 1.5 times what it is without batch; decision record 0030 has what "
         "other values give.",
     )

@@ -156,8 +156,9 @@ class ServerSpec(Strict):
     drain: Seconds = Field(
         default=30.0,
         ge=0,
-        description="Longest wait for running requests when the server stops (Ctrl-C, SIGTERM). "
-        "Default 30s: the same as Kubernetes gives a pod.",
+        description="Longest wait for running requests, and for clients that still read their "
+        "answers, when the server stops (Ctrl-C, SIGTERM). Default 30s: what Kubernetes gives a "
+        "pod, which should have some 10s more, to stop.",
     )
     ray_address: str | None = Field(
         default=None,
