@@ -13,8 +13,9 @@ turn (`static_bounds_turns.py` says why, `static_bounds_verdict.py` what is aske
   rounds   Forebay and the best two bounds of each workload, known by hindsight, in turn
   retries  short requests at 3 x of clients that try again, as the official one does, and do not
 
-Every comparison gets two rounds, and two more while its bar is undecided and there is time. (The
-interval is looked at after each two, so what it says at 95 % each time is a little less sure.)
+Every comparison gets two rounds, and two more while its bar, that of the workload over both loads,
+is undecided and there is time. (The interval is looked at after each two, so what it says at 95 %
+each time is a little less sure.)
 Exits 1 when a bar is missed; what is still undecided is said, and exits 0.
 
 Run as: python benchmarks/static_bounds.py --capacity '{"short": 89, "long prompts": 10,
@@ -108,7 +109,7 @@ def play(
     for again in range(pairs):
         for match in matches:
             late = time.monotonic() + match.pair_s > ends_at
-            if again and (late or not is_undecided(match)):
+            if again and (late or not is_undecided(match, matches)):
                 continue
             match.play_pair(servers)
             show_ratios(match)

@@ -57,6 +57,19 @@ class Bar:
         mean = statistics.fmean(values) if values else None
         return cls(name, mean, asked, unit, at_least, interval_of_mean(values) if values else None)
 
+    @classmethod
+    def of_ratios(
+        cls, name: str, logs: Sequence[float], asked: float, *, at_least: bool = False
+    ) -> Bar:
+        """The geometric mean of ratios, from their natural logarithms, with how sure it is.
+
+        Twice as much in one round and half as much in the next are no difference.
+        """
+        if not logs:
+            return cls(name, None, asked, "", at_least)
+        low, high = (_exp(end) for end in interval_of_mean(logs))
+        return cls(name, _exp(statistics.fmean(logs)), asked, "", at_least, (low, high))
+
     @property
     def verdict(self) -> str:
         """Whether it was reached; what was not measured was not."""
@@ -91,6 +104,10 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float]:
     mean, degrees = statistics.fmean(values), len(values) - 1
     off = _T_95[min(degrees, len(_T_95)) - 1] * statistics.stdev(values) / math.sqrt(len(values))
     return mean - off, mean + off
+
+
+def _exp(log: float) -> float:
+    return math.exp(log) if math.isfinite(log) else math.inf if log > 0.0 else 0.0
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -141,7 +158,7 @@ def _interval_shown(bar: Bar) -> str:
     if bar.interval is None:
         return ""
     low, high = bar.interval
-    return f" ({_shown(low)} to {_shown(high)})" if math.isfinite(low) else " (one round)"
+    return f" ({_shown(low)} to {_shown(high)})" if math.isfinite(high) else " (one round)"
 
 
 def _shown(value: object) -> str:
