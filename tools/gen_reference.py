@@ -58,8 +58,8 @@ _TENANTS_HEAD = """\
 Who may use a service, with which keys, weight and limits: what `tenants:` in the service file
 names. Unknown keys are refused. `forebay keys` writes it; edited by hand it is as good. A running
 service reads it again within a second of a change, and keeps the last good version when the new one
-is wrong, in replicas that start meanwhile too. Where the
-file is gone, those that run keep what they read, and none can start: to let nobody in, revoke every key.
+is wrong, in replicas that start meanwhile too. Where the file is gone, those that run keep what
+they read, and none can start: to let nobody in, revoke every key.
 
 ```yaml
 tenants:
@@ -82,7 +82,8 @@ besides those named here. A histogram `NAME` has the series `NAME_bucket`, `NAME
 | label | values |
 |---|---|
 | `class` | `interactive`, `batch` |
-| `reason` | why it was refused: the codes of a 429 in [errors.md](errors.md), but `tokenizer_busy` |
+| `reason` | why it was refused: the codes of a 429 in [errors.md](errors.md), \
+but `tokenizer_busy` |
 | `outcome` | `ok`; `deadline`: no first token in time; `disconnected`: the client left; \
 `rejected`: by vLLM, before any token; `error` |
 | `tenant` | its name in the tenants file |

@@ -38,6 +38,7 @@ from forebay.policies.paces import Paces
 _MUCH = 0.5  # of its budget, that a prompt takes by itself which gives way
 _MOST_BESIDE = 0.9  # of a step's time may be others' prompts
 _MOST_RUNNING = 0.4  # of the slots, in the mean: chance has twice as many at times
+_LEAST_TOKEN_S = 1e-9  # where prompt tokens seem to take no time, and a step's base all of it
 _IN_TIME = 0.5  # of what is left until its deadline: others may come more often than of late
 
 
@@ -167,7 +168,7 @@ class GivingWay:
         """Seconds that each of its tokens adds to a step, in the mean."""
         steps = ceil(cost.prefill_per_sequence / self._ledger.part)
         added_s = alone_s - steps * self._paces.law.base_s
-        return max(added_s / cost.prefill_tokens, self._paces.law.per_token_s)
+        return max(added_s / cost.prefill_tokens, self._paces.law.per_token_s, _LEAST_TOKEN_S)
 
     def _own_s(self, cost: Cost, tokens: int, token_s: float, stream: Stream) -> float:
         """Seconds until it is computed, so many tokens a step."""

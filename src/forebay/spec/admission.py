@@ -78,8 +78,8 @@ class AdmissionSpec(Strict):
         examples=["60s"],
         description="Time after which a request without a first token is aborted in the engine, "
         "of either class: at least the longest TTFT budget. Very long prompts that give way to "
-        "others are let in by it: a later one serves more of these. Default: twice the TTFT budget of its "
-        "class, past which its user has gone.",
+        "others are let in by it: a later one serves more of these. Default: twice the TTFT budget "
+        "of its class, past which its user has gone.",
     )
     margin: Share = Field(
         default=0.2,
@@ -97,7 +97,8 @@ class AdmissionSpec(Strict):
         "waits at the gate. 1 lets one batch sequence in at a time. Steps that compute another's "
         "prompt compute nothing of it, but for one in nine, so this is felt by who waits for the "
         "step before, and in the time per token. (Where `engine_args` has a scheduler of its own "
-        "or a `long_prefill_token_threshold`, nothing gives way within a step.) Default 1.7: of what interactive requests leave, batch uses 57 to 91%, and their "
+        "or a `long_prefill_token_threshold`, nothing gives way within a step.) Default "
+        "1.7: of what interactive requests leave, batch uses 57 to 91%, and their "
         "p95 TTFT is 1.2 to 1.5 times what it is without batch; decision record 0030 has what "
         "other values give.",
     )

@@ -65,8 +65,8 @@ class ServiceSpec(Strict):
         min_length=1,
         examples=["tenants.yaml"],
         description="File of the tenants and their keys, relative to this file; `forebay keys "
-        "create NAME` makes it, and has to come first. On a cluster it is read at this path on every node that "
-        "has a replica, and on the head. Default: open, anyone who reaches the "
+        "create NAME` makes it, and has to come first. On a cluster it is read at this path on "
+        "every node that has a replica, and on the head. Default: open, anyone who reaches the "
         "server may use it.",
     )
 

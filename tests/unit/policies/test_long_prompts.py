@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from math import ceil, inf
 from statistics import median
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from one_replica import CLASSES, DEMO, Ask, Fate, OneReplica, capacity, p, poisson
 
 from forebay.engine_model.step_time import StepTime
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, INTERACTIVE, ClassPolicy
+from forebay.policies.giving_way import Stream
 from forebay.policies.long_prompts import LongPrompts
 
 # A prompt of 9,000 tokens takes 1.5 s alone: attention makes its last tokens cost four times as
@@ -67,6 +69,37 @@ def test_several_very_long_prompts_of_a_request_are_not_predicted_as_one() -> No
     assert 6.0 * alone < together < 8.0 * alone
     sixteen = replace(eight, sequences=16, prefill_tokens=16 * 5_000)
     assert waits.own_s(sixteen, replica.now) == pytest.approx(2.0 * together)
+
+
+@given(
+    law=st.tuples(
+        st.floats(1e-6, 0.1), *(st.sampled_from([0.0, 1e-12, 1e-5, 1e-2]) for _ in range(3))
+    ),
+    alone_times=st.floats(0.1, 20.0),
+    others=st.tuples(*(st.sampled_from([0.0, 1e-6, 1.0, 50.0, 1e5]) for _ in range(3))),
+    left_s=st.floats(0.0, 1e4),
+)
+@example(law=(0.03, 0.0, 0.0, 0.0), alone_times=1.0, others=(10.0, 1_820.0, 480.0), left_s=60.0)
+def test_how_one_gives_way_is_told_whatever_was_learned(
+    law: tuple[float, ...], alone_times: float, others: tuple[float, ...], left_s: float
+) -> None:
+    """Also where all steps seen computed as many prompt tokens, and these seem to take no time."""
+    replica = warm()
+    learned, ledger = replica.admission.paces.law, replica.admission.ledger
+    learned.base_s, learned.per_sequence_s, learned.per_token_s, learned.per_context_s = law
+    cost = replica.price(Ask(replica.now, *GIANT))
+    parts = ceil(cost.prefill_tokens / ledger.part)
+    alone_s = alone_times * parts * learned.seconds(0, ledger.part)
+    ways = replica.admission.waits.giving_way
+    way = ways.way(cost, alone_s, Stream(*others), left_s)
+    assert 1 <= way.step_tokens <= ledger.part
+    assert parts * learned.base_s <= way.own_s < inf
+    assert ways.has_to(cost, alone_s, Stream(*others), left_s) in (True, False)
+
+
+@cache
+def warm() -> OneReplica:
+    return OneReplica(profile=SLOW)
 
 
 def test_what_one_takes_is_not_the_pace_of_others() -> None:
