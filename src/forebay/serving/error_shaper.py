@@ -28,12 +28,13 @@ class ErrorShaper:
         started: whether the response has begun.
         status: HTTP status that it began with; None before, or where the gate itself said it.
         failed: whether it is a stream that an error has come in.
+        withheld: whether nothing of the app's is sent any more.
     """
 
     def __init__(self, send: Send, path: str = "") -> None:
         """Send to `send`; `path` says whose clients read the errors within streams."""
         self.raw_send = send
-        self.started = self.failed = False
+        self.started = self.failed = self.withheld = False
         self.status: int | None = None
         self._path = path
         self._is_stream = False
@@ -43,12 +44,18 @@ class ErrorShaper:
 
     def send(self, message: Message) -> Awaitable[None]:
         """Forward one ASGI message; once started, without a coroutine of its own for each token."""
+        if self.withheld:
+            return _discard(message)
         if not self.started:
             return self._send_start(message)
         if message.get("body", b"").startswith(_SSE_ERROR):
             message = self._reshaped(message)
         self._last = message
         return self.raw_send(message)
+
+    def withhold(self) -> None:
+        """Send nothing more of the app's, whatever it still says: `fail` says how this ends."""
+        self.withheld = True
 
     async def fail(self, status: int, message: str, code: str, headers: Headers) -> None:
         """End the response with an error: by itself, or as the last event of a begun stream.

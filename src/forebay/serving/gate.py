@@ -367,6 +367,9 @@ class Gate:
                 def expire() -> None:
                     # /v1/responses tells a stream's beginning before there is any token.
                     if ticket.first_token_at is None:
+                        # To cancel the app and each of its tasks takes some turns of the event
+                        # loop. A token that comes meanwhile would begin an answer that is cut.
+                        shaper.withhold()
                         deadline.reschedule(loop.time())
 
                 timer = loop.call_later(deadline_s, expire)
@@ -380,6 +383,7 @@ class Gate:
         except TimeoutError:
             if not deadline.expired():
                 raise
+        if shaper.withheld:
             message = f"No first token within {deadline_s:.1f} s; the request was aborted."
             await shaper.fail(503, message, "deadline_exceeded", retry_headers(deadline_s / 2))
             return "deadline"

@@ -230,6 +230,27 @@ async def test_a_missed_deadline_aborts_and_says_so() -> None:
     assert not world.admission.ledger.tickets
 
 
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_a_token_that_comes_as_the_deadline_passes_begins_no_answer_that_is_cut(
+    goes_on: bool,
+) -> None:
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            # As one of the app's tasks may, which is not cancelled yet.
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"data: 7", "more_body": True})
+            if not goes_on:
+                raise
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    world = World(late, deadline_s=0.01)
+    answer = await world.post("/v1/chat/completions", CHAT)
+    assert (answer.status, answer.error["code"]) == (503, "deadline_exceeded")
+    assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "deadline")] == 1
+
+
 async def test_a_missed_deadline_ends_in_the_engine_what_the_app_goes_on_waiting_for() -> None:
     answered = asyncio.Event()
 
