@@ -28,7 +28,8 @@ class ErrorShaper:
         started: whether the response has begun.
         status: HTTP status that it began with; None before, or where the gate itself said it.
         failed: whether it is a stream that an error has come in.
-        withheld: whether nothing of the app's is sent any more.
+        withheld: whether nothing more of the app's is sent, whatever it still says; for `fail` to
+            say how it ends.
     """
 
     def __init__(self, send: Send, path: str = "") -> None:
@@ -52,10 +53,6 @@ class ErrorShaper:
             message = self._reshaped(message)
         self._last = message
         return self.raw_send(message)
-
-    def withhold(self) -> None:
-        """Send nothing more of the app's, whatever it still says: `fail` says how this ends."""
-        self.withheld = True
 
     async def fail(self, status: int, message: str, code: str, headers: Headers) -> None:
         """End the response with an error: by itself, or as the last event of a begun stream.

@@ -369,7 +369,7 @@ class Gate:
                     if ticket.first_token_at is None:
                         # To cancel the app and each of its tasks takes some turns of the event
                         # loop. A token that comes meanwhile would begin an answer that is cut.
-                        shaper.withhold()
+                        shaper.withheld = True
                         deadline.reschedule(loop.time())
 
                 timer = loop.call_later(deadline_s, expire)

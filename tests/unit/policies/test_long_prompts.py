@@ -94,7 +94,8 @@ def test_how_one_gives_way_is_told_whatever_was_learned(
     way = ways.way(cost, alone_s, Stream(*others), left_s)
     assert 1 <= way.step_tokens <= ledger.part
     assert parts * learned.base_s <= way.own_s < inf
-    assert ways.has_to(cost, alone_s, Stream(*others), left_s) in (True, False)
+    assert not ways.has_to(cost, alone_s, Stream(*others), budget_s=3.0 * alone_s)
+    assert ways.has_to(cost, alone_s, Stream(0.0, 0.0, 0.0), budget_s=alone_s)
 
 
 @cache
