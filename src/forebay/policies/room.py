@@ -32,9 +32,10 @@ _CROWDED = 0.5  # of the engine in use, below which nobody needs to be held back
 # engine, whatever the mean of those who began lately says. They attend to more as they go on.
 _SURELY = 0.9
 # What flows ask for fades over seconds, so their parts are worked out now and then: it takes a look
-# at all of them, some 5 us each. A herd within a moment is looked at too.
-_KEPT_S, _KEPT_S_EACH = 0.02, 1e-4
-_KEPT_CAME, _KEPT_CAME_EACH = 16, 0.25
+# at all of them, some 5 us each. Who comes meanwhile has no part yet: a herd is looked at sooner.
+_KEPT = 0.125  # of the time in which it fades to half,
+_KEPT_CAME, _KEPT_CAME_OF_ALL, _KEPT_CAME_EACH = 16, 0.25, 0.25  # or until so many came
+_KEPT_UNCROWDED_S = 0.02  # that nobody needs to be held back, which takes no look at flows
 
 
 class _Usual(NamedTuple):
@@ -70,7 +71,8 @@ class Room:
         self._paces = paces
         self._fair = fair
         self._size = size
-        self._tightest_s = min(policy.ttft_s for policy in config.classes.values())
+        tightest_s = min(policy.ttft_s for policy in config.classes.values())
+        self._demand_s = _DEMAND_BUDGETS * tightest_s
         self.pace = PromisedPace(config, paces)
         self.forget()
 
@@ -85,10 +87,11 @@ class Room:
 
     def forget(self) -> None:
         """What came so far was no traffic."""
-        self._wanted = Wanted(_DEMAND_BUDGETS * self._tightest_s)
+        self._wanted = Wanted(self._demand_s)
         self._parts: Mapping[Flow, float] = {}
-        self._parts_at = -inf  # when they were worked out,
-        self._came = 0  # how many sequences came since,
+        self._kept_until = -inf  # seconds, then they are worked out again,
+        self._most_come = 0.0  # and after so many sequences,
+        self._came = 0  # of which so many have come
         self._shares: Mapping[Flow, float] = {}  # and by weight, of the flows that it was of
         self._size.forget()
         self.pace.forget()
@@ -158,7 +161,7 @@ class Room:
         if over > _MOST_OVER * self.in_time:
             return False
         if flow not in self._shares:
-            self._parts_at = -inf
+            self._kept_until = -inf
         parts = self.parts(now)
         if held[flow] + cost.sequences > max(parts.get(flow, inf), 1.0):
             return False
@@ -185,18 +188,15 @@ class Room:
 
     def parts(self, now: float) -> Mapping[Flow, float]:
         """Usual sequences that flows may have at once, of those who are held to a part."""
-        flows = len(self._shares)
-        kept_s = max(_KEPT_S, flows * _KEPT_S_EACH)
-        kept_came = max(_KEPT_CAME, flows * _KEPT_CAME_EACH)
-        if now - self._parts_at > kept_s or self._came >= kept_came:
-            self._parts = self._worked_out(now)
-            self._parts_at, self._came = now, 0
+        if now > self._kept_until or self._came >= self._most_come:
+            self._parts, self._came = self._worked_out(now), 0
         return self._parts
 
     def _worked_out(self, now: float) -> Mapping[Flow, float]:
         usual, ledger = self._usual, self._ledger
         if usual.of(ledger.in_engine, ledger.kv_tokens) < _CROWDED * usual.in_all:
             self._shares = {}
+            self._kept_until, self._most_come = now + _KEPT_UNCROWDED_S, _KEPT_CAME
             return {}
         asked = {
             flow: usual.of(sequences, sequences * kv_tokens)
@@ -204,6 +204,9 @@ class Room:
         }
         # Whoever asks no more and still holds much has a part too, of which it has its fill.
         flows = list(dict.fromkeys([*asked, *ledger.held]))
+        most_come = min(_KEPT_CAME, _KEPT_CAME_OF_ALL * usual.in_all)
+        self._most_come = max(most_come, len(flows) * _KEPT_CAME_EACH)
+        self._kept_until = now + _KEPT * self._demand_s
         weights = self._fair.weights_of(flows)
         each = usual.in_all / sum(weights)
         self._shares = {one: each * weight for one, weight in zip(flows, weights, strict=True)}

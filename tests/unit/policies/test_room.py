@@ -98,6 +98,22 @@ def test_where_one_has_its_part_of_the_cache_others_are_let_in() -> None:
     assert refusal(policy, USUAL, "b") is None
 
 
+def test_a_herd_of_somebody_new_is_held_to_its_part() -> None:
+    policy = controller()
+    for _ in range(100):
+        for tenant in "ab":
+            policy.room.offered((tenant, INTERACTIVE), USUAL, 0.0)
+    for _ in range(21):
+        running(policy, "a")
+    assert refusal(policy, USUAL, "a") == "fair_share"  # parts of a and b are known
+    for _ in range(40):
+        decision = policy.decide(USUAL, INTERACTIVE, 0.05, "c")
+        if isinstance(decision, Admitted):
+            sequence = policy.bind(decision.ticket, 900, 100)
+            policy.observe_step([StepOutput(sequence, 1, cached=0)], 0.05, 0.05)
+    assert policy.ledger.held["c", INTERACTIVE] == pytest.approx(40 / 3, abs=1)
+
+
 def test_batch_leaves_an_eighth_of_the_cache_to_who_comes_out_of_the_blue() -> None:
     policy = controller()
     for _ in range(60):
