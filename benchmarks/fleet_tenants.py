@@ -4,7 +4,8 @@ The example fleet with a tenants file beside it. For each case:
 
 - weights: two tenants of weights 3 and 1, each asking for 1.5 x the capacity; the light one's
   prompts share one prefix, so that the router sends it where that is cached. Tokens are counted
-  once the fleet is full.
+  once the fleet is full. It works in waves then, since all answers are as long: a run of a minute
+  or two says where in a wave it ended.
 - quota: a tenant that asks for 5 x its tokens a minute, on one shared prefix.
 - neighbour: a tenant at a fifth of the capacity, alone and when one comes that asks for many times
   it. Counted from then on.
@@ -12,7 +13,7 @@ The example fleet with a tenants file beside it. For each case:
 The capacity is computed from the profile (`fleet_parts.capacity`). Good is a request that finished
 with its first token within the slowed SLO. The minute of a quota is a real one.
 
-Run as: python benchmarks/fleet_tenants.py [--parts weights,quota,neighbour] [--seconds 90]
+Run as: python benchmarks/fleet_tenants.py [--parts weights,quota,neighbour] [--seconds 240]
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ Replicas = list[dict[str, Any]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", default="weights,quota,neighbour")
-    parser.add_argument("--seconds", type=float, default=90.0, help="of each run")
+    parser.add_argument("--seconds", type=float, default=240.0, help="of each run")
     parser.add_argument("--greedy", type=float, default=10.0, help="x the capacity")
     options = parser.parse_args()
     parts: dict[str, Callable[[Fleet], Part]] = {
