@@ -1,10 +1,12 @@
 """How much later than predicted first tokens come, at worst: a bound learned from those that came.
 
 A predicted wait errs in proportion to its length (the engine is slower or faster than it was) and
-by some constant (where in a step an arrival falls). So errors are taken relative to the prediction
-plus a constant, and the bound is their mean and 2.33 standard deviations: the 99th percentile of a
+by some constant (where in a step an arrival falls; what the front end takes where many come at
+once). So errors are taken relative to the prediction plus a constant, and fitted by a line in the
+constant's share of that: with a mean alone, what comes of a constant would be multiplied for those
+who wait long. The bound is the line and 2.33 standard deviations off it: the 99th percentile of a
 normal law. A quantile followed sample by sample would need hundreds of first tokens to find one in
-a hundred; two moments need some tens, and an engine that computes long prompts has no more.
+a hundred; moments need some tens, and an engine that computes long prompts has no more.
 """
 
 from __future__ import annotations
@@ -15,6 +17,10 @@ from math import sqrt
 _Z = 2.33  # standard deviations above the mean, of one in a hundred
 _KEEP = 0.5 ** (1 / 100)  # a first token loses half its weight in 100 more
 _PRIOR_WEIGHT, _PRIOR_DEVIATION = 10.0, 0.1  # believed before anything came, as of 10 first tokens
+# Added to the squares of that share, lest those who waited nearly as long tell a line. (Ridge
+# regression: Hoerl and Kennard, Technometrics 12, 1970.)
+_RIDGE = 0.3
+_SEEN = 2.0  # standard deviations of that share, up to which the line is believed
 _MOST = 2.0  # an error of more than twice the wait itself was a standstill, and counts as that
 _SILENT_S, _HALF_LIFE_S = 5.0, 10.0  # without first tokens, from when on the bound halves
 
@@ -33,15 +39,24 @@ class Lateness:
     _weight: float = _PRIOR_WEIGHT
     _sum: float = 0.0
     _squares: float = _PRIOR_WEIGHT * _PRIOR_DEVIATION**2
+    _seen: float = 0.0  # the weight without the prior's, whose errors are none
+    _shares: float = 0.0
+    _shares_squared: float = 0.0
+    _products: float = 0.0
     _observed_at: float | None = None
 
     def add(self, predicted_s: float, actual_s: float, now: float) -> None:
         """A first token came at `now`, `actual_s` after `predicted_s` had been predicted."""
-        error = (actual_s - predicted_s) / (predicted_s + self.constant_s)
-        error = min(error, _MOST)
+        relative_to_s = predicted_s + self.constant_s
+        error = min((actual_s - predicted_s) / relative_to_s, _MOST)
+        share = self.constant_s / relative_to_s
         self._weight = self._weight * _KEEP + 1.0
         self._sum = self._sum * _KEEP + error
         self._squares = self._squares * _KEEP + error * error
+        self._seen = self._seen * _KEEP + 1.0
+        self._shares = self._shares * _KEEP + share
+        self._shares_squared = self._shares_squared * _KEEP + share * share
+        self._products = self._products * _KEEP + error * share
         self._observed_at = now
 
     def of(self, predicted_s: float, now: float, caution: float = 1.0) -> float:
@@ -51,9 +66,17 @@ class Lateness:
         With nothing observed it fades, so that one bad minute is forgotten even when it led to
         nothing being admitted.
         """
+        relative_to_s = predicted_s + self.constant_s
+        mean_share = self._shares / self._seen if self._seen else 0.0
+        squares = max(self._shares_squared - mean_share * self._shares, 0.0)
+        products = self._products - mean_share * self._sum
+        slope = products / (squares + _RIDGE)
+        told = slope * (2.0 * products - slope * squares)  # of the squares of errors, by the line
+        spread = _SEEN * sqrt(squares / self._seen) if self._seen else 0.0
+        beside = min(max(self.constant_s / relative_to_s - mean_share, -spread), spread)
         mean = self._sum / self._weight
-        deviation = sqrt(max(self._squares / self._weight - mean * mean, 0.0))
-        bound_s = (mean + _Z * caution * deviation) * (predicted_s + self.constant_s)
+        deviation = sqrt(max((self._squares - told) / self._weight - mean * mean, 0.0))
+        bound_s = (mean + slope * beside + _Z * caution * deviation) * relative_to_s
         silent_s = 0.0 if self._observed_at is None else now - self._observed_at - _SILENT_S
         if silent_s > 0.0:
             bound_s *= 0.5 ** (silent_s / _HALF_LIFE_S)

@@ -44,6 +44,24 @@ def test_some_tens_of_first_tokens_tell_most_of_it() -> None:
     assert few.of(0.4, 2.0) == pytest.approx(many.of(0.4, 50.0), rel=0.25)
 
 
+def test_what_makes_all_late_by_as_much_is_not_multiplied_for_those_who_wait_long() -> None:
+    rng, bound = random.Random(7), lateness()
+    for k in range(300):  # as where many come at once: the front end takes a while
+        predicted = rng.uniform(0.0, 0.4)
+        bound.add(predicted, predicted + rng.uniform(0.16, 0.2), 0.05 * k)
+    for predicted in (0.0, 0.2, 0.4):
+        assert 0.19 < bound.of(predicted, 15.0) < 0.28
+
+
+def test_of_waits_longer_than_any_that_was_seen_it_is_told_what_those_say() -> None:
+    rng, bound = random.Random(9), lateness()
+    for k in range(300):
+        predicted = rng.uniform(0.0, 0.02)
+        bound.add(predicted, predicted + rng.uniform(0.04, 0.06), 0.05 * k)
+    relative = bound.of(0.01, 15.0) / (0.01 + 0.25)
+    assert bound.of(0.6, 15.0) / (0.6 + 0.25) == pytest.approx(relative, rel=0.1)
+
+
 def test_a_standstill_is_forgotten_when_nothing_comes() -> None:
     bound = lateness()
     for k in range(20):
