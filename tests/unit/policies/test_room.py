@@ -62,6 +62,18 @@ def refusal(policy: AdmissionController, cost: Cost, tenant: str) -> str | None:
     return decision.reason if isinstance(decision, Shed) else None
 
 
+def where_a_has_its_part_and_b_has_none() -> AdmissionController:
+    """Both ask for all of the cache, and it is known what the parts are."""
+    policy = controller()
+    for _ in range(100):
+        for tenant in "ab":
+            policy.room.offered((tenant, INTERACTIVE), USUAL, 0.0)
+    for _ in range(21):
+        running(policy, "a")
+    assert refusal(policy, USUAL, "a") == "fair_share"
+    return policy
+
+
 def test_two_who_ask_for_all_of_the_cache_have_half_of_it_each_however_large_they_are() -> None:
     policy = controller()
     large = replace(USUAL, prefill_tokens=1_900)
@@ -88,24 +100,12 @@ def test_a_herd_of_requests_for_many_answers_finds_no_gap() -> None:
 
 
 def test_where_one_has_its_part_of_the_cache_others_are_let_in() -> None:
-    policy = controller()
-    for _ in range(100):
-        for tenant in "ab":
-            policy.room.offered((tenant, INTERACTIVE), USUAL, 0.0)
-    for _ in range(21):
-        running(policy, "a")
-    assert refusal(policy, USUAL, "a") == "fair_share"
+    policy = where_a_has_its_part_and_b_has_none()
     assert refusal(policy, USUAL, "b") is None
 
 
 def test_a_herd_of_somebody_new_is_held_to_its_part() -> None:
-    policy = controller()
-    for _ in range(100):
-        for tenant in "ab":
-            policy.room.offered((tenant, INTERACTIVE), USUAL, 0.0)
-    for _ in range(21):
-        running(policy, "a")
-    assert refusal(policy, USUAL, "a") == "fair_share"  # parts of a and b are known
+    policy = where_a_has_its_part_and_b_has_none()
     for _ in range(40):
         decision = policy.decide(USUAL, INTERACTIVE, 0.05, "c")
         if isinstance(decision, Admitted):
