@@ -10,8 +10,9 @@ one that would be late even so goes the way of batch in the engine (`marks.py`, 
   is by their time, and not by their number, that others feel them.
 - All its steps together take no more of the time than leaves six of ten slots free in the mean:
   answers take longer beside it, and so more of them run at once.
-- If more tokens a step, up to a part, have it computed within half of the time until its deadline,
-  it gets those. What would miss its deadline even so is refused.
+- If more tokens a step have it computed within half of the time until its deadline, it gets those,
+  but leaves half of the slots free. What would miss its deadline even so is refused: it could keep
+  it only by taking slots from others, who would be late then or refused.
 - Where nobody else comes, it is computed a part at a step, as fast as the engine can.
 
 In all else it remains an interactive request: by its tag, by what it is charged, by the slots that
@@ -38,6 +39,7 @@ from forebay.policies.paces import Paces
 _MUCH = 0.5  # of its budget, that a prompt takes by itself which gives way
 _MOST_BESIDE = 0.9  # of a step's time may be others' prompts
 _MOST_RUNNING = 0.4  # of the slots, in the mean: chance has twice as many at times
+_MOST_RUNNING_IN_HASTE = 0.5
 _LEAST_TOKEN_S = 1e-9  # where prompt tokens seem to take no time, and a step's base all of it
 _IN_TIME = 0.5  # of what is left until its deadline: others may come more often than of late
 
@@ -116,20 +118,21 @@ class GivingWay:
             stream: what comes of others.
             left_s: seconds until its deadline, without what it waits for.
         """
-        part, token_s = self._ledger.part, self._token_s(cost, alone_s)
-        tokens = part
+        token_s = self._token_s(cost, alone_s)
+        tokens = most = self._ledger.part
         if self._others_come(alone_s, stream):
-            tokens = self._fewest(token_s, stream)
+            most = self._most(token_s, stream, _MOST_RUNNING_IN_HASTE)
+            tokens = self._pacing.tokens_of(token_s, self._own_step_s(stream))
+            tokens = min(tokens, self._most(token_s, stream, _MOST_RUNNING))
         own_s = self._own_s(cost, tokens, token_s, stream)
-        while tokens < part and own_s > _IN_TIME * left_s:
-            tokens = min(2 * tokens, part)
+        while tokens < most and own_s > _IN_TIME * left_s:
+            tokens = min(2 * tokens, most)
             own_s = self._own_s(cost, tokens, token_s, stream)
         return Way(own_s, gives_way=True, step_tokens=tokens)
 
-    def _fewest(self, token_s: float, stream: Stream) -> int:
-        """Tokens of a step that make it no longer than allowed, and leave slots to others."""
-        part, share = self._ledger.part, self._share(stream)
-        tokens = min(self._pacing.tokens_of(token_s, self._own_step_s(stream)), part)
+    def _most(self, token_s: float, stream: Stream, running: float) -> int:
+        """Tokens of a step beside which so much of the slots is taken by others in the mean."""
+        tokens, share = self._ledger.part, self._share(stream, running)
         while tokens > LEAST_TOKENS and tokens * token_s > share * self._cycle_s(
             tokens, token_s, stream
         ):
@@ -155,13 +158,13 @@ class GivingWay:
         law = self._paces.law
         return law.answer_s(law.context) * stream.output + law.per_token_s * stream.tokens
 
-    def _share(self, stream: Stream) -> float:
-        """Of all time, that may go into what gives way.
+    def _share(self, stream: Stream, running: float) -> float:
+        """Of all time, that may go into what gives way where so much of the slots may be taken.
 
         Others' answers take longer by it, and so more of them run at once. With the rest of the
         time `1 - share` they make `output` tokens a second in steps of `base + running x each_s`.
         """
-        steps_s = self._paces.law.base_s * stream.output / (_MOST_RUNNING * self._size.sequences)
+        steps_s = self._paces.law.base_s * stream.output / (running * self._size.sequences)
         return 1.0 - self._busy(stream) - steps_s
 
     def _token_s(self, cost: Cost, alone_s: float) -> float:

@@ -267,17 +267,25 @@ def test_of_one_that_takes_less_than_its_budget_the_others_wait_for_its_parts() 
     assert not fate.ticket.gives_way
 
 
-def test_where_it_has_to_hurry_more_of_it_is_computed_in_a_step() -> None:
-    def tokens(deadline_s: float) -> int:
-        classes = {**PATIENT, INTERACTIVE: ClassPolicy(1.0, deadline_s, weight=8.0)}
-        replica = OneReplica(profile=SLOW, classes=classes)
-        busy = poisson(0.6 * capacity(*SHORT, SLOW), 10, *SHORT, start=replica.now, seed=1)
-        replica.run(busy, until=replica.now + 10)
-        cost = replica.price(Ask(replica.now, *GIANT))
-        return replica.admission.waits.way(cost, INTERACTIVE, replica.now).step_tokens
+def tokens_a_step(load: float, deadline_s: float) -> int:
+    """Of a very long prompt with this deadline, on an engine at this load (x capacity)."""
+    classes = {**PATIENT, INTERACTIVE: ClassPolicy(1.0, deadline_s, weight=8.0)}
+    replica = OneReplica(profile=SLOW, classes=classes)
+    busy = poisson(load * capacity(*SHORT, SLOW), 10, *SHORT, start=replica.now, seed=1)
+    replica.run(busy, until=replica.now + 10)
+    cost = replica.price(Ask(replica.now, *GIANT))
+    return replica.admission.waits.way(cost, INTERACTIVE, replica.now).step_tokens
 
-    hurried, patient = tokens(4.0), tokens(60.0)
-    assert 16 <= patient < 128 < hurried <= 256
+
+def test_where_it_has_to_hurry_more_of_it_is_computed_in_a_step() -> None:
+    hurried, patient = tokens_a_step(0.3, 4.0), tokens_a_step(0.3, 60.0)
+    assert 16 <= patient < hurried <= 256
+
+
+def test_it_hurries_no_more_than_leaves_slots_to_others() -> None:
+    roomy, busy = tokens_a_step(0.3, 4.0), tokens_a_step(0.6, 4.0)
+    assert busy < roomy
+    assert busy == tokens_a_step(0.6, 8.0)  # more haste has nothing more of each step
 
 
 def test_neither_batch_nor_very_long_prompts_starve_beside_each_other() -> None:
