@@ -110,7 +110,11 @@ class Theirs:
             max_tokens=request.max_tokens,
             stop_token_ids=[END],
             extra_args=Marks(
-                request.in_parts, request.gives_way, request.step_tokens, request.until_answer
+                request.in_parts,
+                request.gives_way,
+                request.step_tokens,
+                request.until_answer,
+                request.half_at,
             ).as_args(),
         )
         prompt = list(request.prompt)
@@ -195,6 +199,7 @@ def trace_request(rng: random.Random, name: str, earlier: list[EngineRequest]) -
         gives_way=rng.random() < 0.5,
         step_tokens=rng.choice([0, 3, 20]),
         until_answer=rng.random() < 0.3,
+        half_at=rng.choice([0, 5, 50]),
     )
 
 

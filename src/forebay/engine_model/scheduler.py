@@ -22,7 +22,7 @@ from forebay.engine_model.blocks import BlockPool
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.sequences import LiveSequence
 from forebay.engine_model.waiting import WaitingQueue
-from forebay.policies.marks import FEWEST_LEFT_OUT, MOST_ALONE, MOST_LEFT_OUT
+from forebay.policies.marks import FEWEST_LEFT_OUT, MOST_ALONE, MOST_LEFT_OUT, tokens_at
 
 
 @dataclass(slots=True)
@@ -189,7 +189,9 @@ class Scheduler:
             self._alone = 0
             return 0
         prompts = (s for s in reversed(self._giving_way) if _is_prompt(s))
-        few = next((s.request.step_tokens for s in prompts), 0)
+        few = next(
+            (tokens_at(s.computed, s.request.step_tokens, s.request.half_at) for s in prompts), 0
+        )
         here = len(self.running) + len(self.waiting)
         self._alone = self._alone + 1 if few and here == len(self._giving_way) else 0
         return few if self._alone <= MOST_ALONE else 0

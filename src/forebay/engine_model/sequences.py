@@ -32,6 +32,8 @@ class EngineRequest:
         step_tokens: most prompt tokens that a step computes of all who give way; 0: no limit
             (likewise).
         until_answer: whether it gives way only until its prompt is computed (likewise).
+        half_at: place in its prompt at which a step computes half of `step_tokens`; 0: as many
+            everywhere (likewise; `policies.marks.tokens_at`).
     """
 
     request_id: str
@@ -45,6 +47,7 @@ class EngineRequest:
     gives_way: bool = False
     step_tokens: int = 0
     until_answer: bool = False
+    half_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

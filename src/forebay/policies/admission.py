@@ -163,7 +163,7 @@ class AdmissionController:
             self.waits.short.add(("", class_name), cost, now)
         ticket = Ticket(class_name, tag, cost, now, budget_s, prediction.raw_s, tenant)
         ticket.asked_s = waited_s
-        ticket.own_s, ticket.step_tokens = way.own_s, way.step_tokens
+        _take(ticket, way)
         ticket.ahead_s = prediction.raw_s - prediction.own_s
         ticket.uncut = self.cutting.uncut
         ticket.gives_way, ticket.answers_give_way = way.gives_way, class_name == BATCH
@@ -182,7 +182,7 @@ class AdmissionController:
         if ticket.held:
             self.turns.queue_of(ticket).add(ticket)
         elif ticket.steps_aside:
-            self.pacing.steps_aside(ticket.step_tokens)
+            self.pacing.steps_aside(ticket)
         return Admitted(ticket, expected_s)
 
     def _others_wait(self, class_name: str) -> bool:
@@ -413,8 +413,8 @@ class AdmissionController:
         left_s = ticket.admitted_at - ticket.asked_s + deadline_s - now
         way = self.waits.way(ticket.cost, ticket.class_name, now, left_s)
         if way.steps_aside:
-            ticket.own_s, ticket.step_tokens = way.own_s, way.step_tokens
-        self.pacing.steps_aside(ticket.step_tokens)
+            _take(ticket, way)
+        self.pacing.steps_aside(ticket)
 
     def _enter(self, ticket: Ticket) -> None:
         self.ledger.release(ticket)
@@ -574,6 +574,7 @@ class AdmissionController:
             first=ledger.front.engine_prefill,
             few=self._few,
             times=self.waits.long_times,
+            few_times=self.waits.few_times,
         )
 
     @property
@@ -756,6 +757,12 @@ class AdmissionController:
 
     def __repr__(self) -> str:
         return f"<AdmissionController {self.ledger!r} {self.paces!r} {self.lateness!r}>"
+
+
+def _take(ticket: Ticket, way: Way) -> None:
+    """Its prompts are computed that way."""
+    ticket.own_s = way.own_s
+    ticket.step_tokens, ticket.half_at = way.step_tokens, way.half_at
 
 
 def _nothing_late_yet(config: AdmissionConfig) -> Lateness:

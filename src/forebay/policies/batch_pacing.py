@@ -24,10 +24,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from forebay.policies.cost import Cost
 from forebay.policies.held_queue import HeldQueue
 from forebay.policies.ledger import Ticket
+from forebay.policies.marks import tokens_at
 from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.rates import DecayedRate
 from forebay.policies.step_law import StepLaw
@@ -42,6 +44,30 @@ _LATELY_S = 10.0  # since the last interactive request, after which batch has th
 _URGENT = 0.25  # of its budget left: from then on a held ticket is about to be late
 _MOST_S = 10.0  # a longer step is a stall: it says nothing of how fast batch gets in
 _KEEP = 0.95  # weight that what is typical keeps at each request
+
+
+class _Limit(NamedTuple):
+    """Prompt tokens of those who give way that a step computes: as of the last that entered.
+
+    Attributes:
+        tokens, half_at: see `marks.tokens_at`.
+        cached: tokens of its prompt that were computed before.
+    """
+
+    tokens: int = 0
+    half_at: int = 0
+    cached: int = 0
+
+    @classmethod
+    def of(cls, ticket: Ticket) -> _Limit:
+        return cls(ticket.step_tokens, ticket.half_at, ticket.cost.cached_per_sequence)
+
+    def at(self, computed: float) -> int:
+        """With so many computed of its own."""
+        return tokens_at(self.cached + int(computed), self.tokens, self.half_at)
+
+    def slower(self, computed: float) -> float:
+        return 1.0 + (self.cached + computed) / self.half_at if self.half_at else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +123,7 @@ class BatchPacing:
         self._batch_context = Typical()
         self._last_at = -inf
         self._last_step_at: float | None = None
-        self.in_steps_of = 0  # prompt tokens, as of the last that entered
+        self._newest = _Limit()
         self._entered = 0
 
     # --- what happens ---------------------------------------------------------------------
@@ -119,7 +145,7 @@ class BatchPacing:
     def enters(self, ticket: Ticket) -> None:
         """A held ticket goes to the engine."""
         self.held.remove(ticket)
-        self.in_steps_of = ticket.step_tokens
+        self._newest = _Limit.of(ticket)
 
     def stepped(self, started_tokens: int, interactive: int, now: float) -> None:
         """A step of the engine was seen.
@@ -164,9 +190,18 @@ class BatchPacing:
             return inf
         return max((self._stretch - 1.0) * self.own_step_s(law) / each_s, 1.0)
 
-    def few(self, queued_tokens: int) -> int:
-        """Prompt tokens that a step computes of so many of batch in the engine; 0: no limit."""
-        return min(self.in_steps_of, queued_tokens)
+    def few(self, queued_tokens: int, computed: float) -> int:
+        """Prompt tokens that a step computes of those in the engine that give way; 0: no limit.
+
+        Args:
+            queued_tokens: those that are queued there,
+            computed: and of these, what steps have computed.
+        """
+        return min(self._newest.at(computed), queued_tokens)
+
+    def slower(self, computed: float) -> float:
+        """How many times as long these take as a prompt's first; 1 where all take as long."""
+        return self._newest.slower(computed)
 
     def step_tokens(self, law: StepLaw) -> int:
         """Prompt tokens of batch that a step computes where no interactive prompt is in it."""
@@ -179,9 +214,9 @@ class BatchPacing:
         allowed_s = (self._stretch - 1.0) * own_step_s
         return max(round(allowed_s / token_s), LEAST_TOKENS)
 
-    def steps_aside(self, step_tokens: int) -> None:
-        """An interactive prompt that gives way enters; a step computes so many tokens of it."""
-        self.in_steps_of = step_tokens
+    def steps_aside(self, ticket: Ticket) -> None:
+        """An interactive request that gives way enters."""
+        self._newest = _Limit.of(ticket)
 
     @property
     def _prompts(self) -> float:

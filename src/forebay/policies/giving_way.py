@@ -7,7 +7,8 @@ one that would be late even so goes the way of batch in the engine (`marks.py`, 
 
 - A step that computes another's prompt computes nothing of it, but for one in nine.
 - Any other step computes so few of its tokens that it is no longer than `batch_stretch` allows. It
-  is by their time, and not by their number, that others feel them.
+  is by their time, and not by their number, that others feel them: fewer towards its end, where
+  each is compared with all before it.
 - All its steps together take no more of the time than leaves six of ten slots free in the mean:
   answers take longer beside it, and so more of them run at once.
 - If more tokens a step have it computed within half of the time until its deadline, it gets those,
@@ -41,6 +42,8 @@ _MOST_BESIDE = 0.9  # of a step's time may be others' prompts
 _MOST_RUNNING = 0.4  # of the slots, in the mean: chance has twice as many at times
 _MOST_RUNNING_IN_HASTE = 0.5
 _LEAST_TOKEN_S = 1e-9  # where prompt tokens seem to take no time, and a step's base all of it
+_MOST_TIMES = 8.0  # as long as its first token, in the mean; as with `LongPrompts`
+_SAME = 1.05  # times as long: all take as long
 _IN_TIME = 0.5  # of what is left until its deadline: others may come more often than of late
 
 
@@ -65,11 +68,13 @@ class Way(NamedTuple):
         own_s: seconds that they take.
         gives_way: whether they give way to others.
         step_tokens: most tokens of them that a step computes, where they step aside; otherwise 0.
+        half_at: place in them at which it computes half as many (`marks.tokens_at`).
     """
 
     own_s: float
     gives_way: bool = False
     step_tokens: int = 0
+    half_at: int = 0
 
     @property
     def steps_aside(self) -> bool:
@@ -128,7 +133,15 @@ class GivingWay:
         while tokens < most and own_s > _IN_TIME * left_s:
             tokens = min(2 * tokens, most)
             own_s = self._own_s(cost, tokens, token_s, stream)
-        return Way(own_s, gives_way=True, step_tokens=tokens)
+        if not self._others_come(alone_s, stream):
+            return Way(own_s, gives_way=True, step_tokens=tokens)
+        # As many in the mean, in steps of one length: it is the token in its middle that takes as
+        # long as the mean.
+        times = min(token_s / max(self._paces.law.per_token_s, _LEAST_TOKEN_S), _MOST_TIMES)
+        middle = cost.cached_per_sequence + cost.prefill_per_sequence / 2.0
+        half_at = max(round(middle / (times - 1.0)), 1) if times > _SAME else 0
+        first = round(tokens * times) if half_at else tokens
+        return Way(own_s, gives_way=True, step_tokens=first, half_at=half_at)
 
     def _most(self, token_s: float, stream: Stream, running: float) -> int:
         """Tokens of a step beside which so much of the slots is taken by others in the mean."""

@@ -74,7 +74,13 @@ class Sequence:
     def marks(self) -> Marks:
         """What the engine's scheduler is told of it."""
         ticket = self.ticket
-        return Marks(self.in_parts, ticket.gives_way, ticket.step_tokens, ticket.steps_aside)
+        return Marks(
+            self.in_parts,
+            ticket.gives_way,
+            ticket.step_tokens,
+            ticket.steps_aside,
+            ticket.half_at,
+        )
 
     @property
     def context(self) -> int:
@@ -116,6 +122,7 @@ class Ticket:
         entered_at: when the engine received the first of its sequences.
         stalled_s: seconds for which the engine had stalled in all, by then.
         step_tokens: most prompt tokens that a step computes of it and its like; 0: no limit.
+        half_at: place in a prompt at which a step computes half as many; 0: as many everywhere.
         cache_salt: it may share cached prefixes with requests of the same salt.
         sequences: its answers, in the order in which the engine receives them.
     """
@@ -143,6 +150,7 @@ class Ticket:
     entered_at: float | None = None
     stalled_s: float = 0.0
     step_tokens: int = 0
+    half_at: int = 0
     prompt_bytes: int = 0
     cache_salt: str | None = None
 

@@ -28,7 +28,8 @@ class Queued(NamedTuple):
     Large is what may take several steps: in parts, where they are `cut`, and otherwise where the
     budget of a step ends. `first` are the tokens of those that give way to nobody, which steps
     compute alone where others do; where there are none, a step computes `few` of the others' (0: as
-    many as there are). What of them is very long takes `times` as long as as many tokens of others.
+    many as there are). What of them is very long takes `times` as long as as many tokens of others;
+    where a step computes fewer the further a prompt is (`marks.tokens_at`), they take `few_times`.
     """
 
     prompts: int
@@ -39,6 +40,7 @@ class Queued(NamedTuple):
     first: int = 0
     few: int = 0
     times: float = 1.0
+    few_times: float = 1.0
 
 
 class NextStep:
@@ -65,6 +67,7 @@ class NextStep:
         self._ended_at = -inf  # the step before, on the engine's clock
         self._running = self._context = 0
         self._cut, self._times = False, 1.0
+        self._token_times = 1.0  # as long as others' do those tokens take which it computes
         self._computing = 0.0  # prompt tokens of the step that runs
         self._computed = 0.0  # and by those before it, of what is still queued
         self._of_first = 0.0  # of these, those of prompts that give way to nobody
@@ -133,7 +136,9 @@ class NextStep:
         self._began_at = now
         self._running, self._context = running, _ = answers
         self._cut, self.computes_first = queued.cut, queued.first > 0
-        self._times = 1.0 if queued.few and self.computes_first else queued.times
+        behind = not (queued.few and self.computes_first)
+        self._token_times = queued.few_times if behind else 1.0
+        self._times = queued.times if behind and queued.few_times == 1.0 else 1.0
         tokens = max(self._step_tokens - running, 0)
         if queued.few:
             others = queued.tokens - queued.first
@@ -165,7 +170,7 @@ class NextStep:
         if not law.known or self._began_at is None:
             return 0.0
         # Prompts may drain more slowly than the law has it, which knows nothing of their length.
-        drain_s = self._paces.prompts_s(self._computing)
+        drain_s = self._paces.prompts_s(self._computing * self._token_times)
         step_s = max(self._step_s, drain_s) * self._times
         steps = max(now - self._began_at, 0.0) / step_s
         if self._running:
@@ -237,7 +242,8 @@ class NextStep:
     @property
     def _step_s(self) -> float:
         """Seconds of the step that runs."""
-        return self._paces.law.seconds(self._running, self._computing, self._context)
+        prompts = self._computing * self._token_times
+        return self._paces.law.seconds(self._running, prompts, self._context)
 
     @property
     def _context_each(self) -> float:

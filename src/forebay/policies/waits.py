@@ -206,7 +206,8 @@ class Waits:
             most = self.config.step_tokens if ledger.running else self.costs.context_tokens
             return self._prompts_s(min(ledger.engine_prefill, most))
         tokens = min(ledger.engine_prefill, self.costs.context_tokens)
-        limited_s = MOST_ALONE * self.paces.law.seconds(0, few * self.long_times)
+        times = max(self.few_times, self.long_times)
+        limited_s = MOST_ALONE * self.paces.law.seconds(0, few * times)
         return limited_s + self.paces.prompts_s(tokens) * self.long_times
 
     def saw_life(self, now: float) -> None:
@@ -217,7 +218,12 @@ class Waits:
     @property
     def few(self) -> int:
         """Prompt tokens of those who give way that a step computes; 0: as many as there are."""
-        return self.pacing.few(self.ledger.behind.engine_prefill)
+        return self.pacing.few(self.ledger.behind.engine_prefill, self.next_step.of_others)
+
+    @property
+    def few_times(self) -> float:
+        """How many times as long as others' those tokens take."""
+        return self.pacing.slower(self.next_step.of_others)
 
     def _ahead_of(self, tag: int, class_name: str, now: float) -> tuple[float, int]:
         """Queued (prompt tokens, sequences) that are served before an arrival of this tag.

@@ -25,11 +25,13 @@ from vllm.v1.request import Request, RequestStatus
 from forebay.policies.marks import (
     FEWEST_LEFT_OUT,
     GIVES_WAY,
+    HALF_AT,
     IN_PARTS,
     MOST_ALONE,
     MOST_LEFT_OUT,
     STEP_TOKENS,
     UNTIL_ANSWER,
+    tokens_at,
 )
 
 _WAITING = frozenset({RequestStatus.WAITING, RequestStatus.PREEMPTED})  # in vLLM's own queue
@@ -117,7 +119,8 @@ class ForebayScheduler(Scheduler):
     def _few(self, left_out: dict[str, Request]) -> int:
         """Most prompt tokens of those who give way in the next step; 0: no limit.
 
-        The newest says how many: it knows best who comes. Where nobody has come for long, the limit
+        The newest says how many: it knows best who comes. Fewer the further its own prompt is
+        computed, whose tokens take the longer. Where nobody has come for long, the limit
         would keep a long prompt for nothing.
         """
         ways = self._giving_way
@@ -125,7 +128,7 @@ class ForebayScheduler(Scheduler):
             self._alone = 0
             return 0
         prompts = (one for one in reversed(ways.values()) if _is_prompt(one))
-        few = next((int(_marks(one).get(STEP_TOKENS, 0)) for one in prompts), 0)
+        few = next((_step_tokens(one) for one in prompts), 0)
         here = len(self.running) + len(self.waiting) + len(self.skipped_waiting)
         self._alone = self._alone + 1 if few and here == len(ways) else 0
         return few if self._alone <= MOST_ALONE else 0
@@ -156,6 +159,12 @@ class AsyncForebayScheduler(ForebayScheduler, AsyncScheduler):
 def _marks(request: Request) -> Mapping[str, Any]:
     params = request.sampling_params
     return (params.extra_args or {}) if params is not None else {}
+
+
+def _step_tokens(request: Request) -> int:
+    """Most prompt tokens of a step, as it stands in its own prompt; 0: no limit."""
+    marks, place = _marks(request), request.num_computed_tokens
+    return tokens_at(place, int(marks.get(STEP_TOKENS, 0)), int(marks.get(HALF_AT, 0)))
 
 
 def _is_compiled(request: Request) -> bool:

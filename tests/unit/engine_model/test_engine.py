@@ -198,6 +198,17 @@ def test_each_ninth_step_computes_a_few_of_theirs_beside_the_prompts_of_others()
     assert prompts == [4] * 8 + [4 + 3] + [4] * 8 + [3] + [4 + 4] + [4]
 
 
+def test_of_a_prompt_that_gives_way_a_step_computes_fewer_tokens_the_further_it_is() -> None:
+    run = Run(EngineModel(PROFILE.with_forebay_scheduler(16)))
+    run.add(ask("a", 3, tokens=30))
+    run.step()
+    run.add(replace(few("b", 40, 12), half_at=12))
+    # 12 x 12 / (12 + place) at the places 0, 12, 18, 22, 26, 29, 32, 35, 38.
+    assert [run.step().prefill_tokens for _ in range(9)] == [12, 6, 4, 4, 3, 3, 3, 3, 2]
+    run.drain()
+    assert run.tokens("b") == 9
+
+
 def test_nobody_keeps_to_the_limit_for_long_where_nobody_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

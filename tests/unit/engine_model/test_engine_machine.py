@@ -80,6 +80,7 @@ class EngineMachine(RuleBasedStateMachine):
         gives_way=st.booleans(),
         step_tokens=st.integers(0, 5),
         until_answer=st.booleans(),
+        half_at=st.integers(0, 9),
     )
     def arrive(
         self,
@@ -94,11 +95,12 @@ class EngineMachine(RuleBasedStateMachine):
         gives_way: bool,
         step_tokens: int,
         until_answer: bool,
+        half_at: int,
     ) -> None:
         name = str(len(self.asked))
         ids = range(family, family + prompt)
         request = EngineRequest(name, ids, tokens, stop, priority, salt)
-        marks = Marks(in_parts, gives_way, step_tokens, until_answer)
+        marks = Marks(in_parts, gives_way, step_tokens, until_answer, half_at)
         self.asked[name] = replace(request, **marks._asdict())
         self.model.add(self.asked[name], self.now)
 

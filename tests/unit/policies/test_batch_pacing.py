@@ -140,7 +140,7 @@ def test_where_batch_is_computed_a_little_a_step_nobody_takes_the_engine_for_slo
     for _ in range(10):
         ticket = admit(policy, BATCH, long, now=now)
         prompt = policy.bind(ticket, 1_400, 800)
-        few = policy.pacing.in_steps_of
+        few = policy.waits.few
         assert 0 < few < 100
         while prompt.state == "queued":
             now += 0.0025 + 1e-4 * len(policy.ledger.running) + 25e-6 * few

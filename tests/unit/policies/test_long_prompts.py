@@ -15,8 +15,9 @@ from one_replica import CLASSES, DEMO, Ask, Fate, OneReplica, capacity, p, poiss
 from forebay.engine_model.step_time import StepTime
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, INTERACTIVE, ClassPolicy
-from forebay.policies.giving_way import Stream
+from forebay.policies.giving_way import Stream, Way
 from forebay.policies.long_prompts import LongPrompts
+from forebay.policies.marks import tokens_at
 
 # A prompt of 9,000 tokens takes 1.5 s alone: attention makes its last tokens cost four times as
 # much as its first.
@@ -92,7 +93,8 @@ def test_how_one_gives_way_is_told_whatever_was_learned(
     alone_s = alone_times * parts * learned.seconds(0, ledger.part)
     ways = replica.admission.waits.giving_way
     way = ways.way(cost, alone_s, Stream(*others), left_s)
-    assert 1 <= way.step_tokens <= ledger.part
+    assert 1 <= in_the_middle(way, GIANT[0]) <= ledger.part
+    assert way.step_tokens <= replica.profile.max_num_batched_tokens
     assert parts * learned.base_s <= way.own_s < inf
     assert not ways.has_to(cost, alone_s, Stream(*others), budget_s=3.0 * alone_s)
     assert ways.has_to(cost, alone_s, Stream(0.0, 0.0, 0.0), budget_s=alone_s)
@@ -267,6 +269,11 @@ def test_of_one_that_takes_less_than_its_budget_the_others_wait_for_its_parts() 
     assert not fate.ticket.gives_way
 
 
+def in_the_middle(way: Way, prompt: int) -> int:
+    """Tokens of a step half way through such a prompt, which are those of the mean step."""
+    return tokens_at(prompt // 2, way.step_tokens, way.half_at)
+
+
 def tokens_a_step(load: float, deadline_s: float) -> int:
     """Of a very long prompt with this deadline, on an engine at this load (x capacity)."""
     classes = {**PATIENT, INTERACTIVE: ClassPolicy(1.0, deadline_s, weight=8.0)}
@@ -274,7 +281,23 @@ def tokens_a_step(load: float, deadline_s: float) -> int:
     busy = poisson(load * capacity(*SHORT, SLOW), 10, *SHORT, start=replica.now, seed=1)
     replica.run(busy, until=replica.now + 10)
     cost = replica.price(Ask(replica.now, *GIANT))
-    return replica.admission.waits.way(cost, INTERACTIVE, replica.now).step_tokens
+    return in_the_middle(replica.admission.waits.way(cost, INTERACTIVE, replica.now), GIANT[0])
+
+
+def test_steps_beside_one_are_as_long_at_its_end_as_at_its_beginning() -> None:
+    replica = OneReplica(profile=SLOW, classes=PATIENT)
+    busy = poisson(0.3 * capacity(*SHORT, SLOW), 10, *SHORT, start=replica.now, seed=1)
+    replica.run(busy, until=replica.now + 10)
+    cost = replica.price(Ask(replica.now, *GIANT))
+    way = replica.admission.waits.way(cost, INTERACTIVE, replica.now)
+    places = range(0, GIANT[0], 500)
+    steps = [tokens_at(place, way.step_tokens, way.half_at) for place in places]
+    added = [
+        SLOW.step_time.seconds(tokens, tokens * place, 0, 0) - SLOW.step_time.base
+        for tokens, place in zip(steps, places, strict=True)
+    ]
+    assert max(added) < 1.25 * min(added), (steps, added)
+    assert steps[-1] < 0.5 * steps[0]
 
 
 def test_where_it_has_to_hurry_more_of_it_is_computed_in_a_step() -> None:

@@ -20,7 +20,7 @@ from forebay.engine_model.steps import Step
 from forebay.engine_model.tokens import answer_tokens
 from forebay.load.alarm import Alarm
 from forebay.measure.lateness import StepLateness
-from forebay.policies.marks import GIVES_WAY, IN_PARTS, STEP_TOKENS, UNTIL_ANSWER
+from forebay.policies.marks import Marks
 from forebay.serving.emulated.text import VOCABULARY
 from forebay.serving.tap import EngineTap
 
@@ -129,7 +129,6 @@ class EmulatedEngine:
             self._tap.on_add(asked)
         answer = answer_tokens(prompt, min(max_tokens, stop_after), VOCABULARY)
         listener = self._listeners[request_id] = _Listener(answer)
-        marks = asked.sampling_params.extra_args or {}
         request = EngineRequest(
             request_id,
             prompt,
@@ -138,10 +137,7 @@ class EmulatedEngine:
             asked.priority,
             asked.cache_salt,
             answer,
-            bool(marks.get(IN_PARTS)),
-            bool(marks.get(GIVES_WAY)),
-            marks.get(STEP_TOKENS, 0),
-            bool(marks.get(UNTIL_ANSWER)),
+            *Marks.read(asked.sampling_params.extra_args),
         )
         try:
             self._model.add(request, self._clock())
