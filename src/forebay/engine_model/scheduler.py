@@ -149,8 +149,7 @@ class Scheduler:
         chunk = self._chunk(uncut=giving_way or few > 0)
         most = self.profile.max_num_seqs
         if giving_way:
-            others = sum(s.state == "waiting" for s in self._giving_way)
-            most = min(most, len(self.running) + max(len(self.waiting) - others, 1))
+            most = min(most, len(self.running) + self._others_waiting())
         elif few:
             chunk, most_tokens = self._limit_prompts(few, chunk)
         batch = Batch(most_tokens)
@@ -182,6 +181,13 @@ class Scheduler:
         if head is not None and not head.request.gives_way:
             return True
         return any(_is_prompt(s) and not s.request.gives_way for s in self.running)
+
+    def _others_waiting(self) -> int:
+        """Of those waiting, who does not give way; 0 where one who does heads them."""
+        head = self.waiting.head()
+        if head is None or head.request.gives_way:
+            return 0
+        return len(self.waiting) - sum(s.state == "waiting" for s in self._giving_way)
 
     def _few(self, *, giving_way: bool) -> int:
         """Most prompt tokens of those who give way in the next step; 0: no limit."""

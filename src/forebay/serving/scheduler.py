@@ -112,8 +112,10 @@ class ForebayScheduler(Scheduler):
         next_but_one = self.current_step + 2  # vLLM counts the next before it looks
         for one in requests.values():
             one.next_decode_eligible_step = max(one.next_decode_eligible_step, next_but_one)
-        waiting = sum(one.status in _WAITING for one in requests.values())
-        room = len(self.running) + max(len(self.waiting) - waiting, 1)
+        room, head = len(self.running), self._head()
+        if head is not None and head.request_id not in requests:  # else all wait behind one of them
+            waiting = sum(one.status in _WAITING for one in requests.values())
+            room += max(len(self.waiting) - waiting, 1)
         self.max_num_running_reqs = min(self.max_num_running_reqs, room)
 
     def _few(self, left_out: dict[str, Request]) -> int:

@@ -198,6 +198,14 @@ def test_each_ninth_step_computes_a_few_of_theirs_beside_the_prompts_of_others()
     assert prompts == [4] * 8 + [4 + 3] + [4] * 8 + [3] + [4 + 4] + [4]
 
 
+def test_beside_the_rest_of_a_prompt_no_waiting_one_that_gives_way_is_begun() -> None:
+    run = Run(EngineModel(PROFILE.with_forebay_scheduler(16)))
+    run.add(batch("running", 3))
+    run.step()
+    run.add(ask("a", 10), ask("b", 10), batch("c", 8))  # 16 tokens a step
+    assert [run.step().prefill_tokens for _ in range(3)] == [16, 4, 8]
+
+
 def test_of_a_prompt_that_gives_way_a_step_computes_fewer_tokens_the_further_it_is() -> None:
     run = Run(EngineModel(PROFILE.with_forebay_scheduler(16)))
     run.add(ask("a", 3, tokens=30))
