@@ -66,8 +66,8 @@ class _Limit(NamedTuple):
         """With so many computed of its own."""
         return tokens_at(self.cached + int(computed), self.tokens, self.half_at)
 
-    def slower(self, computed: float) -> float:
-        return 1.0 + (self.cached + computed) / self.half_at if self.half_at else 1.0
+    def slower(self, computed: float) -> float | None:
+        return 1.0 + (self.cached + computed) / self.half_at if self.half_at else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +199,8 @@ class BatchPacing:
         """
         return min(self._newest.at(computed), queued_tokens)
 
-    def slower(self, computed: float) -> float:
-        """How many times as long these take as a prompt's first; 1 where all take as long."""
+    def slower(self, computed: float) -> float | None:
+        """How many times as long these take as a prompt's first; None where that is not told."""
         return self._newest.slower(computed)
 
     def step_tokens(self, law: StepLaw) -> int:

@@ -133,15 +133,21 @@ class GivingWay:
         while tokens < most and own_s > _IN_TIME * left_s:
             tokens = min(2 * tokens, most)
             own_s = self._own_s(cost, tokens, token_s, stream)
-        if not self._others_come(alone_s, stream):
-            return Way(own_s, gives_way=True, step_tokens=tokens)
-        # As many in the mean, in steps of one length: it is the token in its middle that takes as
-        # long as the mean.
+        half_at = 0
+        if self._others_come(alone_s, stream):
+            tokens, half_at = self._even_steps(cost, tokens, token_s)
+        return Way(own_s, gives_way=True, step_tokens=tokens, half_at=half_at)
+
+    def _even_steps(self, cost: Cost, tokens: int, token_s: float) -> tuple[int, int]:
+        """(`step_tokens`, `half_at`) of steps of one length, with so many tokens in the mean.
+
+        The token in the middle of a prompt takes as long as they do in the mean, `token_s`.
+        """
         times = min(token_s / max(self._paces.law.per_token_s, _LEAST_TOKEN_S), _MOST_TIMES)
+        if times <= _SAME:
+            return tokens, 0
         middle = cost.cached_per_sequence + cost.prefill_per_sequence / 2.0
-        half_at = max(round(middle / (times - 1.0)), 1) if times > _SAME else 0
-        first = round(tokens * times) if half_at else tokens
-        return Way(own_s, gives_way=True, step_tokens=first, half_at=half_at)
+        return round(tokens * times), max(round(middle / (times - 1.0)), 1)
 
     def _most(self, token_s: float, stream: Stream, running: float) -> int:
         """Tokens of a step beside which so much of the slots is taken by others in the mean."""

@@ -29,7 +29,8 @@ class Queued(NamedTuple):
     budget of a step ends. `first` are the tokens of those that give way to nobody, which steps
     compute alone where others do; where there are none, a step computes `few` of the others' (0: as
     many as there are). What of them is very long takes `times` as long as as many tokens of others;
-    where a step computes fewer the further a prompt is (`marks.tokens_at`), they take `few_times`.
+    where a step computes fewer the further a prompt is (`marks.tokens_at`), those of the next step
+    take `few_times`.
     """
 
     prompts: int
@@ -40,7 +41,7 @@ class Queued(NamedTuple):
     first: int = 0
     few: int = 0
     times: float = 1.0
-    few_times: float = 1.0
+    few_times: float | None = None
 
 
 class NextStep:
@@ -137,8 +138,8 @@ class NextStep:
         self._running, self._context = running, _ = answers
         self._cut, self.computes_first = queued.cut, queued.first > 0
         behind = not (queued.few and self.computes_first)
-        self._token_times = queued.few_times if behind else 1.0
-        self._times = queued.times if behind and queued.few_times == 1.0 else 1.0
+        self._token_times = (behind and queued.few_times) or 1.0
+        self._times = queued.times if behind and queued.few_times is None else 1.0
         tokens = max(self._step_tokens - running, 0)
         if queued.few:
             others = queued.tokens - queued.first

@@ -206,7 +206,7 @@ class Waits:
             most = self.config.step_tokens if ledger.running else self.costs.context_tokens
             return self._prompts_s(min(ledger.engine_prefill, most))
         tokens = min(ledger.engine_prefill, self.costs.context_tokens)
-        times = max(self.few_times, self.long_times)
+        times = max(self.few_times or 1.0, self.long_times)
         limited_s = MOST_ALONE * self.paces.law.seconds(0, few * times)
         return limited_s + self.paces.prompts_s(tokens) * self.long_times
 
@@ -221,9 +221,9 @@ class Waits:
         return self.pacing.few(self.ledger.behind.engine_prefill, self.next_step.of_others)
 
     @property
-    def few_times(self) -> float:
-        """How many times as long as others' those tokens take."""
-        return self.pacing.slower(self.next_step.of_others)
+    def few_times(self) -> float | None:
+        """How many times as long as others' those tokens take; None: as all of their prompt."""
+        return self.pacing.slower(self.next_step.of_others) if self.few else None
 
     def _ahead_of(self, tag: int, class_name: str, now: float) -> tuple[float, int]:
         """Queued (prompt tokens, sequences) that are served before an arrival of this tag.

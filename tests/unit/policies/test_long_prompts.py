@@ -16,6 +16,7 @@ from forebay.engine_model.step_time import StepTime
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, INTERACTIVE, ClassPolicy
 from forebay.policies.giving_way import Stream, Way
+from forebay.policies.ledger import Ticket
 from forebay.policies.long_prompts import LongPrompts
 from forebay.policies.marks import tokens_at
 
@@ -298,6 +299,20 @@ def test_steps_beside_one_are_as_long_at_its_end_as_at_its_beginning() -> None:
     ]
     assert max(added) < 1.25 * min(added), (steps, added)
     assert steps[-1] < 0.5 * steps[0]
+
+
+def test_one_that_was_partly_cached_says_nothing_of_others_once_it_is_gone() -> None:
+    replicas = [OneReplica(profile=SLOW) for _ in range(2)]
+    gone = Ticket(
+        INTERACTIVE, 0, Cost(1, 4_000, 48, 48, cached_tokens=5_000), 0.0, 1.0, 1.0, gives_way=True
+    )
+    gone.step_tokens, gone.half_at = 40, 3_000
+    replicas[1].admission.pacing.steps_aside(gone)
+    told = []
+    for replica in replicas:
+        others = poisson(0.5 * capacity(*SHORT, SLOW), 5, *SHORT, start=replica.now, seed=1)
+        told.append([fate.predicted_s for fate in replica.run(others)])
+    assert told[0] == told[1]
 
 
 def test_where_it_has_to_hurry_more_of_it_is_computed_in_a_step() -> None:

@@ -268,3 +268,21 @@ def test_a_long_prompt_that_goes_first_takes_full_steps_and_batch_keeps_its_plac
     step(0, 0, 400)
     assert computed[1:] == [100, 2_038, 2_038, 924, 100]
     assert engine.of_others == 200
+
+
+def test_a_step_with_tokens_that_take_longer_than_others_ends_so_much_later() -> None:
+    engine = engine_of()
+
+    def begun(first: int, few_times: float | None) -> float:
+        """Seconds to an own first token from where such a step begins."""
+        queued = Queued(1, 5_000, 1, 5_000, first=first, few=100, times=2.0, few_times=few_times)
+        engine.stepped(1.0, 1.0, 0, Answers(10, 0), queued)
+        found = engine.first_token_s(10, first, 50, 1.0, first=True)
+        assert found is not None
+        return found
+
+    own_s = step_s(10, 50)
+    assert begun(0, 3.0) == pytest.approx(step_s(10, 300) + own_s)
+    assert begun(0, None) == pytest.approx(2.0 * step_s(10, 100) + own_s)
+    # A step that computes the prompts of others has none of those.
+    assert begun(60, 3.0) == pytest.approx(step_s(10, 60) + own_s)
