@@ -55,6 +55,7 @@ from forebay.serving.tap import CURRENT_TICKET, EngineTap
 from forebay.serving.telemetry import Telemetry
 from forebay.serving.tenancy import NEVER_S, Caller, Tenancy, key_of, quota_wait_s
 from forebay.serving.tokenizer_turns import TokenizerTurns
+from forebay.serving.turnstile import Turnstile
 
 # Until a request that a replica failed at may come again: routers have heard by then.
 _FAILED_S = 1.0
@@ -112,10 +113,12 @@ class Gate:
         self._clock = clock
         self._prefixes = prefixes
         self._room = WaitingRoom()
+        self._turnstile = Turnstile()
         self._tarpit = Tarpit()
         self._tokenizer = TokenizerTurns()
         self._bodies = BodyReader(limits, admission.jittered)
         admission.on_release = self._room.release
+        tap.entered = self._turnstile.arrived
         self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
         # Until then retries are new demand: while no replica was there, nobody counted.
         self.retries_new_until = -math.inf
@@ -197,6 +200,7 @@ class Gate:
         self, scope: Scope, body: bytes, receive: Receive, send: Send, caller: Caller
     ) -> None:
         arrived = self._clock()
+        await self._turnstile.decision()
         request, prompt = self._read(scope, body, caller)
         class_name = BATCH if caller.batch_only else request.class_name
         self._telemetry.count(catalogue.OFFERED, class_name)
@@ -374,7 +378,8 @@ class Gate:
 
                 timer = loop.call_later(deadline_s, expire)
                 try:
-                    async with self._room.released(ticket, client.receive) as going_on:
+                    released = self._room.released(ticket, client.receive)
+                    async with released as going_on, self._turnstile.passage(ticket):
                         await self.app(scope, replay(body, going_on), shaper.send)
                 except ClientGoneError:
                     return "disconnected"

@@ -74,6 +74,7 @@ class EngineTap:
         """
         self._admission = admission
         self._most_tokens = most_tokens
+        self.entered: Callable[[Ticket], None] = lambda ticket: None  # told as it enters the engine
         # Ends what the engine still makes for these ids, whoever waits for it.
         self.abort: Callable[[list[str]], None] = lambda ids: None
         self._telemetry = telemetry
@@ -98,6 +99,7 @@ class EngineTap:
         request.data_parallel_rank = None
         prompt = len(request.prompt_token_ids or ())
         cap = self._capped(request.sampling_params)
+        self.entered(ticket)
         if not any(s.bound for s in ticket.sequences):
             self._admission.entered(ticket, self._clock())
             # From requests with one text prompt: others do not say whose bytes they were.
