@@ -125,7 +125,8 @@ class GivingWay:
         """
         token_s = self._token_s(cost, alone_s)
         tokens = most = self._ledger.part
-        if self._others_come(alone_s, stream):
+        others_come = self._others_come(alone_s, stream)
+        if others_come:
             most = self._most(token_s, stream, _MOST_RUNNING_IN_HASTE)
             tokens = self._pacing.tokens_of(token_s, self._own_step_s(stream))
             tokens = min(tokens, self._most(token_s, stream, _MOST_RUNNING))
@@ -134,7 +135,7 @@ class GivingWay:
             tokens = min(2 * tokens, most)
             own_s = self._own_s(cost, tokens, token_s, stream)
         half_at = 0
-        if self._others_come(alone_s, stream):
+        if others_come:
             tokens, half_at = self._even_steps(cost, tokens, token_s)
         return Way(own_s, gives_way=True, step_tokens=tokens, half_at=half_at)
 

@@ -218,7 +218,8 @@ class Waits:
     @property
     def few(self) -> int:
         """Prompt tokens of those who give way that a step computes; 0: as many as there are."""
-        return self.pacing.few(self.ledger.behind.engine_prefill, self.next_step.of_others)
+        queued = self.ledger.behind.engine_prefill  # mostly none, and each step asks often
+        return self.pacing.few(queued, self.next_step.of_others) if queued else 0
 
     @property
     def few_times(self) -> float | None:
