@@ -200,7 +200,7 @@ class Gate:
         self, scope: Scope, body: bytes, receive: Receive, send: Send, caller: Caller
     ) -> None:
         arrived = self._clock()
-        await self._turnstile.decision()
+        turn = await self._turnstile.decision()
         request, prompt = self._read(scope, body, caller)
         class_name = BATCH if caller.batch_only else request.class_name
         self._telemetry.count(catalogue.OFFERED, class_name)
@@ -217,6 +217,7 @@ class Gate:
             again = retry_headers(self.admission.jittered(_FAILED_S))
             await shaper.fail(503, _FAILED, "replica_failed", again)
             raise
+        turn.ended()
         self._telemetry.count(catalogue.SHED, class_name, decision.reason)
         if decision.reason != "draining":
             await self._keep_back()

@@ -14,10 +14,25 @@ from contextlib import asynccontextmanager
 
 from forebay.policies.ledger import Ticket
 
-_DECIDED_AT_ONCE = 4  # of two turns: who waits is woken in one and goes on in the next
+_LET_IN_AT_ONCE = 4  # in two turns: who waits is woken in one and goes on in the next
 _ON_THEIR_WAY = 4
 # Some wait on their way for something else than this process: images that vLLM fetches.
 _LONGEST_S = 0.05
+
+
+class Turn:
+    """Time for a decision: gone with the turn of the event loop, unless it is a refusal."""
+
+    __slots__ = ("_taken_of",)
+
+    def __init__(self, taken_of: asyncio.Semaphore) -> None:
+        self._taken_of: asyncio.Semaphore | None = taken_of
+
+    def ended(self) -> None:
+        """The next may be decided on: at once where this one is refused, which takes no time."""
+        if self._taken_of is not None:
+            self._taken_of.release()
+            self._taken_of = None
 
 
 class Turnstile:
@@ -25,14 +40,16 @@ class Turnstile:
 
     def __init__(self) -> None:
         """Nobody is on the way."""
-        self._decisions = asyncio.Semaphore(_DECIDED_AT_ONCE)
+        self._decisions = asyncio.Semaphore(_LET_IN_AT_ONCE)
         self._places = asyncio.Semaphore(_ON_THEIR_WAY)
         self._on_their_way: dict[Ticket, asyncio.TimerHandle] = {}
 
-    async def decision(self) -> None:
-        """Wait until there is time to decide on one more request."""
+    async def decision(self) -> Turn:
+        """Wait until there is time for one more to be let in."""
         await self._decisions.acquire()
-        asyncio.get_running_loop().call_soon(self._decisions.release)
+        turn = Turn(self._decisions)
+        asyncio.get_running_loop().call_soon(turn.ended)  # also where the fleet is asked first
+        return turn
 
     @asynccontextmanager
     async def passage(self, ticket: Ticket) -> AsyncIterator[None]:

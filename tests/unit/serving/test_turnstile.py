@@ -63,6 +63,16 @@ async def test_the_first_of_a_burst_is_in_the_engine_while_others_are_not_looked
     assert burst.most_under_way <= BURST / 8
 
 
+async def test_who_is_refused_waits_for_nobody_and_nobody_for_them() -> None:
+    burst = Burst()
+    burst.world.admission.draining = True
+    refused = [burst.ask(str(i)) for i in range(BURST)]
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    assert all(one.done() for one in refused)
+    assert {one.result() for one in refused} == {429}
+
+
 async def test_who_waits_for_something_else_than_the_engine_holds_up_nobody_for_long() -> None:
     burst = Burst()
     fetching = [burst.ask(f"fetches {i}") for i in range(3 * turnstile._ON_THEIR_WAY)]
