@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import uvloop
 
-from forebay.serving import ingress
+from forebay.serving import before_serve, ingress
 from forebay.serving.asgi import App, Message, Scope
 from own_cpu_world import FrontDoor, Output, Router, StandIn, chats, receiving, scope
 from tables import Bar, exit_by_bars, print_bars, print_table, write
@@ -109,7 +109,7 @@ def routing_app(folder: Path) -> tuple[App, Router]:
     front = FrontDoor(folder, tenants=False, running=RUNNING, queued=QUEUED)
     router = Router(front)
     ingress.attach(router)
-    return ingress.Shortcut(front.gate), router
+    return before_serve.BeforeServe(front.gate), router
 
 
 def routed(body: bytes) -> Scope:

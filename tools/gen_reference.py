@@ -76,8 +76,10 @@ _METRICS_HEAD = """\
 # Metrics
 
 What Prometheus finds on `server.metrics_port` (8081), or on the metrics ports of a Ray cluster that
-ran already. Every series has the label `service` and Ray's own (`NodeAddress`, `SessionName` ...)
-besides those named here. A histogram `NAME` has the series `NAME_bucket`, `NAME_sum`, `NAME_count`.
+ran already. Those of the fleet are there where `scaling.min` is below `scaling.max`; of one that
+stays as it is, count the replicas' own. Every series has the label `service` and Ray's own
+(`NodeAddress`, `SessionName` ...) besides those named here. A histogram
+`NAME` has the series `NAME_bucket`, `NAME_sum`, `NAME_count`.
 
 | label | values |
 |---|---|

@@ -34,7 +34,9 @@ class Metric:
         return f"ray_{self.name}_total" if self.kind == "counter" else f"ray_{self.name}"
 
 
-OFFERED = Metric("forebay_requests_offered", "counter", "Requests that asked.", ("class",))
+OFFERED = Metric(
+    "forebay_requests_offered", "counter", "Well-formed requests to the engine.", ("class",)
+)
 RETRIED = Metric(
     "forebay_requests_retried", "counter", "Offered again after a refusal.", ("class",)
 )

@@ -13,6 +13,12 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
+_ALLOWED = (b"access-control-allow-origin", b"*")
+_EXPOSED = (
+    b"access-control-expose-headers",
+    b"retry-after, retry-after-ms, x-should-retry, x-request-id",
+)
+
 
 class ClientGoneError(Exception):
     """The client left before its request was complete."""
@@ -146,6 +152,24 @@ async def send_response(
         }
     )
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def readable_by_scripts(scope: Scope, send: Send) -> Send:
+    """A `send` by which a script of any page may read the answer, as it may vLLM's.
+
+    Browsers tell a script neither status nor `Retry-After` of an answer that does not allow it.
+    """
+    if header(scope, b"origin") is None:
+        return send
+
+    async def send_allowed(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            allowed = any(name.lower() == _ALLOWED[0] for name, _ in message["headers"])
+            more = [_EXPOSED] if allowed else [_ALLOWED, _EXPOSED]
+            message = {**message, "headers": [*message["headers"], *more]}
+        await send(message)
+
+    return send_allowed
 
 
 def before_shutdown(receive: Receive, leave: Callable[[], Awaitable[None]]) -> Receive:

@@ -28,6 +28,7 @@ _NO_ROOM_S = 2.0
 # A context of text may be tokenized in one piece, or its ids turned into text, as JSON has them.
 _TOKENIZED_BYTES, _TOKENIZED_BYTES_PER_TOKEN = 64 * 1024, 12
 _CLOSE: Headers = [(b"connection", b"close")]  # the rest of the body may still come
+_SMALL = 64 * 1024  # a body of which the rest may as well come: the connection stays
 
 
 class BodyReader:
@@ -57,7 +58,8 @@ class BodyReader:
         content_type = header(scope, b"content-type")
         if content_type is not None and not _is_json(content_type):
             message = "Send the body as application/json."
-            raise RequestRefusedError(415, message, "unsupported_media_type")
+            end = self.instead_of(scope)
+            raise RequestRefusedError(415, message, "unsupported_media_type", headers=end)
         most, length = self.most(access), header(scope, b"content-length")
         try:
             if length is not None and length.isdigit() and int(length) > most:
@@ -72,7 +74,18 @@ class BodyReader:
             raise RequestRefusedError(503, message, "bodies_full", headers=again) from None
         except BodyTooLargeError:
             message = f"The body is longer than {most} bytes."
-            raise RequestRefusedError(413, message, "body_too_large") from None
+            raise RequestRefusedError(413, message, "body_too_large", headers=_CLOSE) from None
+
+    def instead_of(self, scope: Scope) -> Headers:
+        """Headers of an answer to a request whose body is not read.
+
+        A server takes what still comes on a connection that stays, and without any of the bounds
+        of here.
+        """
+        length = header(scope, b"content-length")
+        if length is not None:
+            return () if length.isdigit() and int(length) <= _SMALL else _CLOSE
+        return () if header(scope, b"transfer-encoding") is None else _CLOSE
 
     def __repr__(self) -> str:
         return f"<BodyReader {self._in_part!r} in part>"

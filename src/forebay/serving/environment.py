@@ -56,7 +56,7 @@ _DATA_PLANE = {
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     # Before Serve's own HTTP servers: a short cut in the ingress, a front door in the proxy that
     # answers while there is no replica.
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "forebay.serving.ingress:middlewares",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "forebay.serving.before_serve:middlewares",
     # Replicas pass on their counts every 0.1 s otherwise.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
 }

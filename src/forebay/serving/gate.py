@@ -5,6 +5,9 @@ the engine tap finds through the task's context. Batch may first wait here, unti
 released (`policies/batch_pacing.py`). The gate holds back a response's first bytes until
 there is a token to send, so a request that misses its deadline, or an engine that refuses late,
 is answered with a proper status and not inside a 200.
+
+`before_serve.py` has a costed request decided on in front of Serve's bookkeeping for a request.
+Only what is let in goes through that, and comes here a second time (record 0034).
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from forebay.serving.asgi import (
     Send,
     before_shutdown,
     header,
+    readable_by_scripts,
     replay,
     send_response,
 )
@@ -61,6 +65,8 @@ from forebay.serving.turnstile import Turnstile
 _FAILED_S = 1.0
 # A refusal for quota tells a wait of up to a window, jittered up to twice that.
 _QUOTA_RETRIES_S = 2 * WINDOW_S
+
+_LET_IN = "forebay.let_in"  # where a request's scope carries its `_LetIn`
 
 _SHED_TEXT = {
     "ttft_budget": "the first token would take {predicted:.1f} s; {budget:.1f} s is promised",
@@ -138,15 +144,26 @@ class Gate:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
             await self.app(scope, before_shutdown(receive, self._tenancy.leave), send)
-        elif scope["type"] == "http":
-            await self._http(scope, receive, send)
-        else:
+        elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
+        elif _LET_IN in scope:
+            await self._inside(scope, receive, send)
+        else:
+            await self.at_door(scope, receive, send, self._inside)
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
+    async def at_door(self, scope: Scope, receive: Receive, send: Send, onward: App) -> None:
+        """Serve one HTTP request; what is let in goes `onward`, which leads to this gate again.
+
+        Args:
+            scope: of the request.
+            receive: from the client.
+            send: to the client.
+            onward: calls this gate with the same scope, in the end.
+        """
+        path, unread = scope["path"], True
         kind = access(path)
         self._telemetry.posts += scope["method"] == "POST"
+        send = readable_by_scripts(scope, send)
         try:
             # A browser's preflight has no key; vLLM's own authentication lets it pass, too.
             keyless = path in ANYBODYS or scope["method"] == "OPTIONS"
@@ -164,12 +181,15 @@ class Gate:
             if scope["method"] != "POST" or path in ANYBODYS:
                 await self.app(scope, receive, ErrorShaper(send).send)
                 return
+            unread = False  # or as far as it should be
             body = await self._bodies.read(scope, receive, kind)
             if kind is Access.TOKENIZER:
                 await self._tokenize(scope, replay(body, receive), send)
             elif kind is Access.COSTED:
                 assert caller is not None
-                await self._costed(scope, body, receive, send, caller)
+                let_in = await self._decide_on(scope, body, send, caller)
+                if let_in is not None:
+                    await self._go(scope, receive, send, let_in, onward)
             else:
                 await self.app(scope, replay(body, receive), ErrorShaper(send).send)
         except RequestRefusedError as refusal:
@@ -179,7 +199,7 @@ class Gate:
                 refusal.message,
                 refusal.code,
                 param=refusal.param,
-                headers=refusal.headers,
+                headers=[*refusal.headers, *(self._bodies.instead_of(scope) if unread else ())],
             )
         except ClientGoneError:
             return
@@ -196,9 +216,10 @@ class Gate:
         for message in answer:
             await send(message)
 
-    async def _costed(
-        self, scope: Scope, body: bytes, receive: Receive, send: Send, caller: Caller
-    ) -> None:
+    async def _decide_on(
+        self, scope: Scope, body: bytes, send: Send, caller: Caller
+    ) -> _LetIn | None:
+        """A costed request that is let in; None: it is answered."""
         arrived = self._clock()
         turn = await self._turnstile.decision()
         request, prompt = self._read(scope, body, caller)
@@ -207,21 +228,49 @@ class Gate:
         retries = _retries(scope)
         if retries:
             self._telemetry.count(catalogue.RETRIED, class_name)
-        shaper = ErrorShaper(send, scope["path"])
         try:
             decision = await self._decided(request, prompt, class_name, caller, arrived, retries)
-            if isinstance(decision, Admitted):
-                await self._admitted(scope, body, receive, shaper, request, decision)
-                return
         except Exception:
-            again = retry_headers(self.admission.jittered(_FAILED_S))
-            await shaper.fail(503, _FAILED, "replica_failed", again)
+            await self._fail(ErrorShaper(send, scope["path"]))
             raise
+        if isinstance(decision, Admitted):
+            return _LetIn(body, request, decision)
         turn.ended()
         self._telemetry.count(catalogue.SHED, class_name, decision.reason)
         if decision.reason != "draining":
             await self._keep_back()
         await self._refuse(send, decision)
+        return None
+
+    async def _go(
+        self, scope: Scope, receive: Receive, send: Send, let_in: _LetIn, onward: App
+    ) -> None:
+        self._telemetry.count(catalogue.ADMITTED, let_in.admitted.ticket.class_name)
+        scope[_LET_IN] = let_in
+        try:
+            await onward(scope, receive, send)
+        except Exception:
+            if not let_in.has_come:
+                await self._fail(ErrorShaper(send, scope["path"]))
+            raise
+        finally:
+            if not let_in.has_come:
+                del scope[_LET_IN]  # whoever is between cannot come with it any more
+                self._finish(let_in.admitted, "error")
+
+    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        let_in: _LetIn = scope.pop(_LET_IN)
+        let_in.has_come = True
+        shaper = ErrorShaper(readable_by_scripts(scope, send), scope["path"])
+        try:
+            await self._admitted(scope, receive, shaper, let_in)
+        except Exception:
+            await self._fail(shaper)
+            raise
+
+    async def _fail(self, shaper: ErrorShaper) -> None:
+        again = retry_headers(self.admission.jittered(_FAILED_S))
+        await shaper.fail(503, _FAILED, "replica_failed", again)
 
     def _read(
         self, scope: Scope, body: bytes, caller: Caller
@@ -331,23 +380,17 @@ class Gate:
         )
 
     async def _admitted(
-        self,
-        scope: Scope,
-        body: bytes,
-        receive: Receive,
-        shaper: ErrorShaper,
-        request: ParsedRequest,
-        admitted: Admitted,
+        self, scope: Scope, receive: Receive, shaper: ErrorShaper, let_in: _LetIn
     ) -> None:
+        admitted, request = let_in.admitted, let_in.request
         ticket = admitted.ticket
-        self._telemetry.count(catalogue.ADMITTED, ticket.class_name)
         outcome, reset = "error", CURRENT_TICKET.set(ticket)
         try:
             if request.shape.prompts == 1:
                 ticket.prompt_bytes = request.shape.prompt_bytes
             predicted_s = ticket.asked_s + admitted.predicted_s
             self._telemetry.sample(catalogue.PREDICTED, ticket.class_name, predicted_s)
-            outcome = await self._run(scope, body, receive, shaper, ticket)
+            outcome = await self._run(scope, let_in.body, receive, shaper, ticket)
         except asyncio.CancelledError:
             outcome = "disconnected"
             raise
@@ -361,7 +404,7 @@ class Gate:
         """Run vLLM's app under the class's deadline; returns how it ended.
 
         The deadline is the first token's: an answer that is sent whole may take longer. The time
-        for which the ticket is held counts.
+        for which the ticket is held counts, and that from its arrival to its admission.
         """
         deadline_s = self.admission.config.classes[ticket.class_name].deadline_s
         client = _Client(receive)
@@ -377,7 +420,7 @@ class Gate:
                         shaper.withheld = True
                         deadline.reschedule(loop.time())
 
-                timer = loop.call_later(deadline_s, expire)
+                timer = loop.call_later(max(deadline_s - ticket.asked_s, 0.0), expire)
                 try:
                     released = self._room.released(ticket, client.receive)
                     async with released as going_on, self._turnstile.passage(ticket):
@@ -423,6 +466,18 @@ class Gate:
         if outcome == "ok" and later > 0 and ticket.last_token_at is not None:
             tpot = (ticket.last_token_at - ticket.first_token_at) / later
             self._telemetry.sample(catalogue.TPOT, ticket.class_name, tpot)
+
+
+class _LetIn:
+    """A request between its admission and the engine's app."""
+
+    __slots__ = ("admitted", "body", "has_come", "request")
+
+    def __init__(self, body: bytes, request: ParsedRequest, admitted: Admitted) -> None:
+        self.body = body
+        self.request = request
+        self.admitted = admitted
+        self.has_come = False  # to the gate again: whoever is between may have refused it
 
 
 class _Client:

@@ -11,11 +11,8 @@ import contextlib
 import json
 from typing import Any, Protocol
 
-from starlette.middleware import Middleware
-
 from forebay.policies.routing import Prompt
 from forebay.serving.asgi import (
-    App,
     BodyTooLargeError,
     ClientGoneError,
     Receive,
@@ -30,12 +27,9 @@ from forebay.serving.environment import SESSION_HEADER
 from forebay.serving.picking import Picked
 from forebay.serving.prompt_head import read_prompt
 
-_ROUTE = "/internal/route"
+ROUTE = "/internal/route"
 _DRAIN_CALL_S = 5.0
 _HEARING_S, _HEARING_TRIES = 0.1, 15  # together three publications
-# vLLM's handlers watch for clients that leave, and abort in the engine; Serve watching as well
-# costs two more tasks a request.
-_UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
 _CACHED = CACHED_HEADER.decode()
 _SESSION = SESSION_HEADER.encode()
 # HAProxy's Lua makes of any other status a bare 503 of its own. A replica that it does not know, it
@@ -67,6 +61,11 @@ def attach(picker: Picker) -> None:
     _attached[:] = [picker]
 
 
+def has_router() -> bool:
+    """Whether Serve has made a request router in this process."""
+    return bool(_attached)
+
+
 def has_replicas() -> bool:
     """Whether the service has a replica, as far as this process knows."""
     return bool(_attached) and _attached[0].has_replicas()
@@ -80,7 +79,7 @@ class IngressApp:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
-        if scope["path"] != _ROUTE:
+        if scope["path"] != ROUTE:
             await send_response(send, 404, b'{"detail": "not found"}')
             return
         try:
@@ -125,35 +124,6 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
-
-
-class Shortcut:
-    """Spares an HTTP server of Serve's what it does for every request and nobody needs here.
-
-    In a router, HAProxy's question is answered before Serve's own bookkeeping: its tasks, contexts
-    and metrics cost more than the answer. In a replica, it does not watch for clients that leave.
-    Serve wraps its HTTP servers in the middlewares that `middlewares` names.
-    """
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._ingress = IngressApp()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            if _attached and scope["path"] == _ROUTE:
-                await self._ingress(scope, receive, send)
-                return
-            scope["headers"] = [*scope["headers"], _UNWATCHED]
-        await self._app(scope, receive, send)
-
-
-def middlewares() -> list[Middleware]:
-    """What Serve calls for `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`."""
-    from forebay.serving.zero_door import LateDoor, in_proxy
-
-    return [Middleware(LateDoor if in_proxy() else Shortcut)]
 
 
 class ForebayIngress:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
 
+from forebay.serving import before_serve
 from forebay.serving.accepting import accept_all_at_once
 from forebay.serving.gate import Gate
 from forebay.serving.notice_board import report
@@ -68,7 +69,9 @@ class ForebayServer(LLMServer):
         name = self._replica.name
         self._replica.go_on_duty(RayBackend({"service": self._spec.name, "replica": name}))
         report(self._spec.name, "ready")
-        return self._replica.gate(app)
+        gate = self._replica.gate(app)
+        before_serve.attach(gate)
+        return gate
 
     def _limits(self) -> EngineLimits:
         from forebay.serving.engine import STOP, heeds_marks

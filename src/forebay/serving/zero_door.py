@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -34,6 +35,9 @@ _LOG = logging.getLogger("ray.serve")
 _KNOCK_S = 2.0  # for the log to answer; without it, what the file says is told, and no decisions
 _HEALTH = "/health"
 _SERVES_OWN = "/-/"  # health and routes of the proxy itself
+# Of what is left of a start, and at least, that clients are spread over: all who came during it
+# would be back in the same instant, at a single replica.
+_SPREAD, _LEAST_SPREAD_S = 0.25, 2.0
 
 Knock = Callable[[float], Awaitable[float]]
 Decisions = Callable[[int], Awaitable[list[dict[str, Any]]]]
@@ -51,6 +55,7 @@ class ZeroDoor:
         knock: Knock,
         decisions: Decisions,
         last_good: LastGood | None = None,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         """Everything goes on to `app` while `is_served`.
 
@@ -62,6 +67,7 @@ class ZeroDoor:
                 take, returns those until it is worth asking again.
             decisions: so many of the last ones on the fleet's size.
             last_good: of the tenants file, shared by the fleet; None: by nobody.
+            jitter: values in [0, 1) that spread clients' return.
 
         Raises:
             SpecError: the tenants file is wrong, and there is no last good version of it.
@@ -71,6 +77,7 @@ class ZeroDoor:
         self._is_served = is_served
         self._knock = knock
         self._decisions = decisions
+        self._jitter = jitter
         weights = FairQueue({INTERACTIVE: 1.0})
         self._tenancy = Tenancy(spec, "door", time.monotonic, weights, last_good)
 
@@ -101,6 +108,7 @@ class ZeroDoor:
             )
         elif access(path) is Access.COSTED and scope["method"] == "POST":
             seconds = await self._knocked()
+            seconds += max(_SPREAD * seconds, _LEAST_SPREAD_S) * self._jitter()
             message = f"No replica runs yet; one is being started. Retry after {seconds:.0f} s."
             await send_error(send, 503, message, "starting", headers=retry_headers(seconds))
         else:

@@ -45,7 +45,7 @@ _OURS: dict[str, tuple[str, str]] = {
 _OUR_PREFIXES: dict[str, tuple[str, str]] = {
     "data_parallel_": ("Forebay scales by whole replicas", "set scaling.min and scaling.max"),
     "dp_supervisor_": ("Forebay scales by whole replicas", "set scaling.min and scaling.max"),
-    "ssl_": _LISTENER,
+    "ssl_": ("Forebay listens, in plain HTTP", "end TLS in a proxy in front of it"),
     "h11_": ("Forebay's gate limits requests", "see server.max_body"),
 }
 

@@ -114,8 +114,9 @@ class ServerSpec(Strict):
         ge=1,
         le=65535,
         validate_default=True,
-        description="Port where Prometheus finds the metrics. Default 8081: beside the API, and "
-        "free of Ray's own 8265 and 8080.",
+        description="Port where Prometheus finds the metrics. It listens on every address, "
+        "whatever `host` says, and asks for no key: close it to strangers. Default 8081: beside "
+        "the API, and free of Ray's own 8265 and 8080.",
     )
     routers: int = Field(
         default=1,

@@ -20,7 +20,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 def shown(page: Path) -> Iterator[list[str]]:
     """The words after each `forebay` in a page's shell blocks."""
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(re.sub(r"[$()|;]", " ", line), comments=True)
             words = [Path(word).name if word.endswith("/forebay") else word for word in words]
             for at, word in enumerate(words):

@@ -42,6 +42,23 @@ def reading(reader: BodyReader, sender: Sender) -> asyncio.Task[bytes]:
     return asyncio.create_task(reader.read(SCOPE, sender.receive, Access.COSTED))
 
 
+@pytest.mark.parametrize(
+    ("headers", "stays"),
+    [
+        ({}, True),
+        ({"content-length": "300"}, True),
+        ({"content-length": "10000000"}, False),
+        ({"content-length": "many"}, False),
+        ({"transfer-encoding": "chunked"}, False),
+    ],
+)
+def test_where_a_body_is_not_read_a_connection_on_which_much_may_come_is_closed(
+    reader: BodyReader, headers: dict[str, str], stays: bool
+) -> None:
+    scope = {"headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    assert list(reader.instead_of(scope)) == ([] if stays else [(b"connection", b"close")])
+
+
 @pytest.mark.parametrize("end", ["whole", "gone", "given up"])
 async def test_what_has_come_in_part_is_bounded_and_let_go_however_it_ends(
     reader: BodyReader, end: str

@@ -26,6 +26,7 @@ from forebay.policies.cost import Cost, RequestShape
 from forebay.policies.decisions import BATCH, INTERACTIVE, Admitted
 from forebay.policies.marks import GIVES_WAY, IN_PARTS
 from forebay.policies.own_prefixes import OwnPrefixes
+from forebay.policies.quotas import Charge
 from forebay.serving import body_reader
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.errors import retry_headers
@@ -228,6 +229,71 @@ async def test_a_missed_deadline_aborts_and_says_so() -> None:
     assert "retry-after" in answer.headers
     assert aborted.is_set()
     assert not world.admission.ledger.tickets
+
+
+async def test_the_deadline_counts_from_the_arrival() -> None:
+    async def never(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.Event().wait()
+
+    world = World(never, deadline_s=3600.0)
+
+    async def spend(*_: Any) -> Charge:
+        world.clock.now += 3600.0  # the fleet took its time
+        return Charge(world.clock.now, 0)
+
+    world.tenancy.spend = spend  # type: ignore[method-assign, assignment]
+    answer = await world.post(COMPLETIONS, CHAT)
+    assert (answer.status, answer.error["code"]) == (503, "deadline_exceeded")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "code"),
+    [
+        (COMPLETIONS, {"authorization": "Bearer nobody's"}, "invalid_api_key"),
+        ("/nowhere", {}, "unknown_path"),
+        (COMPLETIONS, {"content-type": "text/plain"}, "unsupported_media_type"),
+    ],
+)
+async def test_who_is_refused_unread_cannot_go_on_sending_for_ever(
+    tmp_path: Path, path: str, headers: dict[str, str], code: str
+) -> None:
+    key, file = new_key(), tmp_path / "tenants.yaml"
+    file.write_text(json.dumps({"tenants": [{"name": "t", "key_hashes": [key_hash(key)]}]}))
+    world = World(responding(200, b"OK"), tenants=str(file))
+    headers = {"authorization": f"Bearer {key}", **headers}
+    for body, closes in (({}, False), ({"transfer-encoding": "chunked"}, True)):
+        answer = await world.post(path, CHAT, headers={**headers, **body})
+        assert answer.error["code"] == code
+        assert (answer.headers.get("connection") == "close") is closes
+
+
+async def test_scripts_of_any_page_may_read_refusals_and_when_to_come_back() -> None:
+    world, _ = serving()
+    page = {"origin": "https://shop.example"}
+    world.admission.draining = True
+    refused = await world.post(COMPLETIONS, CHAT, headers=page)
+    wrong = await world.post(COMPLETIONS, b"{", headers=page)
+    for answer in (refused, wrong):
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert "retry-after-ms" in answer.headers["access-control-expose-headers"]
+    elsewhere = await world.post(COMPLETIONS, CHAT)
+    assert not [name for name in elsewhere.headers if name.startswith("access-control")]
+
+
+async def test_what_vllm_allows_a_page_is_not_allowed_twice() -> None:
+    names: list[bytes] = []
+
+    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+        async def noted(message: Message) -> None:
+            names.extend(name for name, _ in message.get("headers", []))
+            await send(message)
+
+        await world.gate(scope, receive, noted)
+
+    world = World(responding(400, b"{}", headers=[(b"access-control-allow-origin", b"*")]))
+    page = {"origin": "https://shop.example"}
+    assert (await world.post(COMPLETIONS, CHAT, headers=page, through=noting)).status == 400
+    assert names.count(b"access-control-allow-origin") == 1
 
 
 @pytest.mark.parametrize("goes_on", [False, True])

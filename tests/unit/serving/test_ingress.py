@@ -11,7 +11,7 @@ from router_fakes import FakeReplica
 
 from forebay.policies.routing import Prompt
 from forebay.serving import ingress
-from forebay.serving.ingress import ForebayIngress, IngressApp, Shortcut
+from forebay.serving.ingress import ForebayIngress, IngressApp
 from forebay.serving.picking import Picked
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "hello " * 200}]}).encode()
@@ -45,7 +45,7 @@ def nothing_attached() -> Iterator[None]:
 
 
 async def ask(
-    app: Any, body: bytes = BODY, headers: dict[str, str] | None = None, path: str = ingress._ROUTE
+    app: Any, body: bytes = BODY, headers: dict[str, str] | None = None, path: str = ingress.ROUTE
 ) -> tuple[int, Any]:
     """One request; returns status and parsed answer."""
     sent: list[Any] = []
@@ -117,7 +117,7 @@ async def test_who_leaves_or_sends_too_much_is_no_fault_of_the_router_s(
     async def gone() -> Any:
         return {"type": "http.disconnect"}
 
-    scope = {"type": "http", "method": "POST", "path": ingress._ROUTE, "headers": []}
+    scope = {"type": "http", "method": "POST", "path": ingress.ROUTE, "headers": []}
     await IngressApp()(scope, gone, unsent)
     monkeypatch.setattr(ingress, "_BODY_LIMIT", len(BODY) - 1)
     assert (await ask(IngressApp()))[0] == 413
@@ -131,29 +131,6 @@ async def unsent(message: Any) -> None:
 async def test_other_paths_are_nobody_s() -> None:
     ingress.attach(FakePicker(FakeReplica("r1")))
     assert (await ask(IngressApp(), path="/v1/models"))[0] == 404
-
-
-async def test_in_a_replica_serve_does_not_watch_for_clients_that_leave() -> None:
-    seen: list[dict[bytes, bytes]] = []
-
-    async def serve_s_own(scope: Any, _receive: Any, send: Any) -> None:
-        seen.append(dict(scope["headers"]))
-        await send({"status": 299})
-        await send({"body": b"{}"})
-
-    await ask(Shortcut(serve_s_own), headers={"x-request-disconnect-disabled": "?0"})
-    assert seen[0][b"x-request-disconnect-disabled"] == b"?1"
-
-
-async def test_the_shortcut_answers_only_where_a_router_lives() -> None:
-    async def serve_s_own(_scope: Any, _receive: Any, send: Any) -> None:
-        await send({"status": 299})
-        await send({"body": b"{}"})
-
-    assert (await ask(Shortcut(serve_s_own)))[0] == 299
-    ingress.attach(FakePicker(FakeReplica("r1")))
-    assert (await ask(Shortcut(serve_s_own)))[0] == 200
-    assert (await ask(Shortcut(serve_s_own), path="/-/healthz"))[0] == 299
 
 
 class FakeHandle:

@@ -44,12 +44,14 @@ class Fleet:
         self.knocks = 0
         self.sizes = [(1, 1), (0, 0)]  # target, ready
         self.start_s: float | None = 12.5
+        self.jitter = 0.0
         self.door: App = ZeroDoor(
             self._proxy,
             self.spec,
             lambda: bool(self.replicas),
             self._knock,
             self._decisions,
+            jitter=lambda: self.jitter,
         )
 
     async def _proxy(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,6 +100,19 @@ async def test_the_first_request_is_told_when_to_come_back_and_has_a_replica_sta
     assert fleet.knocks == 1
     fleet.replicas = 1
     assert (await fleet.ask())[2] == "served"
+
+
+async def test_who_came_during_a_start_does_not_come_back_in_one_instant(fleet: Fleet) -> None:
+    waits = []
+    for fleet.jitter in (0.0, 0.4, 0.8):
+        waits.append(float((await fleet.ask())[1]["retry-after-ms"]))
+    first, second, third = waits
+    assert 12_500 == first < second < third <= 1.25 * first + 2_000
+    assert third - first > 1_000
+    fleet.start_s = 0.0
+    assert float((await fleet.ask())[1]["retry-after-ms"]) > 1_000, (
+        "a replica is there: all at once"
+    )
 
 
 async def test_when_nobody_hears_the_knock_the_files_start_is_told(fleet: Fleet) -> None:
@@ -206,7 +221,8 @@ async def test_to_be_knocked_at_again_and_again_the_log_is_looked_for_once_and_i
 
     monkeypatch.setattr(scaling_log, "scaling_log", look)
     fleet.door = zero_door.door(fleet._proxy, fleet.spec)
-    assert [(await fleet.ask())[1]["retry-after"] for _ in range(3)] == ["7"] * 3
+    waits = [int((await fleet.ask())[1]["retry-after"]) for _ in range(3)]
+    assert 7 <= min(waits) <= max(waits) <= 9
     assert len(threads) == 1
     assert threads[0] is not threading.current_thread()
 

@@ -57,7 +57,7 @@ def test_what_vllm_takes_is_taken(args: dict[str, Any]) -> None:
         ("served_model_name", "x", "Forebay takes it from model.id; remove it"),
         ("scheduling_policy", "fcfs", 'write "priority" or remove it'),
         ("host", "0.0.0.0", "see server.host and port"),
-        ("ssl_keyfile", "k", "see server.host and port"),
+        ("ssl_keyfile", "k", "end TLS in a proxy in front of it"),
         ("api_key", ["k"], "decided at Forebay's gate"),
         ("distributed_executor_backend", "mp", "Forebay chooses it by the hardware"),
         ("data_parallel_size", 2, "set scaling.min and scaling.max"),

@@ -10,6 +10,7 @@ from typing import Any
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.profiles import PROFILES
 from forebay.policies.prompt_parts import part_tokens
+from forebay.serving import before_serve
 from forebay.serving.accepting import accept_all_at_once
 from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.cold_start import pass_cold_start
@@ -90,8 +91,9 @@ class EmulatedServer:
         name = self._replica.name
         self._replica.go_on_duty(RayBackend({"service": self._spec.name, "replica": name}))
         report(self._spec.name, "ready")
-        api = EmulatedApi(self._engine, model.id)
-        return self._replica.gate(api)
+        gate = self._replica.gate(EmulatedApi(self._engine, model.id))
+        before_serve.attach(gate)
+        return gate
 
     async def begin_drain(self) -> None:
         """Refuse what is new and finish what is running."""
