@@ -54,8 +54,8 @@ _DATA_PLANE = {
     "RAY_REPORTER_UPDATE_INTERVAL_MS": "15000",
     # What replicas were offered is read once a second (`autoscaler.py`); Ray's own: every 10 s.
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
-    # Before Serve's own HTTP servers: a short cut in the ingress, a front door in the proxy that
-    # answers while there is no replica.
+    # Before Serve's own HTTP servers: routers' answers, replicas' refusals, and in the proxy a
+    # front door for the time in which there is no replica.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "forebay.serving.before_serve:middlewares",
     # Replicas pass on their counts every 0.1 s otherwise.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",

