@@ -4,7 +4,8 @@ When the owner has not answered for `ALONE_AFTER_S`, a replica is *alone*: it ke
 never more than an even share of the limit (limit / last known number of replicas), and after a
 minute, when what others used beyond theirs has left the window, its cap is that even share. Silence
 is the only sign: to be told of the loss sooner would change nothing, since the caps still hold. A
-replica that never heard an owner has no cap and refuses tenants that have quotas.
+replica that never heard an owner, or none since there are quotas again, has no cap and refuses
+tenants that have quotas.
 """
 
 from __future__ import annotations
@@ -131,13 +132,13 @@ class QuotaLease:
         self.lessee = lessee
         self._holdings: dict[Key, _Holding] = {}
         self._retired: dict[Key, _Holding] = {}
+        self._alone_from = inf  # unless the owner answers before
         self.set_quotas(quotas)
         self._number = 0
         self._requested_at = -inf
         self._urgent = True
         self._leaving = False
         self._lessees = self._rank = 0
-        self._alone_from = inf  # unless the owner answers before
 
     def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
         """Other limits; caps and use of those that stay are kept.
@@ -146,6 +147,8 @@ class QuotaLease:
         come back before they end. The cap is not, since the owner gives it to others.
         """
         limits = limits_of(quotas)
+        if limits and not self._holdings:  # what was heard before is of another fleet by now
+            self._alone_from = inf
         known = self._retired | self._holdings
         self._retired = {key: one for key, one in known.items() if key not in limits}
         for one in self._retired.values():

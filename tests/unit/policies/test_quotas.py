@@ -431,6 +431,32 @@ def test_a_request_larger_than_the_quota_never_fits_and_asks_for_no_part_of_it()
     assert wanted(lease, 0.1) == {"tokens": 0, "slots": 0}
 
 
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_quotas_that_come_back_after_a_while_are_not_shared_as_before(is_heard: bool) -> None:
+    fleet = Fleet(4, random.Random(3), delay_s=0.0)
+    fleet.run(5.0, lambda *_: [])
+    assert fleet.owner is not None
+
+    def set_quotas(quotas: dict[str, Quota]) -> None:
+        fleet.quotas = quotas
+        for one in (fleet.owner, *fleet.leases):
+            assert one is not None
+            one.set_quotas(quotas)
+
+    set_quotas({})
+    fleet.now += 400.0  # in which nothing is reported, and the owner forgets everybody
+    set_quotas(dict(QUOTAS))
+    if not is_heard:
+        fleet.owner = None
+    for k, lease in enumerate(fleet.leases):
+        fleet._ask(k, lease, 1_000)
+    if not is_heard:
+        assert not fleet.spent, "an even share of a fleet of long ago"
+        return
+    fleet.run(70.0, lambda *_: [500])
+    assert 0.9 * LIMIT < fleet.worst_minute() <= LIMIT
+
+
 @pytest.mark.parametrize("first", ["tokens", "slots"])
 def test_a_request_that_is_tried_again_asks_for_as_much_as_one_that_is_not(first: str) -> None:
     lease = QuotaLease("r", {"a": Quota(tokens_per_minute=LIMIT, max_concurrency=40)})
