@@ -7,9 +7,9 @@ is a request that finished with its first token within the slowed SLO; how many 
 the SLO's time per token stands beside it. All answers are of one length, and an empty fleet fills
 at once: it then works in waves of about a minute, of which a run has to have several.
 
-CPU per refusal: what all processes used in Forebay's runs, less what they use when nobody asks, is
-taken apart into a part per token served and a part per refusal, by least squares over the runs. One
-more run, at 12 x, is made for this alone.
+CPU per refusal: what all processes use more where three times as many are offered, over how many
+more are refused. A fleet that is full at 2 x serves as much at 6 x, so all else that they do is the
+same. Runs of one length are mirrored (2, 6, 6 and 2 x), since the pace of a machine drifts.
 
 Run as: python benchmarks/fleet_overload.py [--factors 3,4] [--bounds 48,64,...] [--seconds 240]
 """
@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
 import systems
@@ -54,8 +53,8 @@ from tables import Bar, exit_by_bars, print_bars, print_table, write
 PORT = 8000
 PROMPT, ANSWER = 1000, 100
 BOUNDS = (32, 48, 64, 96, 128, 192)
-REFUSALS_X, REFUSALS_S = 12.0, 30.0  # of the run that is made for the refusals' CPU alone
-REST_S = 10.0  # in which what the processes use by themselves is seen
+FEW_X, MANY_X = 2.0, 6.0  # of the runs that are made for the refusals' CPU alone,
+REFUSALS_S = 120.0  # and the length of each
 TAKEN_S = 1.0  # until a replica has read another bound
 FILLS_S = 2 * TTFT_S  # an empty fleet takes whatever comes first; counted is who comes later
 LEAST_OF_STATIC, REFUSAL_MS, REFUSAL_CPU_MS = 0.95, 50.0, 2.5
@@ -81,24 +80,29 @@ def main() -> None:
     parser.add_argument("--factors", default="3,4", help="x the capacity")
     parser.add_argument("--bounds", default=",".join(map(str, BOUNDS)), help="empty: no rival")
     parser.add_argument("--seconds", type=float, default=240.0, help="of each run")
-    parser.add_argument("--refusals", type=float, default=REFUSALS_X, help="x, for their CPU")
+    parser.add_argument("--refusals", type=float, default=REFUSALS_S, help="s, for CPU; 0: none")
     parser.add_argument("--no-forebay", action="store_true")
     options = parser.parse_args()
-    factors = [float(factor) for factor in options.factors.split(",")]
+    factors = [float(factor) for factor in options.factors.split(",") if factor]
     bounds = [int(bound) for bound in options.bounds.split(",") if bound]
     print(f"capacity by the profile: {capacity(PROMPT, ANSWER):.2f} requests/s")
-    ours = [] if options.no_forebay else forebay(factors, options.seconds, options.refusals)
+    ours: list[Row] = []
+    for_cpu: list[Row] = []
+    if not options.no_forebay:
+        ours, for_cpu = forebay(factors, options.seconds, options.refusals)
     theirs = static(bounds, factors, options.seconds) if bounds else []
-    rows = ours + theirs
+    rows = ours + for_cpu + theirs
     print_table(list(rows[0]), [tuple(row.values()) for row in rows])
-    bars = judged(ours, theirs) if ours else []
+    bars = judged(ours + for_cpu, theirs, refusal_cpu_ms(for_cpu)) if ours + for_cpu else []
     if bars:
         print_bars(bars)
     write("fleet_overload", {"rows": rows, "bars": [bar.as_dict() for bar in bars]})
 
 
-def forebay(factors: Sequence[float], seconds: float, refusals: float) -> list[Row]:
-    """Forebay at each factor, and once more at one that is nearly all refusals."""
+def forebay(
+    factors: Sequence[float], seconds: float, refusals_s: float
+) -> tuple[list[Row], list[Row]]:
+    """Forebay at each factor, and the runs that tell what a refusal costs."""
     command = systems.forebay(PORT, FILE)
     with systems.running("fleet-forebay", command, PORT, model_cores=1) as server:
         fleet = Fleet(
@@ -107,11 +111,8 @@ def forebay(factors: Sequence[float], seconds: float, refusals: float) -> list[R
             lambda: in_flight(status(server.url)),
         )
         rows = [measured("forebay", fleet, factor, seconds) for factor in factors]
-        if refusals:
-            rows.append(measured("forebay", fleet, refusals, REFUSALS_S))
-        rest = resting(fleet)
-    print(f"{rest:.3f} CPU seconds a second while nobody asks")
-    return [{**row, "CPU s": row["CPU s"] - rest * row["wall s"]} for row in rows]
+        mirrored = (FEW_X, MANY_X, MANY_X, FEW_X) if refusals_s else ()
+        return rows, [measured("forebay", fleet, factor, refusals_s) for factor in mirrored]
 
 
 def static(bounds: Sequence[int], factors: Sequence[float], seconds: float) -> list[Row]:
@@ -138,14 +139,6 @@ def plain() -> Iterator[tuple[Fleet, Path]]:
                 return sum(one["in_flight"] for one in written(folder))
 
             yield Fleet(server, lambda: written(folder), busy), folder
-
-
-def resting(fleet: Fleet) -> float:
-    """CPU seconds that the processes use in a second in which nobody asks."""
-    until_quiet(fleet.busy)
-    before = fleet.cpu_s()
-    time.sleep(REST_S)
-    return (fleet.cpu_s() - before) / REST_S
 
 
 def measured(name: str, fleet: Fleet, factor: float, seconds: float) -> Row:
@@ -196,15 +189,15 @@ def told(run: LoadRun) -> Row:
 
 
 def refusal_cpu_ms(rows: Sequence[Row]) -> float | None:
-    """CPU of one refusal in ms, by least squares over runs; None when they do not tell."""
-    if len({row["refused"] for row in rows}) < 2:
-        return None
-    counts = np.array([[row["tokens out"], row["refused"]] for row in rows], dtype=float)
-    used = np.array([row["CPU s"] for row in rows])
-    return float(1e3 * np.linalg.lstsq(counts, used, rcond=None)[0][1])
+    """CPU of one refusal more in ms, of mirrored runs; None without any."""
+
+    def more(key: str) -> float:
+        return float(sum(row[key] * (1.0 if row["x"] == MANY_X else -1.0) for row in rows))
+
+    return 1e3 * more("CPU s") / more("refused") if rows else None
 
 
-def judged(ours: list[Row], theirs: list[Row]) -> list[Bar]:
+def judged(ours: list[Row], theirs: list[Row], refusal_ms: float | None) -> list[Bar]:
     """Forebay against the best bound at each factor, and by itself."""
     bars = []
     for x in sorted({row["x"] for row in theirs}):
@@ -219,7 +212,7 @@ def judged(ours: list[Row], theirs: list[Row]) -> list[Bar]:
         *bars,
         Bar("TTFT p99 of the served", max(row["TTFT p99 s"] for row in ours), TTFT_S, "s"),
         Bar("refusal p99", max(row["refusal p99 ms"] or 0.0 for row in ours), REFUSAL_MS, "ms"),
-        Bar("CPU of a refusal", refusal_cpu_ms(ours), REFUSAL_CPU_MS, "ms"),
+        Bar("CPU of a refusal", refusal_ms, REFUSAL_CPU_MS, "ms"),
         Bar("lateness p99 of the worst replica",
             max(row["late p99 %"] for row in ours + theirs), 100 * MOST_LATE, "% of a step"),
         Bar("runs whose client was late", sum(not row["valid"] for row in ours + theirs), 0),

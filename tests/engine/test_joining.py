@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -49,6 +52,45 @@ def test_a_running_cluster_is_used_and_left_as_it_was(cluster: Cluster, tmp_path
         assert eventually(lambda: not cluster.names_of("FleetActor")), "the ledger was left"
     finally:
         serving.end()
+
+
+OTHER = """
+import sys, time, ray
+from ray import serve
+
+ray.init(address=sys.argv[1], log_to_driver=False)
+
+@serve.deployment(ray_actor_options={"num_cpus": 0})
+class Other:
+    pass
+
+if sys.argv[2] == "start":
+    serve.start(http_options={"port": int(sys.argv[3])})
+    serve.run(Other.bind(), name="other", route_prefix="/")
+else:
+    print([name for name, app in serve.status().applications.items() if app.status == "RUNNING"])
+    serve.shutdown()
+"""
+
+
+def other(cluster: Cluster, what: str) -> str:
+    """Another application of Serve's on the cluster: started, or told of and ended."""
+    command = [sys.executable, "-c", OTHER, f"127.0.0.1:{cluster.port}", what, str(free_port())]
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    return subprocess.run(command, env=env, check=True, text=True, capture_output=True).stdout
+
+
+def test_what_the_cluster_serves_already_is_refused_and_survives(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    other(cluster, "start")
+    serving = ServingProcess(ENGINE_SERVICE, tmp_path, ray_address=f"127.0.0.1:{cluster.port}")
+    try:
+        serving.wait_for("serves applications already", timeout_s=60)
+        assert serving.process.wait(timeout=60) == 3
+    finally:
+        serving.end()
+    assert "['other']" in other(cluster, "end")
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -43,6 +43,13 @@ def demo(
     Example: forebay demo examples/demo.yaml --output demo.html
     """
     spec = load_or_exit(file)
+    if spec.tenants is not None:
+        typer.echo(
+            f"forebay: {file}: tenants: the demo asks without a key; leave it out, or use "
+            "forebay serve and forebay load",
+            err=True,
+        )
+        raise typer.Exit(Exit.INPUT_IS_WRONG)
     if workload is not None:
         from forebay.cli.launch import launch
 
@@ -56,6 +63,8 @@ def run(spec: ServiceSpec, output: Path) -> Exit:
     """Run the demo; returns the command's exit code."""
     from rich.console import Console
 
+    from forebay.load.probe import EndpointError
+    from forebay.load.runner import WorkerFailedError
     from forebay.report.demo_page import render_demo_page
     from forebay.serving.platform import Platform
     from forebay.serving.preflight import EnvironmentFailedError
@@ -67,14 +76,14 @@ def run(spec: ServiceSpec, output: Path) -> Exit:
             start_with_progress(platform, time.monotonic())
             data = _offer(platform, console)
             typer.echo("\nstopping everything")
+        _print(data, console)
+        output.write_text(render_demo_page(data), "utf-8")
     except KeyboardInterrupt:
         typer.echo("\nstopped")
         return Exit.ENVIRONMENT_FAILED
-    except EnvironmentFailedError as error:
+    except (EnvironmentFailedError, EndpointError, WorkerFailedError, OSError) as error:
         typer.echo(f"forebay: {error}", err=True)
         return Exit.ENVIRONMENT_FAILED
-    output.write_text(render_demo_page(data), "utf-8")
-    _print(data, console)
     console.print(f"\nThe page with the time series: {output}")
     return Exit.FINE
 

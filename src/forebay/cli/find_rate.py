@@ -25,6 +25,14 @@ def search(plan: LoadPlan, goal: Goal, output: Path | None, as_json: bool) -> Ex
         if not as_json:
             typer.echo(trial_line(trial, run), err=True)
 
+    talking = sorted({kind.name for kind in plan.workload.requests if kind.conversation})
+    if talking:
+        typer.echo(
+            f"forebay: {', '.join(talking)}: most further turns of conversations come after a "
+            f"trial of {goal.seconds:.0f} s; for what the service sustains with them, write a "
+            "longer --for",
+            err=True,
+        )
     try:
         found = find_rate(plan, goal, tell)
     except (InvalidTrialError, WorkerFailedError) as error:
@@ -36,9 +44,13 @@ def search(plan: LoadPlan, goal: Goal, output: Path | None, as_json: bool) -> Ex
     except KeyboardInterrupt:
         typer.echo("stopped before the rate was found", err=True)
         return Exit.ENVIRONMENT_FAILED
-    if output is not None:
-        _write(found, plan, output)
     typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else answer_line(found))
+    if output is not None:
+        try:
+            _write(found, plan, output)
+        except OSError as error:
+            typer.echo(f"forebay: {output} cannot be written: {error.strerror}", err=True)
+            return Exit.ENVIRONMENT_FAILED
     return Exit.FINE if found.found.rate > 0 else Exit.CHECK_SAYS_NO
 
 

@@ -129,7 +129,7 @@ def load(
         url, model, api, exact_output, stream, bytes_per_token, tokenizer, headers
     )
     from forebay.cli.find_rate import search
-    from forebay.load.find_rate import Goal
+    from forebay.load.find_rate import ENOUGH, Goal
     from forebay.load.runner import LoadPlan
 
     plan = LoadPlan(
@@ -153,13 +153,21 @@ def load(
             )
         rates = _rates_or_exit("--rate", rate, ",")
         seconds = _optional_seconds("--for", duration) or 30.0
-        start = rates[0] if rates else None
-        goal = Goal(good_share=_GOOD if wanted is None else wanted, seconds=seconds, start=start)
+        goal = Goal(
+            good_share=_GOOD if wanted is None else wanted,
+            seconds=seconds,
+            start=rates[0] if rates else None,
+            requests=0 if duration else ENOUGH,
+        )
+        _writable_or_exit(output)
         raise typer.Exit(search(plan, goal, output, as_json))
+    _writable_or_exit(output)
     measured = _measure_or_exit(plan, metrics or [], as_json, ray)
-    folder = _write_or_exit(measured, output)
+    folder = _written(measured, output)
     _tell(measured, folder, as_json)
-    raise typer.Exit(_exit_code(measured, least_good))
+    raise typer.Exit(
+        Exit.ENVIRONMENT_FAILED if folder is None else _exit_code(measured, least_good)
+    )
 
 
 def workloads(
@@ -282,11 +290,19 @@ def _headers_or_exit(lines: list[str], key_variable: str) -> dict[str, str]:
         if not colon or not name.strip():
             # Without its text, which may be a secret.
             _refuse(f"--header: number {number} is not a header; write 'Name: value'")
-        headers[name.strip()] = value.strip()
+        headers[name.strip()] = _sendable_or_exit(f"--header: number {number}", value)
     key = os.environ.get(key_variable)
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
+    if key and not any(name.lower() == "authorization" for name in headers):
+        headers["Authorization"] = f"Bearer {_sendable_or_exit(key_variable, key)}"
     return headers
+
+
+def _sendable_or_exit(what: str, value: str) -> str:
+    """A header's value without blanks around it; it is not repeated, since it may be a secret."""
+    value = value.strip()
+    if not all(" " <= character <= "\xff" and character != "\x7f" for character in value):
+        _refuse(f"{what} holds a line break or another character that no header may have")
+    return value
 
 
 def _tenant_headers(spec: WorkloadSpec) -> dict[str, dict[str, str]]:
@@ -299,6 +315,7 @@ def _tenant_headers(spec: WorkloadSpec) -> dict[str, dict[str, str]]:
         key = os.environ.get(tenant.api_key_env)
         if not key:
             _refuse(f"tenant {tenant.name}: the variable {tenant.api_key_env} holds no key")
+        key = _sendable_or_exit(f"tenant {tenant.name}: the variable {tenant.api_key_env}", key)
         found[tenant.name] = {"Authorization": f"Bearer {key}"}
     return found
 
@@ -404,7 +421,21 @@ def _ray_workers(address: str) -> Callable[[Sequence[Order]], Workers]:
     return lambda orders: RayCrew(orders, address)
 
 
-def _write_or_exit(measured: Measured, output: Path | None) -> Path:
+def _writable_or_exit(output: Path | None) -> None:
+    """Refuses a folder that cannot be written, before anything is measured for it."""
+    import tempfile
+
+    if output is None:
+        return
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()
+    except OSError as error:
+        _refuse(f"--output: {output} cannot be written: {error.strerror}")
+
+
+def _written(measured: Measured, output: Path | None) -> Path | None:
+    """Where the run was written; None where that failed: what it showed is told all the same."""
     from forebay.load.folder import usual_folder
 
     folder = output or usual_folder(measured.run)
@@ -412,17 +443,18 @@ def _write_or_exit(measured: Measured, output: Path | None) -> Path:
         measured.write(folder)
     except OSError as error:
         typer.echo(f"forebay: {folder} cannot be written: {error.strerror}", err=True)
-        raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
+        return None
     return folder
 
 
-def _tell(measured: Measured, folder: Path, as_json: bool) -> None:
+def _tell(measured: Measured, folder: Path | None, as_json: bool) -> None:
     import json
 
     from forebay.cli.load_progress import print_result
 
     if as_json:
-        typer.echo(json.dumps({"folder": str(folder), **measured.summary()}, allow_nan=False))
+        where = None if folder is None else str(folder)
+        typer.echo(json.dumps({"folder": where, **measured.summary()}, allow_nan=False))
     else:
         print_result(measured, folder)
 
@@ -431,7 +463,9 @@ def _exit_code(measured: Measured, check: float | None) -> Exit:
     if not measured.run.validity.valid:
         return Exit.ENVIRONMENT_FAILED
     summary = measured.run.summary
-    if check is not None and summary.good < check * summary.offered:
+    # Of users who left, nobody knows what they would have got.
+    judged = summary.offered - summary.cancelled - summary.stopped
+    if check is not None and (not judged or summary.good < check * judged):
         return Exit.CHECK_SAYS_NO
     return Exit.FINE
 

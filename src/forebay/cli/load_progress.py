@@ -50,8 +50,8 @@ def progress_line(progress: Progress) -> str:
     )
 
 
-def print_result(measured: Measured, folder: Path) -> None:
-    """What bound, a table of the stages, the verdict on the run, and where the report is."""
+def print_result(measured: Measured, folder: Path | None) -> None:
+    """What bound, a table of the stages, the verdict on the run, and where the report is, if so."""
     from rich.console import Console
 
     console = Console(highlight=False, width=_WIDTH)
@@ -66,7 +66,8 @@ def print_result(measured: Measured, folder: Path) -> None:
     console.print(f"{summary.offered} requests: {outcomes or 'none'}{retried}")
     if run.validity.valid:
         console.print(str(run.validity))
-    console.print(f"report: {folder / 'report.html'}")
+    if folder is not None:
+        console.print(f"report: {folder / 'report.html'}")
 
 
 def stage_table(measured: Measured) -> Table:

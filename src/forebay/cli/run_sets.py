@@ -47,7 +47,9 @@ def _counted(run: RunFolder, duration_s: float) -> list[RequestRecord]:
     """Without the tail of a closed loop (see `LoadRun.counted`), which has no plan."""
     if run.summary["client"]["planned"] is not None:
         return run.records
-    return [record for record in run.records if record.ended_s <= duration_s]
+    from forebay.load.runner import of_load
+
+    return of_load(run.records, duration_s)
 
 
 def _run_paths(text: str) -> Iterator[Path]:

@@ -90,9 +90,14 @@ def start_with_progress(platform: Platform, started: float) -> None:
 
 
 def catch_signals() -> None:
-    """Let SIGTERM, and SIGINT where the shell had it ignored, end the command as Ctrl-C does."""
+    """Let SIGTERM, and SIGINT where the shell had it ignored, end the command as Ctrl-C does.
+
+    So does a terminal that is closed, but under `nohup`.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
 
 
 def _interrupt(*_: object) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from forebay import __version__
+from forebay.load.direct import open_directly
 from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan, LoadRun, Progress, run_load
 from forebay.measure.records import RequestRecord
@@ -73,7 +74,7 @@ def ask(platform: Platform) -> str:
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with open_directly(request, 60.0) as response:
         choice = json.load(response)["choices"][0]
     return str(choice["message"]["content"]).strip()
 

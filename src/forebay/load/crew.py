@@ -6,6 +6,7 @@ import json
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from forebay.load.table import read_records
 from forebay.measure.records import RequestRecord
 
 _STOP_S = 30.0  # for workers to write what they measured
+_MOST_COMPLAINT = 20_000  # characters that are shown of a worker's
 
 
 class WorkerFailedError(RuntimeError):
@@ -33,6 +35,8 @@ class Crew:
         self._said: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self._facts: dict[int, PartFacts] = {}
         self._processes: list[subprocess.Popen[str]] = []
+        # A pipe that nobody reads until the end would stop a worker that has much to complain of.
+        self._complaints = [tempfile.TemporaryFile("w+") for _ in orders]  # noqa: SIM115
         try:
             for number, order in enumerate(orders):
                 self._processes.append(self._start(number, order))
@@ -89,17 +93,19 @@ class Crew:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            for stream in (process.stdin, process.stdout, process.stderr):
+            for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     with suppress(BrokenPipeError):
                         stream.close()
+        for file in self._complaints:
+            file.close()
 
     def _start(self, number: int, order: Order) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "forebay.load.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._complaints[number],
             text=True,
         )
         assert process.stdout is not None
@@ -127,12 +133,14 @@ class Crew:
             except queue.Empty:
                 raise WorkerFailedError("a load worker does not stop") from None
         if said is None:
-            self._complain(self._processes[number])
+            self._complain(number)
         return number, said
 
-    def _complain(self, process: subprocess.Popen[str]) -> NoReturn:
-        complaint = process.stderr.read().strip() if process.stderr is not None else ""
-        if process.wait() == ORDER_IS_WRONG:
+    def _complain(self, number: int) -> NoReturn:
+        ended, file = self._processes[number].wait(), self._complaints[number]
+        file.seek(0)
+        complaint = file.read(_MOST_COMPLAINT).strip()
+        if ended == ORDER_IS_WRONG:
             raise ValueError(complaint)
         raise WorkerFailedError(complaint or "a load worker ended without a result")
 

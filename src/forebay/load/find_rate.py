@@ -8,6 +8,7 @@ from typing import Any
 
 from forebay.capacity.search import Found, Next, RateSearch, Trial
 from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.measure.stationarity import ENOUGH as TELLING
 from forebay.measure.stationarity import ttft_trend
 from forebay.spec.workload_changes import changed
 
@@ -15,6 +16,8 @@ _WARM_UP = 0.2  # share of a trial that is not judged: the queue and the caches 
 _CLIMBING = 0.5  # length of a trial that only shows the way, in lengths of a precise one
 _PROBE_CLIENTS, _PROBE_S = 8, 5.0
 _START = 0.5  # of what a few clients get in a closed loop
+# Requests of a precise trial, without the warm-up, that surely tell whether the queue grows.
+ENOUGH = TELLING + 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +26,11 @@ class Goal:
 
     Attributes:
         good_share: share of the requests that must be good.
-        seconds: length of a precise trial.
+        seconds: length of a precise trial, at least.
         tolerance: factor between the answer and the lowest rate that fails.
         start: first rate, sessions/s; found by a short closed loop, if None.
         most: highest rate to try, sessions/s.
+        requests: that a precise trial lasts for at its rate, beside its warm-up; 0: as it comes.
     """
 
     good_share: float = 0.99
@@ -34,6 +38,7 @@ class Goal:
     tolerance: float = 1.05
     start: float | None = None
     most: float = 100_000.0
+    requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +105,16 @@ def judge(run: LoadRun, tried: Next, goal: Goal) -> Trial:
     if trend.growing:
         rise = f"{1e3 * (trend.rise_s or 0):.0f} ms"
         return Trial(tried.rate, False, f"the queue grows: TTFT rose by {rise}", tried.precise)
-    return Trial(tried.rate, True, f"{share:.1%} good", tried.precise)
+    reason = f"{share:.1%} good"
+    if trend.rise_s is None:
+        reason += "; too few requests to see whether the queue grows"
+    return Trial(tried.rate, True, reason, tried.precise)
 
 
 def _run(plan: LoadPlan, tried: Next, goal: Goal, number: int) -> LoadRun:
     seconds = goal.seconds * (1.0 if tried.precise else _CLIMBING)
+    if tried.precise:
+        seconds = max(seconds, goal.requests / (1.0 - _WARM_UP) / tried.rate)
     workload = changed(
         plan.workload,
         rates=[tried.rate],

@@ -17,6 +17,7 @@ from forebay.load.order import Endpoint
 from forebay.load.runner import LoadRun
 from forebay.load.table import RecordsError, read_records, write_records
 from forebay.measure.records import RequestRecord
+from forebay.measure.windows import tokens_within
 from forebay.spec.workload_loading import workload_text
 
 SCHEMA = 1
@@ -89,12 +90,17 @@ def summary_of(
 
 
 def stage_rows(run: LoadRun) -> list[dict[str, Any]]:
-    """Each stage summed up by the requests that were meant to be sent in it."""
+    """Each stage summed up by the requests that were meant to be sent in it.
+
+    But for tokens/s: those that arrived in it, whenever they were asked for.
+    """
     rows = []
     for stage in run.workload.report_stages(run.duration_s):
         mine = [r for r in run.counted if stage.start_s <= r.intended_s < stage.end_s]
-        summary = run.summarised(mine, stage.end_s - stage.start_s)
-        rows.append({**asdict(stage), **summary.as_dict()})
+        seconds = stage.end_s - stage.start_s
+        summary = run.summarised(mine, seconds)
+        tokens = sum(tokens_within(r, stage.start_s, stage.end_s) for r in run.counted)
+        rows.append({**asdict(stage), **summary.as_dict(), "tokens_per_s": tokens / seconds})
     return rows
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from forebay.load.bodies import PATHS, Api
 from forebay.load.content import COMMON_WORDS
+from forebay.load.direct import open_directly
 from forebay.load.order import Endpoint
 from forebay.load.plan import base_url
 
@@ -76,7 +77,7 @@ class _Asker:
     def _send(self, path: str, body: bytes | None) -> tuple[int, Any]:
         request = urllib.request.Request(self.base + path, body, dict(self._headers))
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+            with open_directly(request, _TIMEOUT_S) as answer:
                 return answer.status, _decoded(answer.read())
         except urllib.error.HTTPError as error:
             with error:

@@ -125,7 +125,7 @@ class LoadRun:
         """
         if self.workload.closed is None:
             return self.records
-        return [record for record in self.records if record.ended_s <= self.duration_s]
+        return of_load(self.records, self.duration_s)
 
     def summarised(self, records: Sequence[RequestRecord], seconds: float | None = None) -> Summary:
         """Some of the requests summed up."""
@@ -134,6 +134,14 @@ class LoadRun:
             return self.summary
         slo = self.workload.slo
         return summarise(records, slo.ttft, slo.tpot, seconds or self.duration_s)
+
+
+def of_load(records: Sequence[RequestRecord], duration_s: float) -> list[RequestRecord]:
+    """A closed loop's requests without its tail, but with those in it that failed.
+
+    A server that hangs fails requests long after they were sent: all of them in the tail, maybe.
+    """
+    return [record for record in records if record.ended_s <= duration_s or record.failure]
 
 
 class Workers(Protocol):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from forebay.load.direct import open_directly
 from forebay.load.runner import LoadPlan
 from forebay.measure.fleet_size import FleetSize
 
@@ -39,7 +40,7 @@ def status_reader(plan: LoadPlan) -> Callable[[], Any]:
     request = urllib.request.Request(f"{plan.endpoint.url}{_PATH}", headers=headers)
 
     def read() -> Any:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+        with open_directly(request, _TIMEOUT_S) as answer:
             return json.loads(answer.read(_MOST_BYTES))
 
     return read

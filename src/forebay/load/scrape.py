@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from forebay.load.direct import open_directly
 from forebay.measure.evidence import ServerSample
 
 _PERIOD_S = 1.0
@@ -141,7 +141,7 @@ def fetch(url: str) -> str:
         OSError: nobody answers, or not with 200.
         ValueError: it is not text.
     """
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
+    with open_directly(url, _TIMEOUT_S) as answer:
         page: bytes = answer.read(_MOST_BYTES)
     return page.decode()
 

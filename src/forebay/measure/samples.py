@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from forebay.measure.itl import owned_token_gaps
 from forebay.measure.records import RequestRecord
+from forebay.measure.windows import tokens_within
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -115,7 +116,7 @@ def sample_run(
             "good": _column(r.is_good(slo_ttft, slo_tpot) for r in ordered),
             "shed": _column(r.outcome == "shed" for r in ordered),
             "failed": _column(r.failure for r in ordered),
-            "tokens": _column(r.tokens_out for r in ordered),
+            "tokens": _column(tokens_within(r, 0.0, duration_s) for r in ordered),
         },
     )
 

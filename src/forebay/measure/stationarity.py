@@ -16,8 +16,10 @@ from statistics import NormalDist
 from forebay.measure.percentiles import percentile
 from forebay.measure.records import RequestRecord
 
-_WINDOWS = 10
-_FEWEST = 5  # requests in a window, for a median worth the name
+_WINDOWS, _LEAST_WINDOWS = 10, 6  # of five, no order is as unlikely as `_CERTAIN`
+_USUAL = 10  # requests in a window,
+_FEWEST = 5  # and at least, for a median worth the name
+ENOUGH = _USUAL * _LEAST_WINDOWS  # requests that tell of a trend
 _CERTAIN = 0.01  # chance of a false alarm by the trend alone
 _VISIBLE = 0.25  # share of the objective by which TTFT must have risen
 
@@ -28,7 +30,7 @@ class Trend:
 
     Attributes:
         growing: it rose, surely and visibly.
-        rise_s: from the first third to the last, seconds; None when too little was answered.
+        rise_s: from the first third to the last, seconds; None when too few requests tell.
         chance: of a trend so clear without a cause.
     """
 
@@ -40,19 +42,20 @@ class Trend:
 def ttft_trend(
     records: Sequence[RequestRecord], start_s: float, end_s: float, slo_ttft_s: float
 ) -> Trend:
-    """Mann-Kendall trend of the median TTFT over ten windows between two seconds of the run.
+    """Mann-Kendall trend of the median TTFT over six to ten windows between two seconds of the run.
 
     The test asks for no law of latencies, only for their order (Kendall, Rank Correlation Methods,
     1975). A request without a first token counts as an infinite TTFT.
     """
-    width = (end_s - start_s) / _WINDOWS
-    groups: list[list[float]] = [[] for _ in range(_WINDOWS)]
-    for record in records:
-        place = math.floor((record.intended_s - start_s) / width)
-        if 0 <= place < _WINDOWS and record.outcome != "cancelled":
+    kept = [r for r in records if start_s <= r.intended_s < end_s and r.outcome != "cancelled"]
+    windows = min(_WINDOWS, len(kept) // _USUAL)
+    groups: list[list[float]] = [[] for _ in range(windows)]
+    for record in kept:
+        place = math.floor((record.intended_s - start_s) / (end_s - start_s) * windows)
+        if place < windows:
             groups[place].append(math.inf if record.ttft is None else record.ttft)
     medians = [percentile(group, 50) or 0.0 for group in groups if len(group) >= _FEWEST]
-    if len(medians) < _WINDOWS // 2:
+    if len(medians) < _LEAST_WINDOWS:
         return Trend(False, None, 1.0)
     third = max(1, len(medians) // 3)
     first, last = (percentile(part, 50) or 0.0 for part in (medians[:third], medians[-third:]))

@@ -11,6 +11,7 @@ from typing import Any
 from forebay.measure.itl import token_gaps, weighted_percentiles
 from forebay.measure.percentiles import adjusted_percentile, percentiles
 from forebay.measure.records import OUTCOMES, RequestRecord
+from forebay.measure.windows import tokens_within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +31,9 @@ class Summary:
         outcomes: requests by outcome; they add up to `offered`.
         offered_per_s, admitted_per_s, shed_per_s, goodput_per_s: requests.
         prompt_tokens: of requests that were admitted.
-        output_tokens: that arrived.
+        output_tokens: that arrived, however late.
         cached_tokens: of the prompt tokens, found in the prefix cache; None where no server said.
-        tokens_per_s: output tokens.
+        tokens_per_s: output tokens that arrived in those seconds.
         ttft_p50, ttft_p95, ttft_p99: of every request that got a first token.
         ttft_adjusted_p99: of all that was not shed, a failure counting as +infinity.
         tpot_p50, tpot_p95, tpot_p99: of requests with two tokens or more.
@@ -92,7 +93,7 @@ def summarise(
     slo_tpot: float | None,
     duration_s: float,
 ) -> Summary:
-    """Sums up what was offered in ``duration_s`` seconds, judged by SLOs in seconds.
+    """Sums up what was offered in the first ``duration_s`` seconds, judged by SLOs in seconds.
 
     Raises:
         ValueError: when ``duration_s`` is not above 0.
@@ -102,7 +103,7 @@ def summarise(
     admitted = [r for r in records if r.admitted]
     good = sum(r.is_good(slo_ttft, slo_tpot) for r in records)
     shed = sum(r.outcome == "shed" for r in records)
-    output_tokens = sum(r.tokens_out for r in records)
+    in_time = sum(tokens_within(r, 0.0, duration_s) for r in records)
     return Summary(
         duration_s=duration_s,
         offered=len(records),
@@ -119,9 +120,9 @@ def summarise(
         shed_per_s=shed / duration_s,
         goodput_per_s=good / duration_s,
         prompt_tokens=sum(r.prompt_tokens for r in admitted),
-        output_tokens=output_tokens,
+        output_tokens=sum(r.tokens_out for r in records),
         cached_tokens=_cached(admitted),
-        tokens_per_s=output_tokens / duration_s,
+        tokens_per_s=in_time / duration_s,
         **_latencies(records),
     )
 

@@ -108,6 +108,16 @@ def _tokens_per_window(records: Sequence[RequestRecord], width_s: float) -> NDAr
     return np.bincount(places, np.concatenate(weights)).astype(np.float64)
 
 
+def tokens_within(record: RequestRecord, start_s: float, end_s: float) -> float:
+    """Of a request's tokens, those that came between two seconds of the run."""
+    first, last = record.first_token_s, record.last_token_s
+    if first is None or (start_s <= first and (first if last is None else last) < end_s):
+        return float(record.tokens_out)
+    arrivals = _arrivals(record)
+    within = np.count_nonzero((arrivals >= start_s) & (arrivals < end_s))
+    return record.tokens_out * float(within) / max(1, len(arrivals))
+
+
 def _arrivals(record: RequestRecord) -> NDArray[np.float64]:
     """When its tokens came: as recorded, else evenly from the first to the last."""
     if record.token_times is not None and len(record.token_times):

@@ -57,12 +57,13 @@ class Rules:
     keep_tenants: bool = False
     size: BlockSize = field(default_factory=BlockSize)
 
-    def tenant(self, value: object) -> str:
-        """A tenant as it is to be written."""
+    def tenant(self, value: object, *, is_key: bool = False) -> str:
+        """A tenant as it is to be written; one that is known by a key is never written by it."""
         text = str(value if value is not None else "").strip()
         if text in _NONE:
             return ""
-        return text if self.keep_tenants else self.names.tenant(text.encode("utf-8", "replace"))
+        keeps = self.keep_tenants and not is_key
+        return text if keeps else self.names.tenant(text.encode("utf-8", "replace"))
 
 
 ReadLine = Callable[[str, Rules], LogLine]

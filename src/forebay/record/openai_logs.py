@@ -29,7 +29,8 @@ from forebay.record.sizes import block_names, estimated_tokens, fitting_blocks
 _TIMES = ("at", "time", "timestamp", "ts", "created_at", "start_time", "startTime", "created")
 _REQUESTS = ("request", "request_body", "input", "body")
 _RESPONSES = ("response", "response_body", "output")
-_TENANTS = ("tenant", "api_key", "user_api_key_hash", "organization")
+_KEY = "api_key"
+_TENANTS = ("tenant", _KEY, "user_api_key_hash", "organization")
 _COUNTS = {
     PROMPT_TOKENS: ("prompt_tokens", "input_tokens"),
     OUTPUT_TOKENS: ("completion_tokens", "output_tokens"),
@@ -58,7 +59,7 @@ def _read(values: dict[str, Any], rules: Rules) -> LogLine:
     output_tokens, output_exact = _output_tokens(values, response, rules)
     counted = {PROMPT_TOKENS: prompt_exact, OUTPUT_TOKENS: output_exact}
     blocks = block_names(prompt, rules.size, rules.names) if prompt is not None else ()
-    tenant = next((values[name] for name in _TENANTS if values.get(name)), None)
+    named_by = next((name for name in _TENANTS if values.get(name)), "")
     return LogLine(
         at=_time(values, response),
         prompt_tokens=prompt_tokens,
@@ -66,7 +67,7 @@ def _read(values: dict[str, Any], rules: Rules) -> LogLine:
         blocks=fitting_blocks(blocks, prompt_tokens, rules.size),
         block_tokens=rules.size.tokens,
         class_name=class_name(values.get("class")) or class_of("", request),
-        tenant=rules.tenant(tenant),
+        tenant=rules.tenant(values.get(named_by), is_key=named_by == _KEY),
         estimated=tuple(name for name, exact in counted.items() if not exact),
     )
 

@@ -16,6 +16,7 @@ from forebay.serving.preflight import EnvironmentFailedError, check_cluster_answ
 
 _TICK_S = 1.0
 _STOP_S = 30.0
+_PLACED_S = 300.0  # for all of them to be placed, and their schedules made
 
 
 class Player:
@@ -87,7 +88,8 @@ class RayCrew:
 
     def prepare(self) -> list[int | None]:
         """Waits for every schedule to be made."""
-        found: list[int | None] = self._got([player.planned.remote() for player in self._players])
+        planned = [player.planned.remote() for player in self._players]
+        found: list[int | None] = self._got(planned, _PLACED_S)
         return found
 
     def play(self, start_at: float, on_tick: Callable[[int, Progress], None]) -> None:
@@ -124,8 +126,14 @@ class RayCrew:
                 raise WorkerFailedError("a load worker does not stop")
         self._results = self._got(self._playing)
 
-    def _got(self, references: list[Any]) -> Any:
+    def _got(self, references: list[Any], timeout_s: float | None = None) -> Any:
         try:
-            return self._ray.get(references)
+            return self._ray.get(references, timeout=timeout_s)
+        except self._ray.exceptions.GetTimeoutError as error:
+            count = len(self._players)
+            raise WorkerFailedError(
+                f"the cluster had no room for {count} load workers of 1 CPU each, or they made no "
+                f"schedule, within {timeout_s:.0f} s"
+            ) from error
         except self._ray.exceptions.RayError as error:
             raise WorkerFailedError(f"a load worker failed: {error}") from error

@@ -57,6 +57,13 @@ def reached(service: str) -> str | None:
     return value.decode() if value else None
 
 
+def forget_start(service: str) -> None:
+    """No replica has begun: what is written of a start is of a service before this one."""
+    from ray.experimental.internal_kv import _internal_kv_del
+
+    _internal_kv_del(f"phase:{service}".encode(), namespace=NAMESPACE)
+
+
 def is_first_ledger(service: str) -> bool:
     """Whether the fleet had no ledger before; whoever asks is one, and the next is not."""
     from ray.experimental.internal_kv import _internal_kv_put

@@ -7,14 +7,15 @@ import logging
 import shutil
 import time
 import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from forebay.load.direct import open_directly
 from forebay.serving import cores, environment, notice_board, preflight, processes
 from forebay.serving.app import INGRESS_DEPLOYMENT, build
 from forebay.serving.drain import Drain, Say
@@ -24,6 +25,7 @@ from forebay.serving.preflight import EnvironmentFailedError
 from forebay.serving.proxy_sessions import JoinedProxies, OwnProxies
 from forebay.serving.scaling_log import end_log
 from forebay.serving.shared_tenants import SharedTenants
+from forebay.spec.placement import placement_bundles
 from forebay.spec.service import ServiceSpec
 
 _POLL_S = 0.25
@@ -51,6 +53,7 @@ class Platform:
         self._before: set[int] = set()
         self._folder: Path | None = None
         self._connected = False
+        self._serves = False  # whether the Serve of a cluster that was joined is this one's
         self.spare_cores: set[int] = set()  # of this machine, beside those that models compute on
 
     @property
@@ -103,23 +106,44 @@ class Platform:
         address = self.spec.server.ray_address
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         self._connected = True  # also when interrupted half-way: there is something to stop
-        if address is None:
-            ray.init(
-                include_dashboard=False,
-                _metrics_export_port=self.spec.server.metrics_port,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                **common,
-            )
-            return
-        env = {"env_vars": environment.variables(self.spec)}
         try:
+            if address is None:
+                ray.init(
+                    "local",  # not one that runs here already, or that RAY_ADDRESS names
+                    include_dashboard=False,
+                    _metrics_export_port=self.spec.server.metrics_port,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    **common,
+                )
+                self._refuse_too_large_a_replica(ray.cluster_resources())
+                return
+            env = {"env_vars": environment.variables(self.spec)}
             ray.init(address=address, runtime_env=env, **common)
         except ConnectionError as error:
             raise EnvironmentFailedError(
                 f"server.ray_address: no Ray cluster answers at {address} ({error}); if it asks "
                 "for a token, set RAY_AUTH_MODE=token"
             ) from error
+        except (RuntimeError, ValueError) as error:  # as of versions that differ
+            where = "Ray did not start" if address is None else f"server.ray_address: {address}"
+            raise EnvironmentFailedError(f"{where}: {error}") from error
         self._refuse_foreign_serve()
+
+    def _refuse_too_large_a_replica(self, there: Mapping[str, float]) -> None:
+        """On this machine alone nothing will come that a replica waits for."""
+        needed: Counter[str] = Counter()
+        for bundle in placement_bundles(self.spec):
+            needed.update(bundle)
+        short = [
+            f"{amount:g} {name} ({there.get(name, 0.0):g} here)"
+            for name, amount in needed.items()
+            if there.get(name, 0.0) < amount
+        ]
+        if short:
+            raise EnvironmentFailedError(
+                f"one replica needs {' and '.join(short)}; see hardware.accelerator, "
+                "hardware.cpus_per_replica and model.engine_args.tensor_parallel_size"
+            )
 
     def _refuse_foreign_serve(self) -> None:
         """A Serve that runs already has its data plane fixed; ours would not work behind it."""
@@ -139,6 +163,7 @@ class Platform:
         for name in ("ray", "ray.serve", "vllm"):  # progress is told by the phases
             logging.getLogger(name).setLevel(logging.WARNING)
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+        self._serves = True  # also when interrupted half-way
         serve.start(
             proxy_location=_PROXY_LOCATIONS[self.spec.server.proxies],
             http_options=HTTPOptions(host=self.spec.server.host, port=self.spec.server.port),
@@ -148,6 +173,7 @@ class Platform:
             target=build(self.spec), name=self.spec.name, route_prefix="/", logging_config=quiet
         )
         notice_board.tell_spec(self.spec)
+        notice_board.forget_start(self.spec.name)
         SharedTenants(self.spec.name).forget()
         if self.spec.tenants is not None:
             start_ledger(self.spec.name)
@@ -195,7 +221,7 @@ class Platform:
     def _answers(self) -> bool:
         try:
             # Not a path that needs a key.
-            with urllib.request.urlopen(f"{self._root}/health", timeout=2) as response:
+            with open_directly(f"{self._root}/health", 2.0) as response:
                 return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -257,18 +283,28 @@ class Platform:
             patience = _STOP_PATIENCE_S
         except KeyboardInterrupt:
             patience = 0.0
+        while True:
+            try:
+                self._leave_nothing(patience)
+                return
+            except KeyboardInterrupt:
+                patience = 0.0
+
+    def _leave_nothing(self, patience_s: float) -> None:
         if self.spec.server.ray_address is None:
-            processes.end_descendants(self._before, patience_s=patience)
+            processes.end_descendants(self._before, patience_s=patience_s)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._connected, self._folder = False, None
+        self._connected, self._serves, self._folder = False, False, None
 
     def _leave_cluster(self) -> None:
         import ray
         from ray import serve
 
-        # Not connected, serve.shutdown() would start a Ray of its own to have something to stop.
-        if self.spec.server.ray_address is not None and ray.is_initialized():
+        # Not connected, serve.shutdown() would start a Ray of its own to have something to stop;
+        # before this service's own Serve was started, it would stop somebody else's.
+        joined = self.spec.server.ray_address is not None
+        if joined and self._serves and ray.is_initialized():
             with contextlib.suppress(Exception):  # the cluster may be gone already
                 serve.shutdown()
                 end_ledger(self.spec.name)

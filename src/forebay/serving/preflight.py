@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,6 +76,11 @@ def check_port(host: str, port: int, field: str) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise EnvironmentFailedError(
+                    f"server.host: {host} is no IPv4 address of this machine ({error.strerror}); "
+                    "write one, or 0.0.0.0 for all of them"
+                ) from error
             raise EnvironmentFailedError(
                 f"{field}: {host}:{port} cannot be used ({error.strerror}){_holder(port)}; "
                 "stop what holds it, or write another port"

@@ -27,11 +27,12 @@ def adopt_orphans() -> bool:
 
 def descendants() -> list[psutil.Process]:
     """Processes below this one, without those that have ended."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if process.status() != psutil.STATUS_ZOMBIE
-    ]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended since it was found
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def end_descendants(keep: set[int], patience_s: float) -> list[str]:
@@ -59,9 +60,7 @@ def end_descendants(keep: set[int], patience_s: float) -> list[str]:
 
 def others(keep: set[int]) -> list[psutil.Process]:
     """Descendants that are not in `keep`."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [process for process in descendants() if process.pid not in keep]
-    return []
+    return [process for process in descendants() if process.pid not in keep]
 
 
 def reap(keep: set[int]) -> None:

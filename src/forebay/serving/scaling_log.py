@@ -163,7 +163,7 @@ def set_floor(service: str, replicas: int, until: float, address: str | None) ->
 
     try:
         ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR")
-    except ConnectionError as error:
+    except (ConnectionError, RuntimeError) as error:  # the latter: another version of Ray
         raise NoServiceError(f"no Ray cluster answers: {error}") from error
     try:
         log = ray.get_actor(_name(service), _NAMESPACE)

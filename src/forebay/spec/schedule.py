@@ -78,7 +78,7 @@ class FloorSpec(Strict):
     def _is_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError):
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # the last of a folder of zones
             raise refusal(
                 f"{value!r} is not a time zone", "write one such as Europe/Berlin"
             ) from None

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from forebay.cli import load as load_command
 from forebay.cli.main import app
 from forebay.load.folder import read_run
 
@@ -114,6 +117,55 @@ def test_a_malformed_header_is_not_repeated(header: str) -> None:
     assert result.exit_code == 2
     assert "--header: number 2 is not a header" in result.stderr
     assert "fb_secret" not in result.stderr
+
+
+@pytest.mark.parametrize("key", ["fb_secret\r\nX: y", "fb_sec\x01ret", "fb_secret\u2026"])
+def test_a_key_that_no_header_may_have_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    result = load("http://127.0.0.1:1")
+    assert result.exit_code == 2
+    assert "OPENAI_API_KEY holds a line break or another character" in result.stderr
+    assert "fb_sec" not in result.output
+
+
+def test_a_key_may_end_in_the_line_break_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "fb_secret\r\n")
+    headers = load_command._headers_or_exit([], "OPENAI_API_KEY")
+    assert headers == {"Authorization": "Bearer fb_secret"}
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
+def test_a_header_that_is_written_goes_before_the_key_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "not-theirs")
+    headers = load_command._headers_or_exit([f"{name}: Bearer theirs"], "OPENAI_API_KEY")
+    assert headers == {name: "Bearer theirs"}
+
+
+@pytest.mark.parametrize("search", [(), ("--find-rate",)])
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_measured(
+    url: str, tmp_path: Path, search: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").write_text("")
+    result = load(url, "--rate", "1/s", "--for", "1h", "--output", str(tmp_path / "file"), *search)
+    assert result.exit_code == 2
+    assert f"--output: {tmp_path / 'file'} cannot be written" in result.stderr
+
+
+def test_users_who_left_are_not_counted_as_badly_served() -> None:
+    validity = SimpleNamespace(valid=True)
+
+    def code(**counts: int) -> int:
+        summary = SimpleNamespace(**{"cancelled": 0, "stopped": 0, **counts})
+        measured = SimpleNamespace(run=SimpleNamespace(validity=validity, summary=summary))
+        return load_command._exit_code(cast(Any, measured), 0.95)
+
+    assert code(offered=100, good=80, cancelled=20) == 0
+    assert code(offered=100, good=80, cancelled=10) == 1
+    assert code(offered=20, good=0, cancelled=20) == 1
 
 
 @pytest.mark.parametrize("option", ["--check", "--good"])

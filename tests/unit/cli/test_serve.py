@@ -49,6 +49,15 @@ def test_a_port_replaces_the_files_and_nothing_else(
     assert (spec.server.port, spec.server.metrics_port, spec.server.drain) == (9000, 9100, 5.0)
 
 
+def test_the_demo_asks_without_a_key_and_says_so_before_it_starts(tmp_path: Path) -> None:
+    file = tmp_path / "forebay.yaml"
+    file.write_text(f"{SERVICE}tenants: tenants.yaml\n")
+    (tmp_path / "tenants.yaml").write_text("tenants: []\n")
+    result = CliRunner().invoke(app, ["demo", str(file)])
+    assert result.exit_code == 2
+    assert "tenants: the demo asks without a key" in result.stderr
+
+
 def test_a_launch_of_last_year_is_a_warning(tmp_path: Path, started: list[ServiceSpec]) -> None:
     file = tmp_path / "forebay.yaml"
     floor = "{min: 2, from: 2020-12-01T08:30Z, until: 2020-12-01T12:00Z}"

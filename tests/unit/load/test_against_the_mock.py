@@ -15,7 +15,7 @@ from forebay.capacity.search import Next
 from forebay.load.bodies import Form, body_maker
 from forebay.load.content import id_content
 from forebay.load.driver import Settings, play_open_loop
-from forebay.load.find_rate import Goal, InvalidTrialError, find_rate, judge
+from forebay.load.find_rate import Goal, InvalidTrialError, _run, find_rate, judge
 from forebay.load.order import Endpoint
 from forebay.load.plan import Target
 from forebay.load.runner import LoadPlan, run_load
@@ -113,6 +113,22 @@ async def test_a_known_capacity_is_found() -> None:
     assert found.found.high is not None
     assert found.found.low <= found.found.rate <= found.found.high
     assert found.trials
+
+
+async def test_a_trial_lasts_for_as_many_requests_as_tell_of_a_queue() -> None:
+    async with mock_server(FAST) as mock:
+        plan = LoadPlan(
+            endpoint=Endpoint(url=mock.url, model="mock"),
+            workload=fixed_workload("w", 8, 2, stages=[(20.0, 0.3)]),
+        )
+        goal = Goal(seconds=0.2, requests=40)
+        precise = await asyncio.to_thread(_run, plan, Next(100.0, True), goal, 0)
+        coarse = await asyncio.to_thread(_run, plan, Next(100.0, False), goal, 0)
+    assert precise.duration_s == pytest.approx(0.5)
+    assert coarse.duration_s == pytest.approx(0.1)
+    believed = ClientFacts(lag_p99_s=0.0, lag_max_s=0.0, begun=1, planned=1)
+    few = judge(replace(coarse, validity=judge_client(believed)), Next(100.0, False), goal)
+    assert "too few requests to see" in few.reason or not few.sustained
 
 
 async def test_a_trial_whose_client_was_late_gives_no_answer() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from mock_endpoint import GOOD, Endpoint, Reply, endpoint, plain
 
+from forebay.load import crew
 from forebay.load.bodies import CompletionsBodies
 from forebay.load.order import Endpoint as Target
 from forebay.load.order import Order
@@ -46,6 +48,27 @@ async def test_an_open_loop_is_played_and_merged_in_order() -> None:
     for body in (json.loads(request) for request in server.requests):
         assert len(body["prompt"]) == 9
         assert (body["max_tokens"], body["ignore_eos"], body["stream"]) == (4, True, True)
+
+
+async def test_a_server_that_hangs_fails_a_closed_loop() -> None:
+    async with endpoint(lambda n: GOOD if n < 5 else Reply(then="hang")) as server:
+        loop = {"stages": (), "clients": 2, "seconds": 0.3}
+        found = await run(server, workload=loop, timeout_s=0.5)
+    assert found.summary.outcomes["timeout"] == 2  # each after the loop's own end
+    assert found.summary.failed == 2
+
+
+async def test_a_worker_that_complains_of_every_request_does_not_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More than a pipe holds; what it says is told where it ends without a result."""
+    shout = "import sys; sys.stderr.write('no ' * 100_000); sys.exit(1)"
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **more: popen([command[0], "-c", shout], **more)
+    )
+    with pytest.raises(crew.WorkerFailedError, match="no no no"):
+        await asyncio.to_thread(run_load, plan("http://127.0.0.1:1"))
 
 
 async def test_several_workers_play_the_schedule_of_one() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from forebay.measure.records import RequestRecord
@@ -40,7 +42,20 @@ def queue_records(
     return made
 
 
-def queue_run(seed: int, count: int = 60, *, scale: float = 1.0, fails: float = 0.0) -> RunSample:
-    """One such run; its SLO stretches with its latencies."""
+def queue_run(
+    seed: int, count: int = 60, *, scale: float = 1.0, fails: float = 0.0, unit: float = 1.0
+) -> RunSample:
+    """One such run; its SLO stretches with its latencies. All times are told in `unit` seconds."""
     records = queue_records(np.random.default_rng(seed), count, scale=scale, fails=fails)
-    return sample_run(records, count / RATE, SLO_S * scale)
+    told = [
+        replace(
+            record,
+            **{
+                name: getattr(record, name) * unit
+                for name in ("intended_s", "sent_s", "ended_s", "first_token_s", "last_token_s")
+                if getattr(record, name) is not None
+            },
+        )
+        for record in records
+    ]
+    return sample_run(told, count / RATE * unit, SLO_S * scale * unit)

@@ -62,7 +62,7 @@ def test_a_set_is_no_better_and_no_worse_than_itself(a: list[RunSample], paired:
 def test_the_unit_of_time_does_not_matter(a: list[int], b: list[int], factor: float) -> None:
     plain = compared([queue_run(s) for s in a], [queue_run(s, scale=1.3) for s in b])
     scaled = compared(
-        [queue_run(s, scale=factor) for s in a], [queue_run(s, scale=1.3 * factor) for s in b]
+        [queue_run(s, unit=factor) for s in a], [queue_run(s, scale=1.3, unit=factor) for s in b]
     )
     for name in LATENCIES:
         assert scaled[name].verdict == plain[name].verdict

@@ -74,7 +74,19 @@ def test_who_left_does_not_count() -> None:
     assert not ttft_trend([*stay, *left, *left], 0, SECONDS, 1.0).growing
 
 
-@pytest.mark.parametrize("count", [0, 4, 20])
+@pytest.mark.parametrize("count", [60, 75, 100])
+def test_at_low_rates_fewer_windows_tell(count: int) -> None:
+    """As of a slow model that answers two a second: 3 % too many, for half a minute."""
+    places = [SECONDS * s / count for s in range(count)]
+    rising = [sample(intended_s=s, first_token_s=s + 0.5 + 0.03 * s) for s in places]
+    steady = [sample(intended_s=s, first_token_s=s + 0.5) for s in places]
+    assert ttft_trend(rising, 0, SECONDS, 1.0).growing
+    told = ttft_trend(steady, 0, SECONDS, 1.0)
+    assert not told.growing
+    assert told.rise_s == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("count", [0, 4, 20, 59])
 def test_of_too_little_no_trend_is_told(count: int) -> None:
     few = [sample(intended_s=float(s), first_token_s=s + 0.1 * s) for s in range(count)]
     trend = ttft_trend(few, 0, SECONDS, 1.0)

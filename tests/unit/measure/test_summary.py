@@ -61,8 +61,14 @@ def test_rates_are_per_second_of_the_run() -> None:
     assert summary.admitted_per_s == 1.5
     assert summary.shed_per_s == 0.5
     assert summary.goodput_per_s == 1.0
-    assert summary.tokens_per_s == 16.5
     assert summary.refusal_p99 == pytest.approx(0.003)
+
+
+def test_tokens_that_came_after_the_last_send_are_of_no_rate_in_the_run() -> None:
+    late = sample(first_token_s=11.0, last_token_s=13.0, ended_s=13.0)  # one each 0.2 s
+    summary = summarise([sample(), late], 1.0, None, 12.0)
+    assert summary.output_tokens == 22
+    assert summary.tokens_per_s == pytest.approx((11 + 5) / 12)
 
 
 def test_a_tenth_of_failures_makes_the_adjusted_p99_infinite() -> None:

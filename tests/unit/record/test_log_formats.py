@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -142,6 +143,13 @@ def test_whose_it_is_and_of_which_class() -> None:
                    "response": RESPONSE})  # fmt: skip
     assert line.tenant == RULES.names.tenant(b"sk-1")
     assert line.class_name == "batch"
+
+
+def test_a_key_is_never_kept_as_a_tenants_name() -> None:
+    keeping = replace(RULES, keep_tenants=True)
+    line = {"at": NOON, "request": REQUEST, "response": RESPONSE}
+    assert openai({**line, "tenant": "acme"}, keeping).tenant == "acme"
+    assert openai({**line, "api_key": "sk-1"}, keeping).tenant == RULES.names.tenant(b"sk-1")
 
 
 @pytest.mark.parametrize(

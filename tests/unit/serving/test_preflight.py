@@ -36,6 +36,12 @@ def test_vllm_for_cpu_is_not_taken_for_one_that_uses_gpus(monkeypatch: pytest.Mo
     preflight._check_serving_installed(service("H100"))
 
 
+@pytest.mark.parametrize("host", ["203.0.113.7", "::1"])
+def test_a_host_that_is_not_here_is_not_called_a_port_in_use(host: str) -> None:
+    with pytest.raises(EnvironmentFailedError, match=f"^server.host: {host} is no IPv4 address"):
+        preflight.check_port(host, 0, "server.port")
+
+
 def test_distributions_are_known_by_their_names() -> None:
     assert preflight._is_installed("pydantic")
     assert not preflight._is_installed("no-such-distribution")

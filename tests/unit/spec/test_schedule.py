@@ -88,6 +88,7 @@ def test_check_says_when_there_will_be_more(tmp_path: Path) -> None:
         ("{min: 2, from: 2026-12-01T08:30Z}", "does not say when"),
         ("{min: 2, cron: 30 8 * *, for: 1h}", "is not a cron expression"),
         ("{min: 2, cron: 30 8 * * *, for: 1h, zone: Mars}", "'Mars' is not a time zone"),
+        ("{min: 2, cron: 30 8 * * *, for: 1h, zone: Europe}", "'Europe' is not a time zone"),
         ("{min: 2, cron: 30 8 * * *, for: 1h, until: 2026-12-01T08:00Z}", "does not say when"),
     ],
 )

@@ -1,0 +1,103 @@
+"""Joining, starting and leaving: what is not this service's is left alone, and nothing is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+from ray import serve
+
+from forebay.serving import platform, processes
+from forebay.serving.platform import Platform
+from forebay.serving.preflight import EnvironmentFailedError
+from forebay.spec.service import ServiceSpec
+
+MODEL = {"id": "m", "source": "org/model"}
+
+
+def service(**more: Any) -> Platform:
+    spec = {"name": "s", "model": MODEL, "hardware": {"accelerator": "cpu"}, **more}
+    return Platform(ServiceSpec.model_validate(spec, context={"folder": Path()}))
+
+
+@pytest.mark.parametrize("serves", [False, True])
+def test_a_cluster_on_which_this_service_began_nothing_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch, serves: bool
+) -> None:
+    """As where it is refused for what the cluster serves already, or interrupted before that."""
+    called: list[str] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(serve, "shutdown", lambda: called.append("serve"))
+    monkeypatch.setattr(platform, "end_ledger", lambda _: called.append("ledger"))
+    monkeypatch.setattr(platform, "end_log", lambda _: called.append("log"))
+    monkeypatch.setattr(ray, "shutdown", lambda: called.append("ray"))
+    joined = service(server={"ray_address": "10.0.0.1:6379"})
+    joined._connected, joined._serves = True, serves
+    joined.stop()
+    assert called == [*(["serve", "ledger", "log"] if serves else []), "ray"]
+
+
+def test_interrupted_while_it_ends_processes_it_still_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    patience: list[float] = []
+
+    def end(_: set[int], patience_s: float) -> None:
+        patience.append(patience_s)
+        if len(patience) < 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "end_descendants", end)
+    stopped = service()
+    stopped._folder = tmp_path / "folder"
+    stopped._folder.mkdir()
+    stopped.stop()
+    assert patience[0] > 0.0
+    assert patience[1:] == [0.0, 0.0]
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    ("hardware", "tensors", "there", "short"),
+    [
+        ({"accelerator": "cpu", "cpus_per_replica": 2}, 1, {"CPU": 2.0}, None),
+        ({"accelerator": "cpu", "cpus_per_replica": 8}, 1, {"CPU": 2.0}, "8 CPU (2 here)"),
+        ({"accelerator": "L4"}, 4, {"GPU": 1.0, "accelerator_type:L4": 1.0}, "4 GPU (1 here)"),
+        ({"accelerator": "H100"}, 1, {"GPU": 1.0, "accelerator_type:A100": 1.0},
+         "0.001 accelerator_type:H100 (0 here)"),
+    ],
+)  # fmt: skip
+def test_a_replica_that_can_never_be_placed_here_is_refused_at_once(
+    hardware: dict[str, Any], tensors: int, there: dict[str, float], short: str | None
+) -> None:
+    args = {"engine_args": {"tensor_parallel_size": tensors}}
+    asked = service(model={**MODEL, **args}, hardware=hardware)
+    if short is None:
+        asked._refuse_too_large_a_replica(there)
+        return
+    with pytest.raises(EnvironmentFailedError) as refused:
+        asked._refuse_too_large_a_replica(there)
+    assert f"one replica needs {short}" in str(refused.value)
+
+
+def test_a_process_that_ends_while_it_is_looked_at_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Child:
+        def __init__(self, pid: int) -> None:
+            self.pid = pid
+
+        def status(self) -> str:
+            if self.pid == 1:
+                raise psutil.NoSuchProcess(self.pid)
+            return psutil.STATUS_RUNNING
+
+    class Parent:
+        def children(self, recursive: bool) -> list[Child]:
+            return [Child(1), Child(2), Child(3)]
+
+    monkeypatch.setattr(psutil, "Process", Parent)
+    assert [process.pid for process in processes.others({3})] == [2]
