@@ -71,7 +71,11 @@ def gate() -> None:
     run("overhead.py", "--stock", "--pairs", "4")
     run("own_cpu.py")
     run("connections.py")
+    OVERLOAD.unlink(missing_ok=True)
     run("overload.py")
+    if not OVERLOAD.exists():
+        failed.append("gate: overload.py told no capacity; what needs one was not run")
+        return
     found = json.loads(OVERLOAD.read_text())["capacity"]
     run("static_bounds.py", "--capacity", json.dumps(found), "--minutes", "120")
     for name in ("promises", "soak"):

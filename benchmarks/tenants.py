@@ -148,7 +148,10 @@ def quota(url: str, best: float) -> Part:
     found = row("quota", run, "metered")
     used = sum(tokens_of(r) for r in run.records if r.tenant == "metered")
     limit = 0.1 * best * (LONG_OUTPUTS.prompt_tokens + LONG_OUTPUTS.output_tokens) * 60
-    return [found], [Bar("quota: tokens of a minute over the quota", used / limit - 1, 0.05)]
+    return [found], [
+        Bar("quota: tokens of a minute over the quota", used / limit - 1, 0.05),
+        Bar("quota: of it used", used / limit, 0.8, at_least=True),
+    ]
 
 
 def floods(

@@ -70,7 +70,7 @@ def run(spec: ServiceSpec, output: Path) -> Exit:
     from forebay.serving.preflight import EnvironmentFailedError
 
     catch_signals()
-    console = Console(highlight=False, width=_WIDTH)
+    console = Console(highlight=False, markup=False, width=_WIDTH)  # a model says anything
     try:
         with Platform(spec) as platform:
             start_with_progress(platform, time.monotonic())

@@ -309,4 +309,4 @@ def _tpot_missed(run: Evidence) -> bool:
 
 def _waited(run: Evidence) -> bool:
     """Whether requests waited too long for a first token, or were refused since they would."""
-    return _ttft_missed(run) or run.shed > _FEW * run.offered
+    return _ttft_missed(run) or run.shed - run.over_quota > _FEW * run.offered

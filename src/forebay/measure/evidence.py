@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from forebay.measure.percentiles import percentile, percentiles
 from forebay.measure.records import RequestRecord
 
+_QUOTA = "quota"  # the code of such a 429
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSample:
@@ -57,7 +59,8 @@ class Evidence:
         offered: requests.
         offered_per_s: of them, per second.
         good: finished within every SLO.
-        shed: refused for load.
+        shed: refused for load, or a tenant's quota;
+        over_quota: of them, the latter, as Forebay says: that is no lack of engines.
         failed: served wrongly or not at all (`records.FAILURES`).
         left: cancelled by their clients, or in flight when the run was stopped.
         unconnected: of the failed, those whose connection was refused, or closed unanswered.
@@ -76,6 +79,7 @@ class Evidence:
     offered_per_s: float = 0.0
     good: int = 0
     shed: int = 0
+    over_quota: int = 0
     failed: int = 0
     left: int = 0
     unconnected: int = 0
@@ -89,8 +93,8 @@ class Evidence:
 
     @property
     def judged(self) -> int:
-        """Requests that could have been good: those that their client waited for."""
-        return self.offered - self.left
+        """Requests that could have been good: those that their client waited for, and might ask."""
+        return self.offered - self.left - self.over_quota
 
     @property
     def kept(self) -> bool:
@@ -131,6 +135,7 @@ def gather_evidence(
         offered_per_s=len(part) / (end - start),
         good=sum(record.is_good(slo_ttft_s, slo_tpot_s) for record in part),
         shed=outcomes["shed"],
+        over_quota=sum(r.outcome == "shed" and r.reason == _QUOTA for r in part),
         failed=sum(record.failure for record in part),
         left=outcomes["cancelled"] + outcomes["stopped"],
         unconnected=outcomes["refused_connection"] + outcomes["dropped"],

@@ -18,6 +18,7 @@ noise does every other time. Under a strict gate a rule holds only when it is sh
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -162,6 +163,9 @@ def _limit(metric: Metric, kind: Kind, text: str) -> float:
 def _judge(rule: Rule, found: MetricComparison | None) -> RuleResult:
     if found is None:
         return RuleResult(rule, "undecided", None)
+    if math.isnan(found.b) and not math.isnan(found.a):
+        # What was measured before and is not any more is no noise: most of it failed, perhaps.
+        return RuleResult(rule, "fail", found)
     interval = found.interval if rule.kind == "worse than" else found.b_interval
     return RuleResult(rule, _status(interval, _bound(rule), rule.metric.lower_is_better), found)
 

@@ -233,13 +233,18 @@ class WorkloadSpec(Strict):
         return max(rows[-1].at_s, 1.0)
 
     def report_stages(self, seconds: float) -> list[Stage]:
-        """The stretches that a report tells apart."""
+        """The stretches that a report tells apart, of a run that lasted so long.
+
+        One that was interrupted has its last stage cut, and none of those after it.
+        """
         if not self.stages:
             label = f"{self.closed.clients} clients" if self.closed else "trace"
             return [Stage(label, 0.0, seconds)]
         stages, start = [], 0.0
         for stage in self.stages:
-            end = start + stage.duration
+            end = min(start + stage.duration, seconds)
+            if end <= start:
+                break
             stages.append(Stage(stage.label, start, end, stage.hold))
             start = end
         return stages

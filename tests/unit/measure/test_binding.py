@@ -265,6 +265,25 @@ def test_evidence_of_any_run_counts_each_request_once(
     assert binding(found).setting
 
 
+def test_who_is_over_its_quota_is_no_sign_of_too_few_engines() -> None:
+    def sent(n: int, **more: Any) -> RequestRecord:
+        times = {"intended_s": float(n), "sent_s": float(n), "first_token_s": n + 0.1}
+        return sample(**{"index": n, "last_token_s": n + 1.0, "ended_s": n + 1.0, **times, **more})
+
+    served = [sent(n) for n in range(60)]
+    refused = {"outcome": "shed", "status": 429, "first_token_s": None, "last_token_s": None}
+    queued = [ServerSample(t=float(t), queued_requests=1.0) for t in range(60)]
+
+    def what(reason: str) -> str:
+        shed = [sent(n, reason=reason, tokens_out=0, **refused) for n in range(30)]
+        found = gather_evidence(
+            served + shed, duration_s=60.0, slo_ttft_s=1.0, slo_tpot_s=1.0, server=queued
+        )
+        return binding(found).what
+
+    assert (what("quota"), what("ttft_budget")) == ("nothing", "prefill")
+
+
 def test_the_heaviest_stage_is_judged_alone() -> None:
     quiet = [sample(index=n, intended_s=float(n), first_token_s=n + 0.1) for n in range(10)]
     heavy = [sample(index=n, intended_s=10 + n / 10, first_token_s=15 + n / 10) for n in range(100)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -168,6 +169,14 @@ def test_only_a_strict_gate_stays_shut_when_undecided() -> None:
         comparison = Comparison(metrics=(measured,), runs_a=5, runs_b=5, paired=False, notes=())
         (result,) = judge(parse_gate("p99 TTFT not worse than 10 %"), comparison)
         assert (result.holds(strict=False), result.holds(strict=True)) == answers[result.status]
+
+
+def test_what_b_does_not_show_any_more_is_no_noise() -> None:
+    """As where all of its requests failed."""
+    gone = replace(found("ttft_p99"), b=math.nan)
+    assert status("p99 TTFT not worse than 10 %", gone) == "fail"
+    assert status("p99 TTFT not above 800 ms", gone) == "fail"
+    assert status("p99 TTFT not worse than 10 %", replace(gone, a=math.nan)) == "undecided"
 
 
 def test_what_was_not_measured_is_undecided() -> None:

@@ -336,6 +336,16 @@ def test_the_reports_stages_are_those_of_the_file() -> None:
     assert [one.label for one in closed.report_stages(61.0)] == ["3 clients"]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "ends"), [(15.0, [15.0]), (60.0, [60.0]), (70.0, [60.0, 70.0])]
+)
+def test_of_a_run_that_was_stopped_only_the_stages_count_that_were_played(
+    seconds: float, ends: list[float]
+) -> None:
+    text = with_stage("{hold: 2/s, for: 60s}\n  - {ramp: [2/s, 8/s], for: 30s}")
+    assert [stage.end_s for stage in loaded(text).report_stages(seconds)] == ends
+
+
 def test_the_seed_of_the_file_is_that_of_the_schedule() -> None:
     one, other = (opened(with_line(f"seed: {seed}")).schedule() for seed in (1, 2))
     assert one != other
