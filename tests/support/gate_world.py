@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import CostModel
 from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
@@ -165,6 +167,23 @@ def answer_of(sent: list[Message]) -> Answer:
     headers = {k.decode().lower(): v.decode() for k, v in start["headers"]}
     body = b"".join(m.get("body", b"") for m in sent[1:])
     return Answer(start["status"], headers, body)
+
+
+async def fails_for(app: App, fault: type[Exception] = RuntimeError) -> Answer:
+    """What a client gets whose request, named r-9, fails in an app, which raises beside it."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": json.dumps(CHAT).encode(), "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"x-request-id", b"r-9")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
+    with pytest.raises(fault):
+        await app(scope, receive, send)
+    return answer_of(sent)
 
 
 def engine_app(world: Callable[[], World], seen: list[FakeEngineRequest]) -> App:

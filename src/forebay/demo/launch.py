@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from forebay.demo.run import TIMEOUT_S
 from forebay.load.measured import Measured, measure
 from forebay.load.probe import Asked, look_at
 from forebay.load.runner import LoadPlan, OnTick
@@ -14,8 +15,6 @@ from forebay.spec.workload import WorkloadSpec
 
 if TYPE_CHECKING:
     from forebay.serving.platform import Platform
-
-_TIMEOUT_S = 600.0  # a slowed engine's long answer is no failure
 
 Say = Callable[[str], None]
 
@@ -67,7 +66,7 @@ def run_launch(platform: Platform, workload: WorkloadSpec, say: Say, tick: OnTic
     plan = LoadPlan(
         endpoint=look_at(Asked(url=platform.url.removesuffix("/v1"))),
         workload=workload,
-        timeout_s=_TIMEOUT_S,
+        timeout_s=TIMEOUT_S,
         cores=sorted(platform.spare_cores) or None,  # not those that the model computes on
     )
     return measure(

@@ -18,7 +18,7 @@ from forebay.load.order import Endpoint
 from forebay.load.runner import LoadPlan, LoadRun, Progress, run_load
 from forebay.measure.records import RequestRecord
 from forebay.measure.summary import summarise
-from forebay.measure.windows import windows
+from forebay.measure.windows import tokens_within, windows
 from forebay.observability import catalogue
 from forebay.policies.decisions import INTERACTIVE
 from forebay.report.demo_data import ClientNotes, DemoData, DemoStage, Sample, ServerPoint
@@ -37,7 +37,7 @@ _FILLED = 0.8  # of what is offered, less than which says that it was more than 
 # An open loop's arrivals come in clumps: of what a full engine turns out, this share can be
 # offered and still be served in time. The demo's own figure, not a promise: see benchmarks/.
 _SUSTAINABLE = 0.85
-_TIMEOUT_S = 600.0  # of an attempt: a slowed engine's long answer is no failure
+TIMEOUT_S = 600.0  # of an attempt: a slowed engine's long answer is no failure
 QUESTION = "What does river mean?"
 
 Say = Callable[[str], None]
@@ -87,7 +87,7 @@ def play(platform: Platform, tick: Tick | None = None, **workload: Any) -> LoadR
     plan = LoadPlan(
         endpoint=Endpoint(url=platform.url.removesuffix("/v1"), model=platform.spec.model.id),
         workload=spec,
-        timeout_s=_TIMEOUT_S,
+        timeout_s=TIMEOUT_S,
         cores=sorted(platform.spare_cores) or None,  # not those that the model computes on
     )
     return run_load(plan, tick)
@@ -188,7 +188,7 @@ def _stages(records: list[RequestRecord], slo_s: float) -> list[DemoStage]:
         start, end = index * STAGE_S, (index + 1) * STAGE_S
         mine = [record for record in records if start <= record.intended_s < end]
         summary = summarise(mine, slo_s, None, STAGE_S)
-        arrived = sum(w.tokens for w in windows(records, STAGE_S, slo_s) if w.start_s == start)
+        arrived = sum(tokens_within(record, start, end) for record in records)
         stages.append(
             DemoStage(factor, start, end, replace(summary, tokens_per_s=arrived / STAGE_S))
         )

@@ -125,8 +125,8 @@ def _table(data: DemoData) -> str:
 def _tokens_per_s(data: DemoData, stage: DemoStage) -> float:
     """Output tokens/s that arrived during the stage.
 
-    The stage's own summary counts the tokens of requests offered in it, whenever they came: with
-    a long queue that is a rate which the server never reached.
+    Those of the requests offered in it come later with a long queue: a rate of theirs is one that
+    the server never reached.
     """
     within = [w.tokens for w in data.windows if stage.start_s <= w.start_s < stage.end_s]
     return sum(within) / (stage.end_s - stage.start_s)

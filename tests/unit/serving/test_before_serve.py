@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gate_world import CHAT, World, answer_of, serving
+from gate_world import CHAT, World, fails_for, serving
 from router_fakes import FakeReplica
 
 from forebay.observability import catalogue
 from forebay.policies.decisions import INTERACTIVE
 from forebay.serving import before_serve, ingress
-from forebay.serving.asgi import Message, Receive, Scope, Send, send_response
+from forebay.serving.asgi import Receive, Scope, Send, send_response
 from forebay.serving.before_serve import BeforeServe
 from forebay.serving.picking import Picked
 
@@ -113,18 +112,9 @@ async def test_where_serve_itself_fails_the_client_is_told_and_the_log_says_why(
             await serve(scope, receive, send)
         raise UnicodeError("a header")
 
-    sent: list[Message] = []
-
-    async def through(scope: Scope, receive: Receive, send: Send) -> None:
-        async def noted(message: Message) -> None:
-            sent.append(message)
-
-        with pytest.raises(UnicodeError):
-            await BeforeServe(broken)(scope, receive, noted)
-
     monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
-    await world.post(CHATS, CHAT, headers={"x-request-id": "r-9"}, through=through)
-    assert answer_of(sent).status == (200 if comes_late else 503)
+    answer = await fails_for(BeforeServe(broken), UnicodeError)
+    assert answer.status == (200 if comes_late else 503)
     assert "request r-9 failed" in caplog.text
     assert "a header" in caplog.text
     assert not world.admission.ledger.tickets
@@ -140,20 +130,8 @@ async def test_a_fault_of_the_gate_s_is_answered_and_logged(
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(type(world.admission), "decide", fail)
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": json.dumps(CHAT).encode(), "more_body": False}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    headers = [(b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": CHATS, "headers": headers}
     monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
-    with pytest.raises(RuntimeError, match="a fault"):
-        await front(scope, receive, send)
-    assert answer_of(sent).error["code"] == "replica_failed"
+    assert (await fails_for(front)).error["code"] == "replica_failed"
     assert "a fault" in caplog.text, "nobody else says what went wrong"
     assert serve.seen == []
 

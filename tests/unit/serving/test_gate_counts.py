@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
-from gate_world import CHAT, Answer, World, answer_of, serving
+from gate_world import CHAT, World, fails_for, serving
 
 from forebay.observability import catalogue
 from forebay.policies.decisions import INTERACTIVE
 from forebay.policies.own_prefixes import OwnPrefixes
-from forebay.serving.asgi import Message
-
-
-async def asked(world: World) -> Answer:
-    """What a client gets whose request fails in the gate itself, which raises beside it."""
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": json.dumps(CHAT).encode(), "more_body": False}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    headers = [(b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
-    with pytest.raises(RuntimeError, match="a fault"):
-        await world.gate(scope, receive, send)
-    return answer_of(sent)
 
 
 def counted(world: World) -> tuple[float, ...]:
@@ -67,7 +48,7 @@ async def test_the_counts_balance_wherever_the_gate_fails(
     for part in owner.split("."):
         broken = getattr(broken, part)
     monkeypatch.setattr(type(broken), name, fail)
-    answer = await asked(world)
+    answer = await fails_for(world.gate)
     assert (answer.status, answer.error["code"]) == (503, "replica_failed")
     assert "retry-after" in answer.headers
     assert "a fault" not in answer.error["message"]
