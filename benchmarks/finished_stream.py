@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from client import ROOT
+from forebay.serving.ports import free_ports
 
 FOLDER = ROOT / "runs" / "nginx"
 START_S = 10.0
@@ -70,7 +70,7 @@ def nginx(tokens: int, core: int) -> Iterator[str]:
     if binary is None:
         raise FileNotFoundError(ABSENT)
     _write_site(FOLDER / "site", tokens)
-    port = _free_port()
+    port = free_ports(1)[0]
     config = FOLDER / "nginx.conf"
     config.write_text(_CONFIG.format(folder=FOLDER, port=port))
     process = subprocess.Popen(
@@ -124,13 +124,6 @@ def _choice(number: int, tokens: int, *, chat: bool) -> dict[str, object]:
     return {
         "index": 0, "text": text, "logprobs": None, "finish_reason": finish, "stop_reason": None,
     }  # fmt: skip
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _wait_until_ready(process: subprocess.Popen[str], url: str) -> None:

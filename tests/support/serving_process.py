@@ -20,6 +20,8 @@ import openai
 import psutil
 import yaml
 
+from forebay.serving.ports import free_ports
+
 FOREBAY = str(Path(sys.executable).parent / "forebay")
 ENGINE_SERVICE = Path(__file__).parent.parent / "engine" / "service.yaml"
 START_S = 240.0
@@ -27,9 +29,7 @@ START_S = 240.0
 
 def free_port() -> int:
     """A port that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def port_is_free(port: int) -> bool:
@@ -52,7 +52,7 @@ class ServingProcess:
         """
         # A Ray started here makes a token that later ones ask for; tests need no guard.
         env = {**os.environ, "RAY_AUTH_MODE": "disabled"} if "ray_address" in server else None
-        self.port, self.metrics_port = free_port(), free_port()
+        self.port, self.metrics_port = free_ports(2)
         spec = yaml.safe_load(service.read_text())
         spec.setdefault("server", {}).update(
             {"port": self.port, "metrics_port": self.metrics_port, **server}

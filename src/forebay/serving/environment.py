@@ -8,11 +8,11 @@ that this one starts; `variables` goes into Ray's `runtime_env` for the rest.
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 from math import ceil
 from pathlib import Path
 
+from forebay.serving.ports import free_ports
 from forebay.spec.service import ServiceSpec
 
 # Read by HAProxy's Lua and copied to the router; a hint for prefix affinity.
@@ -93,18 +93,6 @@ _PORTS = (
 )
 
 
-def _free_ports() -> list[int]:
-    """As many ports as `_PORTS` names, none of which is in use just now."""
-    probes = [socket.socket() for _ in _PORTS]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
 def replica_variables(spec: ServiceSpec) -> dict[str, str]:
     """Environment of replicas and the ingress."""
     env = {**variables(spec), **_REPLICA}
@@ -145,6 +133,8 @@ def prepare(spec: ServiceSpec) -> Path:
         A fresh folder for HAProxy's configuration and sockets, so that two services on one
         machine do not write over each other's.
     """
+    named = (spec.server.port, spec.server.metrics_port)
+    ports = free_ports(len(_PORTS), besides=named)
     folder = Path(tempfile.mkdtemp(prefix="forebay-"))
     os.environ.update(variables(spec))
     os.environ.update(
@@ -154,7 +144,7 @@ def prepare(spec: ServiceSpec) -> Path:
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-            **{name: str(port) for name, port in zip(_PORTS, _free_ports(), strict=True)},
+            **{name: str(port) for name, port in zip(_PORTS, ports, strict=True)},
             "RAY_SERVE_HAPROXY_NBTHREAD": str(min(max((os.cpu_count() or 1) // 2, 1), 4)),
         }
     )

@@ -93,11 +93,8 @@ class Platform:
         yield "starting Ray Serve and HAProxy"
         try:
             self._deploy()
-        except Exception as error:  # Ray raises many kinds, with the cause in their last line
-            cause = str(error).strip().splitlines()
-            raise EnvironmentFailedError(
-                f"Ray Serve did not start: {cause[-1] if cause else type(error).__name__}"
-            ) from error
+        except Exception as error:  # Ray raises many kinds
+            raise EnvironmentFailedError(f"Ray Serve did not start: {_cause(error)}") from error
         yield from self._phases_until_ready()
 
     def _connect(self) -> None:
@@ -311,3 +308,12 @@ class Platform:
                 end_log(self.spec.name)
         with contextlib.suppress(Exception):  # whatever is left is ended by process id
             ray.shutdown()
+
+
+def _cause(error: Exception) -> str:
+    """The line to show of a failure that Ray passes on with all its frames: the last one.
+
+    HAProxy says what it cannot open first, and at the end that it gives up.
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return next((line for line in lines if "cannot bind" in line), lines[-1])

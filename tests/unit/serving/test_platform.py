@@ -10,7 +10,7 @@ import pytest
 import ray
 from ray import serve
 
-from forebay.serving import platform, processes
+from forebay.serving import environment, platform, preflight, processes
 from forebay.serving.platform import Platform
 from forebay.serving.preflight import EnvironmentFailedError
 from forebay.spec.service import ServiceSpec
@@ -101,3 +101,30 @@ def test_a_process_that_ends_while_it_is_looked_at_hides_no_other(
 
     monkeypatch.setattr(psutil, "Process", Parent)
     assert [process.pid for process in processes.others({3})] == [2]
+
+
+@pytest.mark.parametrize(
+    ("says", "shown"),
+    [
+        (
+            "HAProxy crashed\n[ALERT] cannot bind socket for [0.0.0.0:9]\n[ALERT] Exiting.",
+            "[ALERT] cannot bind socket for [0.0.0.0:9]",
+        ),
+        ("a frame\nanother\nRuntimeError: no reason\n", "RuntimeError: no reason"),
+        ("", "ValueError"),
+    ],
+)
+def test_the_error_of_a_failed_start_is_its_cause(
+    monkeypatch: pytest.MonkeyPatch, says: str, shown: str
+) -> None:
+    def fail(_: Platform) -> None:
+        raise ValueError(says)
+
+    monkeypatch.setattr(preflight, "check", lambda _: None)
+    monkeypatch.setattr(processes, "adopt_orphans", lambda: None)
+    monkeypatch.setattr(environment, "prepare", lambda _: None)
+    monkeypatch.setattr(Platform, "_connect", lambda _: None)
+    monkeypatch.setattr(Platform, "_deploy", fail)
+    with pytest.raises(EnvironmentFailedError) as failed:
+        list(service().start())
+    assert str(failed.value) == f"Ray Serve did not start: {shown}"
