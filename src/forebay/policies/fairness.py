@@ -131,7 +131,7 @@ class FairQueue:
         flow.latest = flow.finish
         self._sell_gap(one, flow)
         flow.finish = flow.latest + ceil(max(cost_tokens, 1) * UNITS / flow.weight)
-        one.prices.sell_to(flow.finish, one.price(sum(f.weight for f in one.flows.values())))
+        one.prices.sell_to(flow.finish, one.price(sum([f.weight for f in one.flows.values()])))
         return self._tag_at(one, flow.latest)
 
     def preview(self, tenant: str, class_name: str, now: float = 0.0) -> int:
@@ -179,14 +179,12 @@ class FairQueue:
 
     def weights_of(self, flows: Sequence[tuple[str, str]]) -> list[float]:
         """Weights of flows that are all active: a class's is divided among its tenants."""
-        own = [self._weights.get(tenant, 1.0) for tenant, _ in flows]
+        weights = self._weights
         of_class: dict[str, float] = {}
-        for (_, name), weight in zip(flows, own, strict=True):
-            of_class[name] = of_class.get(name, 0.0) + weight
-        return [
-            self._classes[name].weight * weight / of_class[name]
-            for (_, name), weight in zip(flows, own, strict=True)
-        ]
+        for tenant, name in flows:
+            of_class[name] = of_class.get(name, 0.0) + weights.get(tenant, 1.0)
+        each = {name: self._classes[name].weight / total for name, total in of_class.items()}
+        return [each[name] * weights.get(tenant, 1.0) for tenant, name in flows]
 
     def started(self, tag: int) -> None:
         """The engine has taken the request with this tag into service."""
@@ -276,7 +274,7 @@ class FairQueue:
 
         The others fill that gap, so it costs their weight; with nobody else the class itself owes.
         """
-        others = sum(other.weight for other in one.flows.values() if other is not flow)
+        others = sum([other.weight for other in one.flows.values() if other is not flow])
         one.prices.sell_to(flow.latest, one.price(others or flow.weight))
 
     def check_integrity(self) -> None:

@@ -420,7 +420,7 @@ class Ledger:
         """The first token is out: queued becomes running."""
         self._dequeue(sequence)
         self.held[sequence.ticket.flow] += 1
-        self._take_kv(sequence, 1)
+        self._take_kv(sequence, sequence.footprint, 1)
         self._run(sequence, 1, sequence.context)
         self.changes += 1
         self.turned += 1
@@ -448,7 +448,7 @@ class Ledger:
             self.turned += 1
             del self.running[sequence]
             self.totals[sequence.ticket.class_name].running -= 1
-            self._take_kv(sequence, -1)
+            self._take_kv(sequence, sequence.footprint, -1)
             self._run(sequence, -1, -sequence.context)
             self._let_go(sequence.ticket.flow)
         if sequence.state != "ended":
@@ -462,9 +462,9 @@ class Ledger:
             running, attended = self._giving_way
             self._giving_way = Answers(running + more, attended + context)
 
-    def _take_kv(self, sequence: Sequence, times: int) -> None:
+    def _take_kv(self, sequence: Sequence, footprint: int, times: int) -> None:
         """A sequence in the engine takes its part of the cache (1) or gives it back (-1)."""
-        self._grow(sequence, times * sequence.footprint)
+        self._grow(sequence, times * footprint)
         self._own_kv -= times * sequence.brought
 
     def _grow(self, sequence: Sequence, tokens: int) -> None:
@@ -489,29 +489,29 @@ class Ledger:
         del self.tickets[ticket]
 
     def _enqueue(self, sequence: Sequence) -> None:
-        ticket = sequence.ticket
+        ticket, footprint = sequence.ticket, sequence.footprint
         self._count(sequence, 1)
-        entry = ticket.tag, sequence.prefill, ticket.kept_by, sequence.footprint
+        entry = ticket.tag, sequence.prefill, ticket.kept_by, footprint
         self.order.add(*entry)
         if ticket.held:
             self.at_gate.add(*entry)
         else:
             self.held[ticket.flow] += 1
             self.arrived += sequence.bound
-            self._take_kv(sequence, 1)
-            self.queued_kv += sequence.footprint
+            self._take_kv(sequence, footprint, 1)
+            self.queued_kv += footprint
             self._count_parts(sequence, 1)
 
     def _dequeue(self, sequence: Sequence) -> None:
-        ticket = sequence.ticket
+        ticket, footprint = sequence.ticket, sequence.footprint
         self._count(sequence, -1)
-        entry = ticket.tag, sequence.prefill, ticket.kept_by, sequence.footprint
+        entry = ticket.tag, sequence.prefill, ticket.kept_by, footprint
         self.order.remove(*entry)
         if ticket.held:
             self.at_gate.remove(*entry)
         else:
-            self._take_kv(sequence, -1)
-            self.queued_kv -= sequence.footprint
+            self._take_kv(sequence, footprint, -1)
+            self.queued_kv -= footprint
             self._let_go(ticket.flow)
             self.arrived -= sequence.bound
             self._count_parts(sequence, -1)

@@ -9,20 +9,20 @@ and Meier, 1958), over buckets whose edges grow by a factor of the square root o
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
-from math import ceil, exp
+from collections.abc import Iterable
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Prior = tuple[list[float], list[float]]  # answers that reach each bucket, and those that end in it
 
 _EDGES: tuple[float, ...] = (0.0, *(2.0 ** (k / 2) for k in range(35)))  # up to 131,072 tokens
 _EDGES_ARRAY = np.array(_EDGES)
+_WIDTHS = np.diff(_EDGES_ARRAY)
 _FIRST_TOKENS = frozenset(ceil(edge) for edge in _EDGES)  # with which an answer enters a bucket
 _REBUILD_EVERY = 16  # events between two rebuilds of the curve
+_MOST_CAPS = 256  # whose answers are kept until then: clients mostly set the same few
 _PRIOR_WEIGHT = 2.0  # answers that the prior is worth
 # Until answers were seen, they are taken to run on: promising a slot that does not come free costs
 # a broken promise, promising none costs a few refusals.
@@ -35,16 +35,14 @@ class Curve:
 
     Attributes:
         shares: of answers that are longer than each edge.
+        of_new: tokens expected of an answer that has not begun, by its limit, once worked out.
     """
 
-    def __init__(self, at_risk: Sequence[float], ended: Sequence[float]) -> None:
-        """Of so many answers that reached each bucket, so many ended in it."""
-        self.shares, self._integral = [1.0], [0.0]
-        for (low, high), risk, gone in zip(pairwise(_EDGES), at_risk, ended, strict=True):
-            alive = self.shares[-1]
-            left = alive * (1.0 - min(gone / risk, 1.0)) if risk > 0.0 else alive
-            self._integral.append(self._integral[-1] + (alive + left) / 2 * (high - low))
-            self.shares.append(left)
+    def __init__(self, shares: Floats, integral: Floats) -> None:
+        """See `curves`."""
+        self.shares: list[float] = shares.tolist()
+        self._integral: list[float] = integral.tolist()
+        self.of_new: dict[int, float] = {}
 
     def at(self, tokens: float) -> tuple[float, float]:
         """Share of answers that are longer than `tokens`, and its integral up to there."""
@@ -56,17 +54,34 @@ class Curve:
         return alive, self._integral[index] + (first + alive) / 2 * width
 
 
+def curves(at_risk: Floats, ended: Floats) -> list[Curve]:
+    """Of so many answers that reached each bucket, so many ended in it.
+
+    Args:
+        at_risk: shape (curves, buckets), as all of these.
+        ended: likewise.
+    """
+    gone = np.divide(ended, at_risk, out=np.zeros_like(ended), where=at_risk > 0.0)
+    shares = np.ones((len(ended), len(_EDGES)))
+    np.cumprod(1.0 - np.minimum(gone, 1.0), axis=1, out=shares[:, 1:])
+    integral = np.zeros_like(shares)
+    np.cumsum((shares[:, :-1] + shares[:, 1:]) / 2 * _WIDTHS, axis=1, out=integral[:, 1:])
+    return [Curve(*each) for each in zip(shares, integral, strict=True)]
+
+
 class OutputModel:
     """Expected answer length in tokens, given what has been produced and the limit."""
 
     def __init__(self, default_tokens: int) -> None:
         """Start from answers that end at a constant hazard, with several times this mean."""
-        self._at_risk = [0.0] * (len(_EDGES) - 1)
-        self._ended = [0.0] * (len(_EDGES) - 1)
         self._weight = 1.0
         self._pending = 0
-        self._cautious_prior = _prior(default_tokens * _PRIOR_STRETCH)
-        self._likely_prior = _prior(default_tokens)
+        # Answers that reached each bucket and answers that ended in it: as seen, and of each prior
+        # what it has with those; the cautious one, and the likely one.
+        self._seen = np.zeros((2, 1, len(_WIDTHS)))
+        self._at_risk, self._ended = self._seen[:, 0]
+        priors = (_prior(default_tokens * _PRIOR_STRETCH), _prior(default_tokens))
+        self._priors = np.stack(priors, axis=1)
         self._rebuild()
 
     def passed(self, before: int, after: int) -> None:
@@ -116,29 +131,33 @@ class OutputModel:
         """Tokens the answer is expected to end with, given `produced` so far and at most `cap`."""
         if produced >= cap:
             return float(produced)
+        if not produced:
+            return self._of_new(self._curve, cap)
         alive, before = self._curve.at(produced)
         further = (self._curve.at(cap)[1] - before) / max(alive, 1e-9)
         return produced + min(max(further, 1.0), cap - produced)
 
     def likely_total(self, cap: int) -> float:
         """The same of an answer that has not begun, without caution before any were seen."""
-        return min(max(self._likely.at(cap)[1], 1.0), cap)
+        return self._of_new(self._likely, cap)
+
+    def _of_new(self, curve: Curve, cap: int) -> float:
+        """Tokens that an answer is expected to end with that has not begun."""
+        known = curve.of_new
+        if cap not in known:
+            if len(known) >= _MOST_CAPS:
+                known.clear()
+            known[cap] = min(max(curve.at(cap)[1], 1.0), float(cap))
+        return known[cap]
 
     def _rebuild(self) -> None:
         """Recompute survival and its integral at every edge; normalise the weights."""
         self._pending = 0
         scale, self._weight = 1.0 / self._weight, 1.0
-        for tally in (self._at_risk, self._ended, *self._cautious_prior, *self._likely_prior):
-            tally[:] = [value * scale for value in tally]
-        self._curve = self._curve_from(self._cautious_prior)
-        self._likely = self._curve_from(self._likely_prior)
+        self._seen *= scale
+        self._priors *= scale
+        self._curve, self._likely = curves(*(self._seen + self._priors))
         self._curve_array = np.array(self._curve.shares)
-
-    def _curve_from(self, prior: Prior) -> Curve:
-        return Curve(
-            [seen + assumed for seen, assumed in zip(self._at_risk, prior[0], strict=True)],
-            [seen + assumed for seen, assumed in zip(self._ended, prior[1], strict=True)],
-        )
 
     def survival_at(self, tokens: Floats) -> Floats:
         """Share of answers that are longer than `tokens`, for an array of any shape."""
@@ -150,11 +169,7 @@ def _bucket(tokens: float) -> int:
     return min(bisect_right(_EDGES, tokens) - 1, len(_EDGES) - 2)
 
 
-def _prior(mean: float) -> Prior:
-    """A few answers that end at a constant hazard."""
-    at_risk = [_PRIOR_WEIGHT * exp(-low / mean) for low in _EDGES[:-1]]
-    ended = [
-        reach * (1.0 - exp((low - high) / mean))
-        for reach, (low, high) in zip(at_risk, pairwise(_EDGES), strict=True)
-    ]
-    return at_risk, ended
+def _prior(mean: float) -> Floats:
+    """A few answers that end at a constant hazard: those at risk, those that ended, by bucket."""
+    at_risk = _PRIOR_WEIGHT * np.exp(-_EDGES_ARRAY[:-1] / mean)
+    return np.stack([at_risk, at_risk * (1.0 - np.exp(-_WIDTHS / mean))])

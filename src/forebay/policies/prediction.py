@@ -61,7 +61,7 @@ class Releases:
     """When the running answers are expected to give back what they hold.
 
     Attributes:
-        steps: decode steps from now, rising.
+        steps: decode steps from when it was worked out, rising.
         slots: sequences expected to have ended by each of them.
         kv_tokens: KV tokens expected to be free again by each of them; worked out when it is first
             asked for, since KV is rarely short.
@@ -69,6 +69,7 @@ class Releases:
         answer_tokens: length of a typical answer, for waits that outlast everything running.
         capacity: sequences the engine runs at once.
         kv_capacity: tokens that its KV blocks hold.
+        since: decode steps that have passed since it was worked out.
     """
 
     steps: list[float]
@@ -78,6 +79,7 @@ class Releases:
     answer_tokens: float
     capacity: int
     kv_capacity: int
+    since: float = 0.0
 
     def wait(self, wait: Wait) -> float:
         """Decode steps until a request with these needs can start.
@@ -94,7 +96,8 @@ class Releases:
             needed = self._come_free(wait.slots - 0.5, self.slots, self.running, self.capacity)
         if wait.kv_tokens > 0:
             free = self.kv_tokens()
-            of_kv = self._come_free(wait.kv_tokens, free, free[-1], self.kv_capacity)
+            held = free[-1] - self._gone(free)
+            of_kv = self._come_free(wait.kv_tokens, free, held, self.kv_capacity)
             needed = max(needed, of_kv)
         return needed
 
@@ -107,10 +110,21 @@ class Releases:
         """
         rounds, place = divmod(amount, capacity)
         idle = capacity - held  # that those ahead are about to take
-        steps = _interpolated(place, freed, self.steps)
+        gone = self._gone(freed)
+        steps = self._until(gone + place, freed)
         if place >= held or steps > self.answer_tokens:
-            steps = max(self.answer_tokens, _interpolated(place - idle, freed, self.steps))
+            steps = max(self.answer_tokens, self._until(gone + place - idle, freed))
         return steps + rounds * self.answer_tokens
+
+    def _gone(self, freed: list[float]) -> float:
+        """What has come free since it was worked out."""
+        if self.since < self.steps[0]:
+            return 0.0
+        return _interpolated(self.since, self.steps, freed)
+
+    def _until(self, amount: float, freed: list[float]) -> float:
+        """Steps from now until so much has come free since it was worked out."""
+        return max(_interpolated(amount, freed, self.steps) - self.since, 0.0)
 
     def after(self, steps: float, running: int) -> Releases:
         """The same so many steps later, if it came about as expected; `running` are left then.
@@ -118,22 +132,18 @@ class Releases:
         Raises:
             ValueError: everything should have ended by then.
         """
-        first = bisect_right(self.steps, steps)
-        if first == len(self.steps):
+        since = self.since + steps
+        if since >= self.steps[-1]:
             raise ValueError(f"nothing is known of what runs after {steps:.1f} steps")
-
-        def left(freed: list[float]) -> list[float]:
-            gone = _interpolated(steps, self.steps, freed) if first else 0.0
-            return [amount - gone for amount in freed[first:]]
-
         return Releases(
-            steps=[at - steps for at in self.steps[first:]],
-            slots=left(self.slots),
-            kv_tokens=lambda: left(self.kv_tokens()),
+            steps=self.steps,
+            slots=self.slots,
+            kv_tokens=self.kv_tokens,
             running=running,
             answer_tokens=self.answer_tokens,
             capacity=self.capacity,
             kv_capacity=self.kv_capacity,
+            since=since,
         )
 
 

@@ -211,7 +211,7 @@ class QuotaLease:
     def limited(self, tenant: str) -> tuple[Resource, ...]:
         """What a request of the tenant is charged for now: whoever ends it undoes that alone."""
         resources: tuple[Resource, ...] = ("tokens", "slots")
-        return tuple(one for one in resources if (tenant, one) in self._holdings)
+        return tuple([one for one in resources if (tenant, one) in self._holdings])
 
     def _holding(self, key: Key) -> _Holding | None:
         return self._holdings.get(key) or self._retired.get(key)

@@ -32,8 +32,9 @@ _CROWDED = 0.5  # of the engine in use, below which nobody needs to be held back
 # engine, whatever the mean of those who began lately says. They attend to more as they go on.
 _SURELY = 0.9
 # What flows ask for fades over seconds, so their parts are worked out now and then: it takes a look
-# at all of them, some 5 us each. Who comes meanwhile has no part yet: a herd is looked at sooner.
-_KEPT = 0.125  # of the time in which it fades to half,
+# at all of them, some 3 us each. Who comes meanwhile has no part yet: a herd is looked at sooner.
+_KEPT, _KEPT_OF_MANY, _MANY = 0.125, 0.25, 128  # of the time in which it fades to half: of few
+# flows and of many, of which each is a small part,
 _KEPT_CAME, _KEPT_CAME_OF_ALL, _KEPT_CAME_EACH = 16, 0.25, 0.25  # or until so many came
 _KEPT_UNCROWDED_S = 0.02  # that nobody needs to be held back, which takes no look at flows
 
@@ -206,11 +207,13 @@ class Room:
         flows = list(dict.fromkeys([*asked, *ledger.held]))
         most_come = min(_KEPT_CAME, _KEPT_CAME_OF_ALL * usual.in_all)
         self._most_come = max(most_come, len(flows) * _KEPT_CAME_EACH)
-        self._kept_until = now + _KEPT * self._demand_s
+        kept = _KEPT if len(flows) < _MANY else _KEPT_OF_MANY
+        self._kept_until = now + kept * self._demand_s
         weights = self._fair.weights_of(flows)
         each = usual.in_all / sum(weights)
         self._shares = {one: each * weight for one, weight in zip(flows, weights, strict=True)}
-        wanted = [max(asked.get(flow, 0.0), self._held(flow, usual)) for flow in flows]
+        held = self._held_by(flows, usual)
+        wanted = [max(asked.get(flow, 0.0), has) for flow, has in zip(flows, held, strict=True)]
         if sum(wanted) <= usual.in_all:
             return {}  # everybody gets what it asks for
 
@@ -241,14 +244,26 @@ class Room:
         kv_tokens = ledger.kv_of[BATCH] + ledger.kv_beside(cost)
         return self._usual.of(sequences, kv_tokens) > self.for_batch
 
-    def _held(self, flow: Flow, usual: _Usual, cost: Cost | None = None) -> float:
-        """Usual sequences that a flow has in the engine, with a request."""
-        sequences, kv_tokens = self._ledger.held[flow], self._ledger.held_kv[flow]
-        if cost is not None:
-            sequences += cost.sequences
-            kv_tokens += self._ledger.kv_beside(cost)
+    def _held(self, flow: Flow, usual: _Usual, cost: Cost) -> float:
+        """Usual sequences that a flow would have in the engine with a request."""
+        sequences = self._ledger.held[flow] + cost.sequences
+        kv_tokens = self._ledger.held_kv[flow] + self._ledger.kv_beside(cost)
         in_the_end = sequences * self._wanted.kv_tokens(flow)  # its answers may outgrow what
         return usual.of(sequences, max(kv_tokens, in_the_end))  # is expected of all
+
+    def _held_by(self, flows: Sequence[Flow], usual: _Usual) -> list[float]:
+        """Usual sequences that flows have in the engine; in a row, since there may be hundreds."""
+        ledger, (_, by_slots, by_kv) = self._ledger, usual
+        held, held_kv, usually = ledger.held, ledger.held_kv, self._wanted.kv_tokens
+        found = []
+        for flow in flows:
+            sequences = held.get(flow)
+            if sequences:
+                kv_tokens = max(held_kv[flow], sequences * usually(flow))
+                found.append(max(sequences * by_slots, kv_tokens * by_kv))
+            else:
+                found.append(0.0)
+        return found
 
     @property
     def _usual(self) -> _Usual:

@@ -82,18 +82,24 @@ class TagQueue:
 
     def before(self, tag: int) -> tuple[int, int]:
         """(Tokens, sequences) served before a new arrival with this tag: smaller and equal tags."""
-        index = self._block_of(_Entry(tag, inf, _LAST))
+        if not self._count:  # as of who is held, mostly
+            return 0, 0
+        last = _last_of(tag)
+        index = self._block_of(last)
         tokens, sequences = self._before_block(index)
         if index < len(self._blocks):
             block = self._blocks[index]
-            place = bisect_right(block, _Entry(tag, inf, _LAST))
-            tokens += sum(entry.tokens for entry in block[:place])
+            place = bisect_right(block, last)
+            if 2 * place < len(block):
+                tokens += sum([entry.tokens for entry in block[:place]])
+            else:  # most arrivals come last, or nearly
+                tokens += self._totals[index] - sum([entry.tokens for entry in block[place:]])
             sequences += place
         return tokens, sequences
 
     def kv_behind(self, tag: int) -> int:
         """KV tokens of those served after a new arrival with this tag; looks at each of them."""
-        last = _Entry(tag, inf, _LAST)
+        last = _last_of(tag)
         index = self._block_of(last)
         return sum(
             sum(entry.kv_tokens for entry in block if entry > last)
@@ -108,7 +114,7 @@ class TagQueue:
             late_now: whether somebody is late without the arrival.
             late_then: whether somebody is late with it.
         """
-        first = self._block_of(_Entry(tag, inf, _LAST))
+        first = self._block_of(_last_of(tag))
         tokens, sequences = self._before_block(first)
         for index in range(first, len(self._blocks)):
             block = self._blocks[index]
@@ -128,12 +134,13 @@ class TagQueue:
         Returns:
             For each: prompt tokens to compute up to and with its own, its own, and when it is due.
         """
-        index = self._block_of(_Entry(tag, inf, _LAST))
+        last = _last_of(tag)
+        index = self._block_of(last)
         through = self.before(tag)[0]
         found: list[tuple[int, int, float]] = []
         while index >= 0 and len(found) < count:
             block = self._blocks[index] if index < len(self._blocks) else []
-            for entry in reversed(block[: bisect_right(block, _Entry(tag, inf, _LAST))]):
+            for entry in reversed(block[: bisect_right(block, last)]):
                 if len(found) == count:
                     break
                 found.append((through, entry.tokens, entry.due))
@@ -146,6 +153,8 @@ class TagQueue:
 
     def _block_of(self, entry: _Entry) -> int:
         """The first block that ends with this entry or a later one; their number if none does."""
+        if len(self._blocks) < 2:  # as mostly
+            return 0 if self._blocks and entry <= self._blocks[0][-1] else len(self._blocks)
         return bisect_left(self._blocks, entry, key=lambda block: block[-1])
 
     def _split(self, index: int) -> None:
@@ -170,6 +179,11 @@ class TagQueue:
 
     def __repr__(self) -> str:
         return f"<TagQueue {len(self)} sequences, {self.tokens} tokens>"
+
+
+def _last_of(tag: int) -> _Entry:
+    """Behind every entry with this tag, and before those with the next."""
+    return _Entry(tag, inf, _LAST)
 
 
 def _soonest(block: list[_Entry]) -> float:

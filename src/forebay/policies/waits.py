@@ -131,13 +131,14 @@ class Waits:
         ahead_tokens, ahead_sequences = self._ahead_of(tag, flow[1], now)
         if self.ledger.long and not takes_turns:
             ahead_tokens = min(ahead_tokens, self._ahead_beside(cost, tag, now))
-        ahead_s = self._prompts_s(ahead_tokens)
+        token_s = self._prompts_s(1)
+        ahead_s = ahead_tokens * token_s
         release_s = self._release_s(cost, tag, ahead_sequences)
         waits = (ahead_s or release_s) and self.ledger.queued_sequences
         others = rivals(self.fair, self.arrivals, flow, tag, now) if waits else []
         if others:
-            tokens, sequences = self._overtaking(others, cost, ahead_s, release_s)
-            ahead_s = self._prompts_s(ahead_tokens + tokens)
+            tokens, sequences = self._overtaking(others, cost, token_s, ahead_s, release_s)
+            ahead_s = (ahead_tokens + tokens) * token_s
             release_s = self._release_s(cost, tag, ahead_sequences, round(sequences))
         if flow[1] == BATCH:
             entered_s = self.pacing.wait_s(self.ledger.at_gate.before(tag)[0])
@@ -145,10 +146,9 @@ class Waits:
         return ahead_s, release_s
 
     def _overtaking(
-        self, others: list[Rival], cost: Cost, ahead_s: float, release_s: float
+        self, others: list[Rival], cost: Cost, token_s: float, ahead_s: float, release_s: float
     ) -> tuple[float, float]:
         """(Prompt tokens, sequences) that others will still put ahead while a request waits."""
-        token_s = self._prompts_s(1)
         slot_s = self.seconds_per_slot(cost) if release_s else 0.0
         wait_s = prolonged(
             ahead_s + release_s,
@@ -175,11 +175,11 @@ class Waits:
         over = ledger.kv_tokens + kv_tokens - self.config.kv_tokens
         if over > 0:  # who is behind it in the queue takes nothing from it
             over = ledger.kv_before(tag) + kv_tokens - self.config.kv_tokens
-        needs = Wait(slots=at_once - slots, kv_tokens=over)
-        if needs.slots <= 0 and needs.kv_tokens <= 0:
+        if at_once <= slots and over <= 0:
             return 0.0
-        releases = self._releases(cost, kv=needs.kv_tokens > 0)
-        return releases.wait(needs) * self.paces.seconds_per_token_when_full
+        releases = self._releases(cost, kv=over > 0)
+        wait = Wait(slots=at_once - slots, kv_tokens=over)
+        return releases.wait(wait) * self.paces.seconds_per_token_when_full
 
     def seconds_per_slot(self, cost: Cost) -> float:
         """Seconds until a full engine has room for one more, by Little's law."""

@@ -13,6 +13,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
+_TABLE = "forebay.headers"  # where a scope carries its headers by name, and of which list that is
 _ALLOWED = (b"access-control-allow-origin", b"*")
 _EXPOSED = (
     b"access-control-expose-headers",
@@ -59,11 +60,16 @@ class BytesAtOnce:
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
-    """The first header of this lower-case name, or None."""
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return None
+    """The first header of this lower-case name, or None.
+
+    A request is asked for some ten of its twenty headers: they are put into a table once.
+    """
+    headers = scope["headers"]
+    of, table = scope.get(_TABLE, (None, {}))
+    if of is not headers:
+        table = dict(reversed(list(headers)))
+        scope[_TABLE] = headers, table
+    return table.get(name)
 
 
 async def read_body(

@@ -89,7 +89,7 @@ def read_request(
     data: dict[str, Any],
     limits: InputLimits,
     class_header: bytes | None,
-    cached_header: bytes | None = None,
+    cached_tokens: int = 0,
 ) -> ParsedRequest:
     """What a costed request asks for.
 
@@ -98,13 +98,12 @@ def read_request(
         data: the body.
         limits: what may be asked for.
         class_header: the client's `CLASS_HEADER`.
-        cached_header: the router's `CACHED_HEADER`.
+        cached_tokens: tokens of its prompt that are probably in the prefix cache.
 
     Raises:
         RequestRefusedError: 400 with the field that is wrong.
     """
-    cached = cached_header or b""
-    shape = _shape(path, data, limits, int(cached) if cached.isdigit() else 0)
+    shape = _shape(path, data, limits, cached_tokens)
     _check_fits(shape, limits)
     return ParsedRequest(shape, _class_of(data, class_header), data.get("stream") is True)
 

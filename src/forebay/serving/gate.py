@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from forebay.observability import catalogue
@@ -278,12 +277,12 @@ class Gate:
         """What is asked for; its prompt's head, where this replica tells itself what is cached."""
         data, wanted = parse_body(body, self._limits), header(scope, CLASS_HEADER)
         if self._prefixes is None:
-            cached = header(scope, CACHED_HEADER)
+            told = header(scope, CACHED_HEADER) or b""
+            cached = int(told) if told.isdigit() else 0
             return read_request(scope["path"], data, self._limits, wanted, cached), None
-        request = read_request(scope["path"], data, self._limits, wanted)
         prompt = under_salt(prompt_of(data), caller.cache_salt)
-        tokens = self._prefixes.expected(prompt, self.admission.costs.bytes_per_token)
-        return replace(request, shape=replace(request.shape, cached_tokens=tokens)), prompt
+        cached = self._prefixes.expected(prompt, self.admission.costs.bytes_per_token)
+        return read_request(scope["path"], data, self._limits, wanted, cached), prompt
 
     async def _decided(
         self,
@@ -422,9 +421,11 @@ class Gate:
 
                 timer = loop.call_later(max(deadline_s - ticket.asked_s, 0.0), expire)
                 try:
-                    released = self._room.released(ticket, client.receive)
-                    async with released as going_on, self._turnstile.passage(ticket):
-                        await self.app(scope, replay(body, going_on), shaper.send)
+                    if ticket.held:
+                        async with self._room.released(ticket, client.receive) as going_on:
+                            await self._to_app(scope, body, going_on, shaper, ticket)
+                    else:
+                        await self._to_app(scope, body, client.receive, shaper, ticket)
                 except ClientGoneError:
                     return "disconnected"
                 finally:
@@ -444,6 +445,15 @@ class Gate:
             # vLLM's handlers return quietly when the client is gone, and abort in the engine.
             return "disconnected" if client.gone else "error"
         return "ok"
+
+    async def _to_app(
+        self, scope: Scope, body: bytes, receive: Receive, shaper: ErrorShaper, ticket: Ticket
+    ) -> None:
+        await self._turnstile.enter(ticket)
+        try:
+            await self.app(scope, replay(body, receive), shaper.send)
+        finally:
+            self._turnstile.arrived(ticket)
 
     def _finish(self, admitted: Admitted, outcome: str) -> None:
         ticket, now = admitted.ticket, self._clock()

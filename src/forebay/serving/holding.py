@@ -25,14 +25,11 @@ class WaitingRoom:
 
     @asynccontextmanager
     async def released(self, ticket: Ticket, receive: Receive) -> AsyncIterator[Receive]:
-        """Wait until the ticket is released; gives the `receive` to be used from then on.
+        """Wait until a held ticket is released; gives the `receive` to be used from then on.
 
         Raises:
             ClientGoneError: the client left meanwhile.
         """
-        if not ticket.held:
-            yield receive
-            return
         free = self._waiting[ticket] = asyncio.get_running_loop().create_future()
         # The body has been read: what comes next is that the client has gone, or nothing.
         client = asyncio.ensure_future(receive())

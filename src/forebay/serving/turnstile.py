@@ -9,8 +9,6 @@ on their way at a time, so that it computes the first while others are still bei
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from forebay.policies.ledger import Ticket
 
@@ -42,7 +40,8 @@ class Turnstile:
         """Nobody is on the way."""
         self._decisions = asyncio.Semaphore(_LET_IN_AT_ONCE)
         self._places = asyncio.Semaphore(_ON_THEIR_WAY)
-        self._on_their_way: dict[Ticket, asyncio.TimerHandle] = {}
+        self._on_their_way: dict[Ticket, float] = {}  # since when, by the loop's clock
+        self._looks: asyncio.TimerHandle | None = None  # for whom nobody waits any longer
 
     async def decision(self) -> Turn:
         """Wait until there is time for one more to be let in."""
@@ -51,23 +50,31 @@ class Turnstile:
         asyncio.get_running_loop().call_soon(turn.ended)  # also where the fleet is asked first
         return turn
 
-    @asynccontextmanager
-    async def passage(self, ticket: Ticket) -> AsyncIterator[None]:
+    async def enter(self, ticket: Ticket) -> None:
         """Wait until one more may go to the engine; until `arrived` it is on its way there."""
         await self._places.acquire()
-        loop = asyncio.get_running_loop()
-        self._on_their_way[ticket] = loop.call_later(_LONGEST_S, self.arrived, ticket)
-        try:
-            yield
-        finally:
-            self.arrived(ticket)
+        self._on_their_way[ticket] = asyncio.get_running_loop().time()
+        if self._places.locked():
+            self._look_later()
 
     def arrived(self, ticket: Ticket) -> None:
-        """It is in the engine, or will not come there: the next may go."""
-        timer = self._on_their_way.pop(ticket, None)
-        if timer is not None:
-            timer.cancel()
+        """It is in the engine, or will not come there: the next may go. Again, it does nothing."""
+        if self._on_their_way.pop(ticket, None) is not None:
             self._places.release()
+
+    def _look_later(self) -> None:
+        """Look for who takes too long, as soon as somebody does; not while there is a place."""
+        if self._looks is None and self._on_their_way:
+            loop, since = asyncio.get_running_loop(), next(iter(self._on_their_way.values()))
+            self._looks = loop.call_at(since + _LONGEST_S, self._look)
+
+    def _look(self) -> None:
+        self._looks, now = None, asyncio.get_running_loop().time()
+        too_long = [one for one, at in self._on_their_way.items() if at + _LONGEST_S <= now]
+        for ticket in too_long:
+            self.arrived(ticket)
+        if self._places.locked():
+            self._look_later()
 
     def __repr__(self) -> str:
         return f"<Turnstile {len(self._on_their_way)} on their way>"

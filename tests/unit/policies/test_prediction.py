@@ -91,10 +91,16 @@ def test_beyond_the_last_end_that_is_expected_nothing_is_read() -> None:
 
 
 def test_read_later_what_should_have_ended_by_then_is_left_out() -> None:
-    later = releases(answers(list(range(0, 100, 10))), capacity=10).after(35.0, 7)
-    assert later.steps[0] > 0
-    assert later.slots[-1] == pytest.approx(7, abs=0.5)
-    assert len(later.steps) == len(later.slots) == len(later.kv_tokens())
+    now = releases(answers(list(range(0, 100, 10))), capacity=10)
+    later = now.after(35.0, 7)  # three of the ten have ended
+    assert [steps(later, k) for k in (1, 2, 7)] == pytest.approx(
+        [steps(now, k) - 35.0 for k in (4, 5, 10)], abs=6
+    )
+    assert [steps(later.after(20.0, 5), k) for k in (1, 2, 5)] == pytest.approx(
+        [steps(now, k) - 55.0 for k in (6, 7, 10)], abs=6
+    )
+    of_kv = Wait(slots=0, kv_tokens=100)
+    assert 0.0 < later.wait(of_kv) < now.wait(of_kv)
 
 
 def test_a_wait_for_more_cache_than_there_is_takes_as_many_rounds_of_answers() -> None:
