@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import psutil
-from serving_process import free_port
+
+from forebay.serving.ports import free_ports
 
 RAY = str(Path(sys.executable).parent / "ray")
 START_S = 60.0
@@ -22,13 +23,13 @@ class Cluster:
     """Processes, ports and a folder of its own."""
 
     def __init__(self) -> None:
-        self.port = free_port()
+        self.port, metrics, client = free_ports(3)
         # Not pytest's folder: the path of a Unix socket may only be some hundred bytes long.
         self._folder = tempfile.mkdtemp(prefix="ray-")
         command = [RAY, "start", "--head", "--block", f"--port={self.port}", "--num-cpus=2"]
         command += ["--include-dashboard=false", "--disable-usage-stats"]
-        command += [f"--temp-dir={self._folder}", f"--metrics-export-port={free_port()}"]
-        command += [f"--ray-client-server-port={free_port()}", "--object-store-memory=100000000"]
+        command += [f"--temp-dir={self._folder}", f"--metrics-export-port={metrics}"]
+        command += [f"--ray-client-server-port={client}", "--object-store-memory=100000000"]
         self._process = subprocess.Popen(
             command,
             stdout=subprocess.DEVNULL,

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from serving_process import free_port
+
+from forebay.serving.ports import free_ports
 
 RAY = str(Path(sys.executable).parent / "ray")
 START_S = 60.0
@@ -55,7 +56,7 @@ class RayNodes:
             idle_s: how long a node with nothing to do stays.
             cpus: what each node has.
         """
-        self.port = free_port()
+        self.port, metrics, client = free_ports(3)
         # Not a longer path: that of a Unix socket may only be some hundred bytes.
         self._folder = tempfile.mkdtemp(prefix="ray-")
         config = Path(self._folder) / "autoscaler.json"
@@ -63,8 +64,8 @@ class RayNodes:
         command = [RAY, "start", "--head", "--block", f"--port={self.port}", "--num-cpus=0"]
         command += [f"--node-ip-address={_address()}", f"--autoscaling-config={config}"]
         command += ["--include-dashboard=false", "--disable-usage-stats"]
-        command += [f"--temp-dir={self._folder}", f"--metrics-export-port={free_port()}"]
-        command += [f"--ray-client-server-port={free_port()}"]
+        command += [f"--temp-dir={self._folder}", f"--metrics-export-port={metrics}"]
+        command += [f"--ray-client-server-port={client}"]
         command += [f"--object-store-memory={_STORE_BYTES}"]
         self._log = (Path(self._folder) / "head.log").open("w")
         self._process = subprocess.Popen(

@@ -22,7 +22,7 @@ _EDGES_ARRAY = np.array(_EDGES)
 _WIDTHS = np.diff(_EDGES_ARRAY)
 _FIRST_TOKENS = frozenset(ceil(edge) for edge in _EDGES)  # with which an answer enters a bucket
 _REBUILD_EVERY = 16  # events between two rebuilds of the curve
-_MOST_CAPS = 256  # whose answers are kept until then: clients mostly set the same few
+_MOST_CAPS = 256  # limits remembered between them, of which clients mostly set the same few
 _PRIOR_WEIGHT = 2.0  # answers that the prior is worth
 # Until answers were seen, they are taken to run on: promising a slot that does not come free costs
 # a broken promise, promising none costs a few refusals.
@@ -76,8 +76,9 @@ class OutputModel:
         """Start from answers that end at a constant hazard, with several times this mean."""
         self._weight = 1.0
         self._pending = 0
-        # Answers that reached each bucket and answers that ended in it: as seen, and of each prior
-        # what it has with those; the cautious one, and the likely one.
+        # Answers that reached each bucket, and those that ended in it, by prior and bucket: as seen
+        # whatever the prior, and those of the priors alone, the cautious one and the likely one.
+        # The two tallies are views, so what was seen is changed in place.
         self._seen = np.zeros((2, 1, len(_WIDTHS)))
         self._at_risk, self._ended = self._seen[:, 0]
         priors = (_prior(default_tokens * _PRIOR_STRETCH), _prior(default_tokens))

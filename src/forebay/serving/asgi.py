@@ -62,7 +62,8 @@ class BytesAtOnce:
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of this lower-case name, or None.
 
-    A request is asked for some ten of its twenty headers: they are put into a table once.
+    A request is asked for some ten of its twenty headers, so they are put into a table: once for
+    each list of them. A list is never changed, but for by another in its place.
     """
     headers = scope["headers"]
     of, table = scope.get(_TABLE, (None, {}))

@@ -260,7 +260,7 @@ class Gate:
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         let_in: _LetIn = scope.pop(_LET_IN)
         let_in.has_come = True
-        shaper = ErrorShaper(readable_by_scripts(scope, send), scope["path"])
+        shaper = ErrorShaper(send, scope["path"])
         try:
             await self._admitted(scope, receive, shaper, let_in)
         except Exception:
@@ -280,9 +280,10 @@ class Gate:
             told = header(scope, CACHED_HEADER) or b""
             cached = int(told) if told.isdigit() else 0
             return read_request(scope["path"], data, self._limits, wanted, cached), None
-        prompt = under_salt(prompt_of(data), caller.cache_salt)
+        request = read_request(scope["path"], data, self._limits, wanted)
+        prompt = under_salt(prompt_of(data), caller.cache_salt)  # of what may be asked for alone
         cached = self._prefixes.expected(prompt, self.admission.costs.bytes_per_token)
-        return read_request(scope["path"], data, self._limits, wanted, cached), prompt
+        return request.with_cached(cached), prompt
 
     async def _decided(
         self,

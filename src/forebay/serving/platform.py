@@ -87,7 +87,10 @@ class Platform:
         """
         preflight.check(self.spec)
         processes.adopt_orphans()
-        self._folder = environment.prepare(self.spec)
+        try:
+            self._folder = environment.prepare(self.spec)
+        except OSError as error:
+            raise EnvironmentFailedError(f"this machine is not ready: {error}") from error
         yield "starting Ray"
         self._connect()
         yield "starting Ray Serve and HAProxy"

@@ -17,15 +17,16 @@ def free_ports(count: int, besides: Collection[int] = ()) -> list[int]:
     """So many different ports of which none is in use, nor likely to be in a while.
 
     The kernel takes the source of every outgoing connection from a range of its own, and a port
-    there may be gone before the process that is told of it listens. These are from outside it,
-    where that leaves any, and none is one of `besides`.
+    there may be gone before the process that is told of it listens. These are from outside it, as
+    far as that leaves any, and none is one of `besides`.
 
     Raises:
         OSError: there are not so many.
     """
     kernels = _kernels_range()
-    candidates = [port for port in _CANDIDATES if port not in kernels] or list(_CANDIDATES)
-    random.shuffle(candidates)  # two services that start at once look elsewhere
+    # In no order, so that two services that start at once look elsewhere.
+    candidates = random.sample(_CANDIDATES, len(_CANDIDATES))
+    candidates.sort(key=kernels.__contains__)
     found = list(islice((p for p in candidates if p not in besides and _is_free(p)), count))
     if len(found) < count:
         raise OSError(f"{len(found)} of {count} ports are free from {_CANDIDATES}")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import pytest
 
-from forebay.serving.environment import variables
+from forebay.serving import ports
+from forebay.serving.environment import _PORTS, prepare, variables
 from forebay.spec.loading import load_service_text
 
 DEMO = "name: s\nmodel: {id: demo, source: demo}\n"
@@ -25,6 +29,20 @@ def test_the_proxys_buffers_stay_below_its_memory_by_default() -> None:
 def test_connections_are_as_many_as_the_file_says(connections: int) -> None:
     spec = load_service_text(f"{DEMO}server: {{max_connections: {connections}}}\n")
     assert variables(spec)["RAY_SERVE_HAPROXY_MAXCONN"] == str(connections)
+
+
+def test_ports_that_serve_opens_besides_are_none_that_the_file_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ports, "_CANDIDATES", range(25_000, 25_012))
+    monkeypatch.setattr(os, "environ", {})
+    named = {25_003, 25_007}
+    spec = load_service_text(f"{DEMO}server: {{port: 25003, metrics_port: 25007}}\n")
+    for _ in range(20):
+        shutil.rmtree(prepare(spec))
+        picked = {int(os.environ[name]) for name in _PORTS}
+        assert len(picked) == len(_PORTS)
+        assert not picked & named
 
 
 def test_serve_is_told_how_many_routers_there_are_beside_each_proxy() -> None:

@@ -27,7 +27,7 @@ from forebay.policies.decisions import BATCH, INTERACTIVE, Admitted
 from forebay.policies.marks import GIVES_WAY, IN_PARTS
 from forebay.policies.own_prefixes import OwnPrefixes
 from forebay.policies.quotas import Charge
-from forebay.serving import body_reader
+from forebay.serving import body_reader, gate
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.errors import retry_headers
 from forebay.serving.fleet import STATUS_PATH
@@ -267,6 +267,19 @@ async def test_who_is_refused_unread_cannot_go_on_sending_for_ever(
         assert (answer.headers.get("connection") == "close") is closes
 
 
+async def test_what_may_not_be_asked_for_is_not_looked_at_any_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To render and hash what is refused anyway would hold up every stream."""
+    rendered: list[object] = []
+    monkeypatch.setattr(gate, "prompt_of", rendered.append)
+    world, _ = serving(prefixes=OwnPrefixes())
+    images = [{"type": "image"}] * 400
+    body = {"messages": [{"role": "user", "content": images}], "max_tokens": 4}
+    assert (await world.post(COMPLETIONS, body)).status == 400
+    assert not rendered
+
+
 async def test_scripts_of_any_page_may_read_refusals_and_when_to_come_back() -> None:
     world, _ = serving()
     page = {"origin": "https://shop.example"}
@@ -294,6 +307,7 @@ async def test_what_vllm_allows_a_page_is_not_allowed_twice() -> None:
     page = {"origin": "https://shop.example"}
     assert (await world.post(COMPLETIONS, CHAT, headers=page, through=noting)).status == 400
     assert names.count(b"access-control-allow-origin") == 1
+    assert names.count(b"access-control-expose-headers") == 1
 
 
 @pytest.mark.parametrize("goes_on", [False, True])

@@ -38,12 +38,17 @@ def test_none_is_one_that_the_kernel_may_give_to_a_connection(
     assert max(free_ports(50)) < 20_100
 
 
-@pytest.mark.parametrize("text", ["1024\t65535\n", "unreadable"])
-def test_where_the_kernel_may_give_any_they_are_still_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+@pytest.mark.parametrize(
+    ("text", "outside"), [("1024\t65535\n", 0), ("20003\t65535\n", 3), ("unreadable", 0)]
+)
+def test_where_the_kernel_may_give_nearly_any_they_are_still_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, outside: int
 ) -> None:
     kernels_range(tmp_path, monkeypatch, text)
-    assert len(free_ports(4)) == 4
+    found = free_ports(5)
+    assert len(set(found)) == 5
+    if outside:
+        assert sum(port < 20_000 + outside for port in found) == outside
 
 
 def test_a_port_in_use_is_passed_over_and_too_few_are_said(

@@ -8,11 +8,19 @@ import pytest
 from gate_world import CHAT, STOP, FakeEngineRequest, FakeOutput, FakeParams, World
 
 from forebay.observability import catalogue
+from forebay.policies.cost import Cost
+from forebay.policies.decisions import INTERACTIVE
+from forebay.policies.ledger import Ticket
 from forebay.serving import turnstile
 from forebay.serving.asgi import Receive, Scope, Send
 
 COMPLETIONS = "/v1/chat/completions"
+COST = Cost(sequences=1, prefill_tokens=10, output_tokens=4, output_cap=4)
 BURST, TURNS = 64, 6
+
+
+def ticket() -> Ticket:
+    return Ticket(INTERACTIVE, 0, COST, 0.0, 1.0, 0.1)
 
 
 class Burst:
@@ -79,6 +87,20 @@ async def test_who_waits_for_something_else_than_the_engine_holds_up_nobody_for_
     assert await burst.ask("quick") == 200
     burst.stays.set()
     assert await asyncio.gather(*fetching) == [200] * len(fetching)
+
+
+async def test_who_comes_after_the_one_that_is_looked_for_is_looked_for_in_turn() -> None:
+    """The look that was due for one who has arrived meanwhile finds nobody too long on the way."""
+    door = turnstile.Turnstile()
+    first, *others = (ticket() for _ in range(turnstile._ON_THEIR_WAY + 1))
+    await door.enter(first)
+    await asyncio.sleep(0.2 * turnstile._LONGEST_S)
+    for one in others[:-1]:
+        await door.enter(one)
+    door.arrived(first)
+    await door.enter(others[-1])
+    async with asyncio.timeout(100 * turnstile._LONGEST_S):
+        await door.enter(ticket())
 
 
 @pytest.mark.parametrize("leaves", [1, turnstile._ON_THEIR_WAY, 10])
