@@ -6,7 +6,7 @@ that were tokenized since, and the expected answer length (`outputs.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forebay.policies.outputs import OutputModel
 
@@ -125,14 +125,7 @@ class CostModel:
         if not cost.output_cap:
             return cost
         each = max(self.outputs.likely_total(cost.output_cap), cost.output_least)
-        return Cost(
-            cost.sequences,
-            cost.prefill_tokens,
-            round(each * cost.sequences),
-            cost.output_cap,
-            cost.cached_tokens,
-            cost.output_least,
-        )
+        return replace(cost, output_tokens=round(each * cost.sequences))
 
     def observe_prompt(self, prompt_bytes: int, tokens: int) -> None:
         """Learn the ratio from `prompt_bytes` of text that became `tokens`."""

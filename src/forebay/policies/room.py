@@ -33,8 +33,7 @@ _CROWDED = 0.5  # of the engine in use, below which nobody needs to be held back
 _SURELY = 0.9
 # What flows ask for fades over seconds, so their parts are worked out now and then: it takes a look
 # at all of them, some 3 us each. Who comes meanwhile has no part yet: a herd is looked at sooner.
-_KEPT, _KEPT_OF_MANY, _MANY = 0.125, 0.25, 128  # of the time in which it fades to half: of few
-# flows and of many, of which each is a small part,
+_KEPT = 0.125  # of the time in which it fades to half,
 _KEPT_CAME, _KEPT_CAME_OF_ALL, _KEPT_CAME_EACH = 16, 0.25, 0.25  # or until so many came
 _KEPT_UNCROWDED_S = 0.02  # that nobody needs to be held back, which takes no look at flows
 
@@ -207,8 +206,7 @@ class Room:
         flows = list(dict.fromkeys([*asked, *ledger.held]))
         most_come = min(_KEPT_CAME, _KEPT_CAME_OF_ALL * usual.in_all)
         self._most_come = max(most_come, len(flows) * _KEPT_CAME_EACH)
-        kept = _KEPT if len(flows) < _MANY else _KEPT_OF_MANY
-        self._kept_until = now + kept * self._demand_s
+        self._kept_until = now + _KEPT * self._demand_s
         weights = self._fair.weights_of(flows)
         each = usual.in_all / sum(weights)
         self._shares = {one: each * weight for one, weight in zip(flows, weights, strict=True)}

@@ -73,21 +73,6 @@ class ParsedRequest:
     class_name: str
     stream: bool
 
-    def with_cached(self, tokens: int) -> ParsedRequest:
-        """The same, where so many tokens of its prompts are probably in the prefix cache."""
-        one = self.shape
-        shape = RequestShape(
-            one.prompt_bytes,
-            one.prompt_ids,
-            one.prompts,
-            one.samples,
-            one.max_tokens,
-            one.generates,
-            tokens,
-            one.least,
-        )
-        return ParsedRequest(shape, self.class_name, self.stream)
-
 
 def parse_body(body: bytes, limits: InputLimits) -> dict[str, Any]:
     """The JSON object of a body.

@@ -45,8 +45,10 @@ class ErrorShaper:
 
     def send(self, message: Message) -> Awaitable[None]:
         """Forward one ASGI message; once started, without a coroutine of its own for each token."""
-        if self.withheld or not self.started:
-            return _discard(message) if self.withheld else self._send_start(message)
+        if self.withheld:
+            return _discard(message)
+        if not self.started:
+            return self._send_start(message)
         if message.get("body", b"").startswith(_SSE_ERROR):
             message = self._reshaped(message)
         self._last = message

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from forebay.observability import catalogue
@@ -283,7 +284,7 @@ class Gate:
         request = read_request(scope["path"], data, self._limits, wanted)
         prompt = under_salt(prompt_of(data), caller.cache_salt)  # of what may be asked for alone
         cached = self._prefixes.expected(prompt, self.admission.costs.bytes_per_token)
-        return request.with_cached(cached), prompt
+        return replace(request, shape=replace(request.shape, cached_tokens=cached)), prompt
 
     async def _decided(
         self,
