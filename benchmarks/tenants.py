@@ -15,6 +15,7 @@ offered to it from the same two cores; the flood also comes in other sizes. For 
 
 Run as: python benchmarks/tenants.py --capacity '{"long outputs": 15.3}' [--parts neighbour,flood]
 or as:  python benchmarks/tenants.py --parts emulated-flood [--seconds 120] [--loads 0.4,0.6]
+A p95 of few requests says little: `--seconds` of some hundreds where a flood has to be decided.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from tables import Bar, exit_by_bars, print_bars, print_table, write
 PORT = 8000
 EMULATED = systems.ROOT / "examples" / "emulated-fleet.yaml"
 SECONDS, WARM_S = 30.0, 5.0
+EMULATED_S = 4 * SECONDS  # slowed ones
 TTFT_S, TPOT_S = 1.0, 0.5  # the demo file's SLO
 KEYS = {name: new_key() for name in ("modest", "greedy", "heavy", "light", "metered")}
 LEAST_KEPT, WEIGHT_OFF, FLOOD_RATIO, LEAST_BATCH = 0.97, 0.10, 1.3, 0.85
@@ -64,7 +66,11 @@ def main() -> None:
     )
     parser.add_argument("--parts", default="neighbour,weights,quota,flood")
     parser.add_argument("--loads", default="0.4", help="of interactive requests in a flood")
-    parser.add_argument("--seconds", type=float, default=4 * SECONDS, help="of emulated-flood")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help=f"of each run of a flood; default: {SECONDS:g}, emulated {EMULATED_S:g}",
+    )
     options = parser.parse_args()
     capacity: dict[str, float] = options.capacity
     loads = [float(load) for load in options.loads.split(",")]
@@ -74,10 +80,11 @@ def main() -> None:
         "weights": weights,
         "quota": quota,
         "flood": lambda url, _: joined(
-            floods(url, rate, loads, WORKLOADS[name]) for name, rate in capacity.items()
+            floods(url, rate, loads, WORKLOADS[name], options.seconds or SECONDS)
+            for name, rate in capacity.items()
         ),
         "emulated-flood": lambda url, _: floods(
-            url, CHAT_CAPACITY / SLOWED, loads, CHAT, options.seconds
+            url, CHAT_CAPACITY / SLOWED, loads, CHAT, options.seconds or EMULATED_S
         ),
     }
     names = options.parts.split(",")
@@ -154,9 +161,7 @@ def quota(url: str, best: float) -> Part:
     ]
 
 
-def floods(
-    url: str, best: float, loads: Sequence[float], size: Workload, seconds: float = SECONDS
-) -> Part:
+def floods(url: str, best: float, loads: Sequence[float], size: Workload, seconds: float) -> Part:
     """Each load of interactive requests, alone and with batch behind them, between batch alone.
 
     A machine's capacity is another some minutes later, and an emulated engine loses some of its own
