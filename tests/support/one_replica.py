@@ -29,9 +29,9 @@ from forebay.policies.decisions import (
     Shed,
     StepOutput,
 )
-from forebay.policies.ledger import Sequence as Answer
-from forebay.policies.ledger import Ticket
 from forebay.policies.prompt_parts import part_tokens
+from forebay.policies.tickets import Sequence as Answer
+from forebay.policies.tickets import Ticket
 
 
 def _as_served(profile: EngineProfile) -> EngineProfile:

@@ -43,9 +43,9 @@ from forebay.policies.fairness import FairQueue
 from forebay.policies.foresight import Foresight
 from forebay.policies.giving_way import Way
 from forebay.policies.held_queue import HeldQueue
-from forebay.policies.lateness import Lateness
-from forebay.policies.ledger import Answers, Ledger, Sequence, Ticket
-from forebay.policies.next_step import NextStep, Queued
+from forebay.policies.ledger import Ledger
+from forebay.policies.next_step import NextStep
+from forebay.policies.observer import Observer
 from forebay.policies.overtaking import Flow
 from forebay.policies.paces import Paces
 from forebay.policies.prediction import Prediction
@@ -53,28 +53,43 @@ from forebay.policies.promises import Promises
 from forebay.policies.prompt_parts import Cutting, part_tokens
 from forebay.policies.room import Room
 from forebay.policies.shared_prefixes import Chunks
+from forebay.policies.tickets import Sequence, Ticket
 from forebay.policies.turns import Turns
 from forebay.policies.waits import Waits
 
-# The correction may take this share of the tightest budget. A larger error is the model's, and
-# would be answered by refusing nearly everything for as long as it is remembered.
-_LARGEST_CORRECTION = 0.5
-_ERRS_BY = 0.25  # of the tightest budget: what a prediction of 0 errs in proportion to
 _SOONEST_RETRY = 0.25  # of the budget, for which a client is asked to wait at least
 _SPENT_BY_RETRY = 2.0 * _SOONEST_RETRY  # at most, mostly: waits are jittered up to twice as long
 _MOST_SPENT = 0.75
 # Of its budget, that a batch request may be predicted to wait. Interactive requests go before it
 # without regard to it, so the rest is for more of these than there were when it was let in.
 _BATCH_SHARE = 0.75
-_SLICE = 128  # outputs that vLLM hands on at a time; a step may have more
 _LEAST_WAIT = 0.1  # of the budget, for which a prompt may wait that would be late by itself
 
 
-class _Spent(NamedTuple):
-    """What a request's user has had to bear of it: earlier refusals, seconds since it arrived."""
+class _Request(NamedTuple):
+    """A request that is decided on.
 
-    retries: int
-    waited_s: float
+    Attributes:
+        cost: what it is expected to take.
+        flow: its tenant and class.
+        class_name: the latter.
+        tag: the place that it would have.
+        way: how its prompts would be computed.
+        takes_turns: whether it would wait for long prompts before it (`turns.py`).
+        now: seconds.
+        retries: how often it has been refused before.
+        waited_s: for which its user has waited already.
+    """
+
+    cost: Cost
+    flow: Flow
+    class_name: str
+    tag: int
+    way: Way
+    takes_turns: bool
+    now: float
+    retries: int = 0
+    waited_s: float = 0.0
 
 
 class AdmissionController:
@@ -88,7 +103,6 @@ class AdmissionController:
         self.costs = cost_model
         self.ledger = Ledger(tuple(config.classes), part_tokens(config.step_tokens))
         self.paces = Paces(config.slots, config.step_tokens)
-        self.lateness = _nothing_late_yet(config)
         self.caution = {name: Caution() for name in config.classes}
         self.next_step = NextStep(config.slots, config.step_tokens, self.paces)
         self.cutting = Cutting(config.step_tokens)
@@ -113,6 +127,19 @@ class AdmissionController:
         )
         self.promises = Promises(
             self.size, config.step_tokens, self.ledger, self.paces, self.waits, self.next_step
+        )
+        self.observer = Observer(
+            config,
+            cost_model,
+            self.ledger,
+            self.paces,
+            self.fair,
+            self.size,
+            self.room,
+            self.pacing,
+            self.waits,
+            self.next_step,
+            self.foresight,
         )
         self.draining = False
         # Called with each held ticket that may now go to the engine.
@@ -141,40 +168,66 @@ class AdmissionController:
             retries: how often it has been refused before, as its client says.
             waited_s: seconds since it arrived, which its user has waited already.
         """
-        flow, budget_s = (tenant, class_name), self.config.classes[class_name].ttft_s
-        self.room.offered(flow, cost, now)
+        self.room.offered((tenant, class_name), cost, now)
         self.caution[class_name].came(others_wait=self._others_wait(class_name))
         if class_name == INTERACTIVE:
             self.pacing.interactive_came(cost, now, cut=self.cutting.cuts(cost))
-        place = self.fair.preview(tenant, class_name, now)
-        way = self.waits.way(cost, class_name, now)
-        prediction = self._predict(cost, flow, place, way, now)
-        spent = _Spent(retries, waited_s)
-        reason = self._reason_to_shed(cost, flow, place, way, prediction, now, spent)
+        request = self._asked(cost, class_name, now, tenant, retries, waited_s)
+        prediction = self._predict(request)
+        reason = self._reason_to_shed(request, prediction)
         if reason is not None:
-            wait = self._time_until_fit(reason, cost, class_name, way, prediction)
-            return Shed(reason, prediction.total_s, budget_s, wait)
+            wait_s = self._time_until_fit(reason, request, prediction)
+            return Shed(reason, prediction.total_s, self.config.classes[class_name].ttft_s, wait_s)
+        return self._let_in(request, prediction)
+
+    def _asked(
+        self,
+        cost: Cost,
+        class_name: str,
+        now: float,
+        tenant: str,
+        retries: int = 0,
+        waited_s: float = 0.0,
+    ) -> _Request:
+        way = self.waits.way(cost, class_name, now)
+        budget_s = self.config.classes[class_name].ttft_s
+        return _Request(
+            cost,
+            (tenant, class_name),
+            class_name,
+            self.fair.preview(tenant, class_name, now),
+            way,
+            self.turns.takes_them(cost, budget_s, way.own_s),
+            now,
+            retries,
+            waited_s,
+        )
+
+    def _let_in(self, request: _Request, prediction: Prediction) -> Admitted:
+        """Enter it in the ledger; it is held where others have to go first."""
+        cost, (tenant, class_name), now = request.cost, request.flow, request.now
+        policy, way, is_batch = self.config.classes[class_name], request.way, class_name == BATCH
         if self.ledger.idle:
             self.waits.last_seen_at = now  # an engine without work is silent and does not stall
         tag = self.fair.tag(tenant, class_name, cost.tokens, now)
         self.size.let_in(cost)
-        self.waits.arrivals.add(flow, cost, now)
+        self.waits.arrivals.add(request.flow, cost, now)
         if not self.cutting.cuts(cost):
             self.waits.short.add(("", class_name), cost, now)
-        ticket = Ticket(class_name, tag, cost, now, budget_s, prediction.raw_s, tenant)
-        ticket.asked_s = waited_s
+        ticket = Ticket(class_name, tag, cost, now, policy.ttft_s, prediction.raw_s, tenant)
+        ticket.asked_s = request.waited_s
         _take(ticket, way)
         ticket.ahead_s = prediction.raw_s - prediction.own_s
         ticket.uncut = self.cutting.uncut
-        ticket.gives_way, ticket.answers_give_way = way.gives_way, class_name == BATCH
+        ticket.gives_way, ticket.answers_give_way = way.gives_way, is_batch
         if ticket.gives_way:  # it waits for others, and not they for it
-            ticket.grace_s = self.config.classes[class_name].deadline_s - budget_s
+            ticket.grace_s = policy.deadline_s - policy.ttft_s
         if ticket.steps_aside:
             ticket.grace_s = inf
-        ticket.held = class_name == BATCH or self.turns.waits(ticket, ticket.own_s, now)
+        ticket.held = is_batch or self.turns.waits(ticket, ticket.own_s, now)
         expected_s = self.foresight.of(ticket, prediction, now)
         self.ledger.open(ticket, cost.output_tokens / cost.sequences)
-        if class_name == BATCH:
+        if is_batch:
             self.pacing.hold(ticket)
             self._release(now)
             return Admitted(ticket, expected_s)
@@ -198,21 +251,17 @@ class AdmissionController:
 
     def predict(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Prediction:
         """Seconds until a request arriving at `now` would see its first token."""
-        place = self.fair.preview(tenant, class_name, now)
-        way = self.waits.way(cost, class_name, now)
-        return self._predict(cost, (tenant, class_name), place, way, now)
+        return self._predict(self._asked(cost, class_name, now, tenant))
 
-    def _predict(self, cost: Cost, flow: Flow, tag: int, way: Way, now: float) -> Prediction:
-        budget_s = self.config.classes[flow[1]].ttft_s
+    def _predict(self, request: _Request) -> Prediction:
         return self.waits.predict(
-            cost,
-            flow,
-            tag,
-            way,
-            takes_turns=flow[1] == BATCH or self.turns.takes_them(cost, budget_s, way.own_s),
-            lateness=self.lateness,
-            caution=self.caution[flow[1]].share,
-            now=now,
+            request.cost,
+            request.flow,
+            request.tag,
+            request.way,
+            takes_turns=request.takes_turns or request.class_name == BATCH,
+            caution=self.caution[request.class_name].share,
+            now=request.now,
         )
 
     def predict_typical(self, class_name: str, now: float) -> Prediction:
@@ -264,26 +313,16 @@ class AdmissionController:
             return inf
         return self.paces.drain_rate * max(p.ttft_s for p in self.config.classes.values())
 
-    def _reason_to_shed(
-        self,
-        cost: Cost,
-        flow: Flow,
-        tag: int,
-        way: Way,
-        prediction: Prediction,
-        now: float,
-        spent: _Spent,
-    ) -> ShedReason | None:
-        class_name = flow[1]
+    def _reason_to_shed(self, request: _Request, prediction: Prediction) -> ShedReason | None:
+        cost, flow, class_name, now = request.cost, request.flow, request.class_name, request.now
         if self.draining:
             return "draining"
         if self.ledger.idle:
-            hopeless = self._is_passed_by_too_many(cost, class_name, prediction, now)
+            hopeless = self._is_passed_by_too_many(request, prediction)
             return "ttft_budget" if hopeless else None
         if self._over_the_bound(cost, class_name) > 0:
             return "queue_full"
-        allowed_s = self._allowance(class_name, way, prediction, spent.retries) - spent.waited_s
-        if prediction.total_s > allowed_s:
+        if prediction.total_s > self._allowance(request, prediction) - request.waited_s:
             return "ttft_budget"
         if class_name != BATCH:  # which waits for these at the gate
             if self.room.has_its_part(flow, cost, self.room.parts(now)):
@@ -291,26 +330,23 @@ class AdmissionController:
             # Who has not its part yet does not pay for those who came before it with theirs.
             if self.room.too_many(cost) > 0 and not self.room.is_owed(cost, flow, now):
                 return "tpot"
-        if way.steps_aside:
+        if request.way.steps_aside:
             return None  # it makes nobody late
-        budget_s = self.config.classes[class_name].ttft_s
-        takes_turns = self.turns.takes_them(cost, budget_s, way.own_s)
-        if self.promises.broken_by(cost, tag, now, takes_turns=takes_turns):
+        if self.promises.broken_by(cost, request.tag, now, takes_turns=request.takes_turns):
             return "promise_kept"
         return None
 
-    def _is_passed_by_too_many(
-        self, cost: Cost, class_name: str, prediction: Prediction, now: float
-    ) -> bool:
+    def _is_passed_by_too_many(self, request: _Request, prediction: Prediction) -> bool:
         """Whether a request would miss its deadline on an engine that is idle for a moment only.
 
         Where nobody else comes it is let in: to refuse on an idle engine would be for ever.
         """
         # What traffic did to such prompts of late is not what this little will do.
-        unhurried_s = prediction.total_s - prediction.own_s * self.waits.hurried(cost, now)
-        if unhurried_s <= self.config.classes[class_name].deadline_s:
+        hurried = self.waits.hurried(request.cost, request.now)
+        unhurried_s = prediction.total_s - prediction.own_s * hurried
+        if unhurried_s <= self.config.classes[request.class_name].deadline_s:
             return False
-        return self.waits.passing(prediction.own_s, now) > self.ledger.part
+        return self.waits.passing(prediction.own_s, request.now) > self.ledger.part
 
     def _over_the_bound(self, cost: Cost, class_name: str) -> float:
         """Prompt tokens by which a request would pass the hard bound.
@@ -324,7 +360,7 @@ class AdmissionController:
             own = min(own, self.config.step_tokens)
         return queued + own - self.queue_bound
 
-    def _allowance(self, class_name: str, way: Way, prediction: Prediction, retries: int) -> float:
+    def _allowance(self, request: _Request, prediction: Prediction) -> float:
         """Longest prediction that is admitted, in seconds.
 
         The user of a request that comes again has waited already: what is left of the budget is
@@ -336,11 +372,11 @@ class AdmissionController:
         still have no first token at its deadline is aborted then, and never begun: the time it took
         would be lost to all. What gives way for being that long makes nobody late: it may wait.
         """
-        policy = self.config.classes[class_name]
-        caution = self.caution[class_name].share
-        if way.steps_aside:
+        class_name = request.class_name
+        policy, caution = self.config.classes[class_name], self.caution[class_name].share
+        if request.way.steps_aside:
             return policy.deadline_s * (1.0 - self.config.margin * caution)
-        spent = min(_SPENT_BY_RETRY * retries, _MOST_SPENT)
+        spent = min(_SPENT_BY_RETRY * request.retries, _MOST_SPENT)
         budget = policy.ttft_s * (1.0 - self.config.margin * caution) * (1.0 - spent * caution)
         if class_name == BATCH:
             budget *= _BATCH_SHARE
@@ -348,12 +384,13 @@ class AdmissionController:
         return min(max(budget, servable), policy.deadline_s)
 
     def _time_until_fit(
-        self, reason: ShedReason, cost: Cost, class_name: str, way: Way, prediction: Prediction
+        self, reason: ShedReason, request: _Request, prediction: Prediction
     ) -> float:
         """Seconds until the same request would fit, jittered."""
+        cost, class_name = request.cost, request.class_name
         policy = self.config.classes[class_name]
         share = _BATCH_SHARE if class_name == BATCH else 1.0
-        promised_s = policy.deadline_s if way.steps_aside else share * policy.ttft_s
+        promised_s = policy.deadline_s if request.way.steps_aside else share * policy.ttft_s
         excess = prediction.total_s - promised_s * (1.0 - self.config.margin)
         if reason == "queue_full" and self.paces.prefill_rate.known:
             over_s = self.paces.prompts_s(self._over_the_bound(cost, class_name))
@@ -440,7 +477,6 @@ class AdmissionController:
     def forget_warm_up(self) -> None:
         """What came so far was no traffic, and was predicted without knowing the engine."""
         self.paces.warmed_up()
-        self.lateness = _nothing_late_yet(self.config)
         self.waits.forget()
         self.cutting.forget()
         self.caution = {name: Caution() for name in self.config.classes}
@@ -465,64 +501,11 @@ class AdmissionController:
 
     def entered(self, ticket: Ticket, now: float) -> None:
         """The first sequence of a ticket reached the engine at `now` (s)."""
-        ledger = self.ledger
-        if ledger.in_engine == len(ticket.sequences):
-            self.paces.woke(now, ledger.short_prefill)
-            self.next_step.woke(now, self._queued)
-        ticket.entered_at, ticket.stalled_s = now, self.waits.stalled_s
-        self.foresight.entered(ticket, now)
+        self.observer.entered(ticket, now)
 
     def observe_step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
         """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
-        drained = of_batch = seen = 0
-        cut = self._computed_very_long
-        effort = self.paces.effort.of(self.ledger.short_prefill, self.ledger.attended)
-        decoded, large = False, self._few > 0
-        some_give_way = of_others = self.ledger.answers != self.ledger.going_first
-        part = self.ledger.part
-        self.waits.saw_life(now)
-        for output in outputs:
-            sequence = output.sequence
-            if sequence.state == "queued":
-                tokens = self._first_token(output, now)
-                drained += tokens
-                large = large or tokens > part
-                of_batch += sequence.prefill if sequence.ticket.gives_way else 0
-            elif sequence.state == "running":
-                decoded = True
-                of_others = of_others and not sequence.ticket.answers_give_way
-            seen += 1
-            sequence.ticket.last_token_at = now
-            self._progress(output)
-        if not self.ledger.queued_sequences:
-            self.fair.nothing_waits()
-        ledger = self.ledger
-        answers = ledger.going_first if self._prompt_goes_first else ledger.answers
-        prompt_tokens = self.next_step.stepped(
-            now=now,
-            engine_at=engine_at,
-            drained=drained,
-            answers=answers,
-            queued=self._queued,
-            left_out=len(ledger.running) - answers.running,
-        )
-        self.paces.learn(
-            drained=prompt_tokens,
-            finished=None if large or ledger.large or self._few else drained,
-            decoded=decoded,
-            engine_at=engine_at,
-            answers=ledger.answers,
-            queued=ledger.arrived,
-            binding=self._prompts_bind,
-            whole=self._in_a_step >= self.config.step_tokens,
-            full=self.size.sequences,
-            crowded=self._kv_is_short,
-            cut=cut,
-            first=ledger.going_first,
-            left_out=None if some_give_way and seen >= _SLICE else of_others,
-            effort=effort,
-        )
-        self.pacing.stepped(of_batch, ledger.totals[INTERACTIVE].running, now)
+        self.observer.step(outputs, engine_at, now)
         self._release(now)
 
     def observe_steps(self, outputs: Listed[StepOutput], ends: Listed[float]) -> None:
@@ -530,220 +513,23 @@ class AdmissionController:
 
         The outputs are of all of them together. The rates learned are those of single steps.
         """
-        running, context = len(self.ledger.running), self.ledger.context
-        queued = self.ledger.arrived
-        for ended in ends[:-1]:
-            context += len(outputs)
-            self.waits.last_seen_at = ended
-            self.paces.learn(
-                drained=0,
-                finished=0,
-                decoded=True,
-                engine_at=ended,
-                answers=Answers(running, context),
-                queued=queued,
-                binding=self._prompts_bind,
-                whole=self._in_a_step >= self.config.step_tokens,
-                full=self.size.sequences,
-                crowded=self._kv_is_short,
-            )
-            interactive = self.ledger.totals[INTERACTIVE].running
-            self.pacing.stepped(0, interactive, ended)
-        before_last = len(ends) - 1
-        if before_last:
-            self._go_on(outputs, before_last)
-            outputs = [output._replace(tokens=output.tokens - before_last) for output in outputs]
-        self.observe_step(outputs, ends[-1], ends[-1])
-
-    def _go_on(self, outputs: Listed[StepOutput], tokens: int) -> None:
-        """So many tokens more of each of these running answers."""
-        sequences = [output.sequence for output in outputs]
-        self.costs.outputs.passed_together([(s.produced, s.produced + tokens) for s in sequences])
-        for sequence in sequences:
-            self.ledger.produce(sequence, tokens)
-
-    @property
-    def _queued(self) -> Queued:
-        ledger = self.ledger
-        return Queued(
-            ledger.in_engine - len(ledger.running),
-            ledger.engine_prefill,
-            ledger.large,
-            ledger.large_tokens,
-            cut=bool(ledger.front.in_parts or (ledger.long and not self._few)),
-            first=ledger.front.engine_prefill,
-            few=self._few,
-            times=self.waits.long_times,
-            few_times=self.waits.few_times,
-        )
-
-    @property
-    def _few(self) -> int:
-        """Prompt tokens of those who give way that a step computes; 0: as many as there are."""
-        return self.waits.few
-
-    @property
-    def _computed_very_long(self) -> bool:
-        """Whether the step that has ended computed a part of a very long interactive prompt."""
-        if self.ledger.front.in_parts:
-            return True
-        return self.ledger.aside.engine_prefill > 0 and not self.next_step.computes_first
-
-    @property
-    def _prompt_goes_first(self) -> bool:
-        """Whether the engine has an interactive prompt, to which batch gives way."""
-        front = self.ledger.front
-        return front.sequences > front.held
-
-    @property
-    def _prompts_bind(self) -> bool:
-        """Whether it can be prompt tokens that the engine's queue waits for.
-
-        What is held back leaves the engine short, and tells nothing of how fast it drains; of what
-        batch has in it, a step computes a part. Nor do a few short prompts on an engine that runs
-        nothing tell anything: it waits for them, while they are on their way. A very long prompt
-        waits for its part of each step, and what that takes is not the others' pace.
-        """
-        ledger, few = self.ledger, self._few
-        if ledger.front.in_parts:
-            return False
-        if self._in_a_step >= self.config.step_tokens:
-            return True
-        if ledger.behind.held or (few and not ledger.front.engine_prefill):
-            return False
-        return bool(ledger.running) or ledger.large > 0
-
-    @property
-    def _in_a_step(self) -> int:
-        """Prompt tokens in the engine that steps have to compute, as many at a time as they can."""
-        ledger, few = self.ledger, self._few
-        if few:
-            return ledger.front.engine_prefill + few
-        is_held = ledger.behind.held > 0
-        return ledger.engine_prefill - (ledger.behind.beyond_a_step(ledger.part) if is_held else 0)
-
-    @property
-    def _kv_is_short(self) -> bool:
-        """Whether prompts may wait in the engine for KV blocks."""
-        return self.ledger.kv_tokens > self.config.kv_tokens
-
-    def _first_token(self, output: StepOutput, now: float) -> int:
-        sequence = output.sequence
-        uncached = max(sequence.prompt - (output.cached or 0), 1)
-        self.ledger.start(sequence)
-        # Not as cautiously long as elsewhere: of long answers more would keep the promised pace.
-        likely = self.costs.outputs.likely_total(sequence.cap) if sequence.cap else 0.0
-        cut = sequence.in_parts
-        self.room.pace.began(sequence.prompt, uncached, likely, in_parts=cut)
-        ticket = sequence.ticket
-        self.fair.started(ticket.tag)
-        if ticket.first_token_at is None:
-            ticket.first_token_at = now
-            waited_s = now - ticket.admitted_at
-            if not ticket.answers_give_way:
-                if self._tells_of_long(ticket):
-                    self.waits.long.came_true(ticket.own_s, self._own_took_s(ticket, now), now)
-                else:
-                    self.lateness.add(ticket.predicted_s, waited_s, now)
-            self.foresight.came_true(ticket, waited_s)
-        return uncached
-
-    def _tells_of_long(self, ticket: Ticket) -> bool:
-        """Whether it shows how long a very long prompt takes; of several only the first is seen."""
-        alone = ticket.cost.sequences == 1
-        return alone and ticket.in_parts and self.waits.long.parts(ticket.cost) > 0
-
-    def _own_took_s(self, ticket: Ticket, now: float) -> float:
-        """Seconds that its own prompts took, without its wait for others and without stalls.
-
-        What it waited at the gate was seen. In the engine it waits as predicted, or if it steps
-        aside for those whom it gives way to, which is part of what it takes.
-        """
-        if ticket.entered_at is None:
-            return 0.0
-        waited_s = ticket.entered_at - ticket.admitted_at
-        if not ticket.steps_aside:
-            waited_s = max(waited_s, ticket.ahead_s)
-        stalled_s = self.waits.stalled_s - ticket.stalled_s
-        return now - ticket.admitted_at - waited_s - stalled_s
-
-    def _progress(self, output: StepOutput) -> None:
-        sequence = output.sequence
-        if sequence.state != "running":
-            return
-        before = sequence.produced
-        self.ledger.produce(sequence, output.tokens)
-        self.costs.outputs.passed(before, sequence.produced)
-        if output.ended:
-            self._judge_pace(sequence)
-            self._end(sequence, natural=output.natural)
-
-    def _judge_pace(self, sequence: Sequence) -> None:
-        """An interactive answer has its last token: at the promised pace, or later."""
-        ticket, promised_s = sequence.ticket, self.config.tpot_s
-        after_first = sequence.produced - 1
-        if (
-            promised_s is None
-            or ticket.answers_give_way
-            or after_first < 1
-            or len(ticket.sequences) > 1
-        ):
-            return
-        began_at, ended_at = ticket.first_token_at, ticket.last_token_at
-        assert began_at is not None
-        assert ended_at is not None
-        late = (ended_at - began_at) / after_first > promised_s
-        self.room.pace.margin.ended(ticket.admitted_at, ended_at, late=late)
+        self.observer.steps(outputs, ends)
+        self._release(ends[-1])
 
     def end(self, sequence: Sequence, *, natural: bool, now: float) -> None:
         """An answer has ended, by itself (`natural`) or at a limit; learn its length."""
-        self._end(sequence, natural=natural)
+        self.observer.end(sequence, natural=natural)
         self._release(now)
-
-    def _end(self, sequence: Sequence, *, natural: bool) -> None:
-        if sequence.state == "running":
-            self.costs.outputs.ended(sequence.produced, natural=natural)
-            self.room.ended(sequence)
-        self.ledger.end(sequence)
 
     def close(self, ticket: Ticket, now: float) -> None:
         """The request is over, however it ended; release what it still holds."""
         if not ticket.closed:
-            self._count_computed(ticket, now)
-            hoped = ticket.first_token_at is None and not ticket.answers_give_way
-            if hoped and self._tells_of_long(ticket):
-                took_s = self._own_took_s(ticket, now) - self.waits.stalled_now_s(now)
-                self.waits.long.given_up(ticket.own_s, took_s, now)
-            over = ticket.spent_tokens - ticket.cost.tokens
-            self.fair.correct(ticket.tenant, ticket.class_name, over, now)
+            self.observer.leaves(ticket, now)
         if ticket.held and not ticket.closed:
             in_turn = not ticket.answers_give_way
             (self.turns.queue_of(ticket) if in_turn else self.pacing.held).remove(ticket)
         self.ledger.close(ticket)
         self._release(now)
-
-    def _count_computed(self, ticket: Ticket, now: float) -> None:
-        """What the engine has probably done for answers that end without a token.
-
-        Or whoever leaves just before it would pay for nothing, and keep others waiting all the
-        same. Prompts are computed in the order of their tags; in parts, beside each other, from
-        when the prediction has them begin.
-        """
-        left = [s for s in ticket.sequences if s.bound and s.state == "queued"]
-        if not left:
-            return
-        ledger, rate = self.ledger, self.paces.drain_rate
-        begun = self.next_step.begun(ledger.engine_prefill, now)
-        begun -= ledger.engine_before(ticket.tag)[0]
-        if ticket.steps_aside:  # they take turns
-            begun = self.next_step.of_those_behind(ledger.engine_prefill, now)
-        for sequence in left:
-            if not ticket.steps_aside and (ledger.long or not self.paces.law.known):
-                own_s = sequence.prefill / rate if rate else 0.0
-                begun = (now - ticket.admitted_at - (ticket.predicted_s - own_s)) * rate
-            sequence.computed = round(min(max(begun, 0.0), sequence.prefill))
-            begun -= sequence.prefill
-            self.next_step.left(sequence.prefill)
 
     def check_integrity(self) -> None:
         """Raise AssertionError when a total or a bound does not hold."""
@@ -756,15 +542,10 @@ class AdmissionController:
         assert self.paces.prefill_rate.rate >= 0.0
 
     def __repr__(self) -> str:
-        return f"<AdmissionController {self.ledger!r} {self.paces!r} {self.lateness!r}>"
+        return f"<AdmissionController {self.ledger!r} {self.paces!r} {self.waits.lateness!r}>"
 
 
 def _take(ticket: Ticket, way: Way) -> None:
     """Its prompts are computed that way."""
     ticket.own_s = way.own_s
     ticket.step_tokens, ticket.half_at = way.step_tokens, way.half_at
-
-
-def _nothing_late_yet(config: AdmissionConfig) -> Lateness:
-    tightest = min(policy.ttft_s for policy in config.classes.values())
-    return Lateness(constant_s=_ERRS_BY * tightest, ceiling_s=_LARGEST_CORRECTION * tightest)

@@ -28,11 +28,11 @@ from typing import NamedTuple
 
 from forebay.policies.cost import Cost
 from forebay.policies.held_queue import HeldQueue
-from forebay.policies.ledger import Ticket
 from forebay.policies.marks import tokens_at
 from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.rates import DecayedRate
 from forebay.policies.step_law import StepLaw
+from forebay.policies.tickets import Ticket
 
 # Prompt tokens that may be in the engine when a ticket enters, in steps that compute them: what the
 # next step computes, what the one after it does, and who comes from the gate takes a step to come.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from forebay.policies.ledger import Sequence, Ticket
+from forebay.policies.tickets import Sequence, Ticket
 
 ShedReason = Literal[
     "ttft_budget",

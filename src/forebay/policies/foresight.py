@@ -7,9 +7,10 @@ gate, the queue's (`waits.py`); of who waits for nothing but steps, the engine's
 from __future__ import annotations
 
 from forebay.policies.expectation import Expectation, Factor
-from forebay.policies.ledger import Ledger, Ticket
+from forebay.policies.ledger import Ledger
 from forebay.policies.next_step import NextStep
 from forebay.policies.prediction import Prediction
+from forebay.policies.tickets import Ticket
 
 
 class Foresight:

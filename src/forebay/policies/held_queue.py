@@ -9,8 +9,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
-from forebay.policies.ledger import Ticket
 from forebay.policies.overtaking import Flow
+from forebay.policies.tickets import Ticket
 
 
 class HeldQueue:

@@ -22,6 +22,10 @@ _PRIOR_WEIGHT, _PRIOR_DEVIATION = 10.0, 0.1  # believed before anything came, as
 _RIDGE = 0.3
 _SEEN = 2.0  # standard deviations of that share, up to which the line is believed
 _MOST = 2.0  # an error of more than twice the wait itself was a standstill, and counts as that
+# The correction may take this share of the tightest budget. A larger error is the model's, and
+# would be answered by refusing nearly everything for as long as it is remembered.
+_LARGEST_CORRECTION = 0.5
+_ERRS_BY = 0.25  # of the tightest budget: what a prediction of 0 errs in proportion to
 _SILENT_S, _HALF_LIFE_S = 5.0, 10.0  # without first tokens, from when on the bound halves
 
 
@@ -81,3 +85,8 @@ class Lateness:
         if silent_s > 0.0:
             bound_s *= 0.5 ** (silent_s / _HALF_LIFE_S)
         return min(max(bound_s, 0.0), self.ceiling_s)
+
+
+def nothing_late_yet(tightest_s: float) -> Lateness:
+    """Of predictions that were never compared, for a tightest budget of so many seconds."""
+    return Lateness(constant_s=_ERRS_BY * tightest_s, ceiling_s=_LARGEST_CORRECTION * tightest_s)

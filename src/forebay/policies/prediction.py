@@ -10,9 +10,9 @@ from itertools import islice
 
 import numpy as np
 
-from forebay.policies.ledger import Sequence
 from forebay.policies.outputs import Floats, OutputModel
 from forebay.policies.shared_prefixes import SharedPrefixes
+from forebay.policies.tickets import Sequence
 
 _GRID = 16  # points of the geometric grid, and most caps looked at
 _MOST_LOOKED_AT = 256  # running answers; of more, every so many: it is done once for each step

@@ -17,11 +17,11 @@ from forebay.policies.decisions import BATCH, AdmissionConfig
 from forebay.policies.engine_size import EngineSize
 from forebay.policies.fairness import FairQueue
 from forebay.policies.ledger import Ledger
-from forebay.policies.ledger import Sequence as Answer
 from forebay.policies.overtaking import Flow
 from forebay.policies.paces import Paces
 from forebay.policies.promised_pace import PromisedPace
 from forebay.policies.slots import most_held
+from forebay.policies.tickets import Sequence as Answer
 from forebay.policies.wanted import Wanted
 
 _DEMAND_BUDGETS = 2.0  # of the tightest: half-life of what flows are seen to ask for

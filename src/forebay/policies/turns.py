@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from forebay.policies.cost import Cost
 from forebay.policies.held_queue import HeldQueue
-from forebay.policies.ledger import Ledger, Ticket
+from forebay.policies.ledger import Ledger
 from forebay.policies.next_step import NextStep
 from forebay.policies.prompt_parts import Cutting
+from forebay.policies.tickets import Ticket
 
 _MUCH = 0.25  # of the budget: a prompt that takes less does not make another late
 _MUCH_LONGER = 2.0  # times as long as its own: what a prompt does not wait for

@@ -15,7 +15,7 @@ from forebay.policies.decisions import BATCH, AdmissionConfig
 from forebay.policies.engine_size import EngineSize
 from forebay.policies.fairness import FairQueue
 from forebay.policies.giving_way import GivingWay, Stream, Way
-from forebay.policies.lateness import Lateness
+from forebay.policies.lateness import nothing_late_yet
 from forebay.policies.ledger import Ledger
 from forebay.policies.long_prompts import LongPrompts
 from forebay.policies.marks import MOST_ALONE
@@ -38,6 +38,7 @@ class Waits:
         arrivals: what flows were admitted for lately.
         short: those of them whose prompts are not computed in parts, as one flow.
         long: how much longer than others the very long ones take.
+        lateness: how much later than predicted first tokens come.
         last_seen_at: when the engine gave its last sign of life, on the caller's clock.
         stalled_s: for how long it gave none where it should have, in all.
         giving_way: which of the very long ones give way to others, and how long they take.
@@ -77,6 +78,8 @@ class Waits:
         self.arrivals = Arrivals()
         self.short = Arrivals(_SHORT_HALF_LIFE_S)
         self.long.forget()
+        tightest_s = min(policy.ttft_s for policy in self.config.classes.values())
+        self.lateness = nothing_late_yet(tightest_s)
 
     def predict(
         self,
@@ -86,7 +89,6 @@ class Waits:
         way: Way,
         *,
         takes_turns: bool,
-        lateness: Lateness,
         caution: float,
         now: float,
     ) -> Prediction:
@@ -98,7 +100,6 @@ class Waits:
             tag: its place.
             way: how its prompts are computed.
             takes_turns: whether it waits for long prompts before it (`turns.py`).
-            lateness: how much later than predicted first tokens come.
             caution: how surely so late at most; see `Lateness.of`.
             now: seconds.
         """
@@ -107,7 +108,7 @@ class Waits:
             ahead_s, release_s = self._for_who_steps_aside(cost, tag, own_s, now)
         else:
             ahead_s, release_s = self._ahead_s(cost, flow, tag, takes_turns=takes_turns, now=now)
-        overhead_s = lateness.of(ahead_s + release_s + own_s, now, caution)
+        overhead_s = self.lateness.of(ahead_s + release_s + own_s, now, caution)
         return Prediction(ahead_s, own_s, release_s, overhead_s, self.stalled_now_s(now))
 
     def _for_who_steps_aside(

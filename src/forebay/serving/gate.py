@@ -22,7 +22,6 @@ from forebay.observability import catalogue
 from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, Admitted, Decision, Shed
-from forebay.policies.ledger import Ticket
 from forebay.policies.own_prefixes import OwnPrefixes, under_salt
 from forebay.policies.quotas import WINDOW_S, Refused
 from forebay.policies.routing import Prompt
@@ -52,10 +51,10 @@ from forebay.serving.body_reader import BodyReader
 from forebay.serving.error_shaper import ErrorShaper
 from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
-from forebay.serving.holding import WaitingRoom
 from forebay.serving.prompt_head import prompt_of
 from forebay.serving.routes import ANYBODYS, COSTED, Access, access
-from forebay.serving.tap import CURRENT_TICKET, EngineTap
+from forebay.serving.running import LetIn, Running
+from forebay.serving.tap import EngineTap
 from forebay.serving.telemetry import Telemetry
 from forebay.serving.tenancy import NEVER_S, Caller, Tenancy, key_of, quota_wait_s
 from forebay.serving.tokenizer_turns import TokenizerTurns
@@ -66,7 +65,7 @@ _FAILED_S = 1.0
 # A refusal for quota tells a wait of up to a window, jittered up to twice that.
 _QUOTA_RETRIES_S = 2 * WINDOW_S
 
-_LET_IN = "forebay.let_in"  # where a request's scope carries its `_LetIn`
+_LET_IN = "forebay.let_in"  # where a request's scope carries its `LetIn`
 
 _SHED_TEXT = {
     "ttft_budget": "the first token would take {predicted:.1f} s; {budget:.1f} s is promised",
@@ -118,13 +117,11 @@ class Gate:
         self._tenancy = tenancy
         self._clock = clock
         self._prefixes = prefixes
-        self._room = WaitingRoom()
         self._turnstile = Turnstile()
+        self._running = Running(app, admission, tap, telemetry, tenancy, self._turnstile, clock)
         self._tarpit = Tarpit()
         self._tokenizer = TokenizerTurns()
         self._bodies = BodyReader(limits, admission.jittered)
-        admission.on_release = self._room.release
-        tap.entered = self._turnstile.arrived
         self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
         # Until then retries are new demand: while no replica was there, nobody counted.
         self.retries_new_until = -math.inf
@@ -218,7 +215,7 @@ class Gate:
 
     async def _decide_on(
         self, scope: Scope, body: bytes, send: Send, caller: Caller
-    ) -> _LetIn | None:
+    ) -> LetIn | None:
         """A costed request that is let in; None: it is answered."""
         arrived = self._clock()
         turn = await self._turnstile.decision()
@@ -234,7 +231,7 @@ class Gate:
             await self._fail(ErrorShaper(send, scope["path"]))
             raise
         if isinstance(decision, Admitted):
-            return _LetIn(body, request, decision)
+            return LetIn(body, request, decision)
         turn.ended()
         self._telemetry.count(catalogue.SHED, class_name, decision.reason)
         if decision.reason != "draining":
@@ -243,7 +240,7 @@ class Gate:
         return None
 
     async def _go(
-        self, scope: Scope, receive: Receive, send: Send, let_in: _LetIn, onward: App
+        self, scope: Scope, receive: Receive, send: Send, let_in: LetIn, onward: App
     ) -> None:
         self._telemetry.count(catalogue.ADMITTED, let_in.admitted.ticket.class_name)
         scope[_LET_IN] = let_in
@@ -256,14 +253,14 @@ class Gate:
         finally:
             if not let_in.has_come:
                 del scope[_LET_IN]  # whoever is between cannot come with it any more
-                self._finish(let_in.admitted, "error")
+                self._running.finish(let_in.admitted, "error")
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
-        let_in: _LetIn = scope.pop(_LET_IN)
+        let_in: LetIn = scope.pop(_LET_IN)
         let_in.has_come = True
         shaper = ErrorShaper(send, scope["path"])
         try:
-            await self._admitted(scope, receive, shaper, let_in)
+            await self._running.serve(scope, receive, shaper, let_in)
         except Exception:
             await self._fail(shaper)
             raise
@@ -316,7 +313,7 @@ class Gate:
             outcome = "error" if isinstance(fault, Exception) else "disconnected"
             self._telemetry.count(catalogue.ADMITTED, class_name)
             if isinstance(decision, Admitted):
-                self._finish(decision, outcome)
+                self._running.finish(decision, outcome)
             else:
                 self._telemetry.count(catalogue.FINISHED, class_name, outcome)
             raise
@@ -379,130 +376,6 @@ class Gate:
             shed.reason,
             headers=retry_headers(shed.retry_after_s),
         )
-
-    async def _admitted(
-        self, scope: Scope, receive: Receive, shaper: ErrorShaper, let_in: _LetIn
-    ) -> None:
-        admitted, request = let_in.admitted, let_in.request
-        ticket = admitted.ticket
-        outcome, reset = "error", CURRENT_TICKET.set(ticket)
-        try:
-            if request.shape.prompts == 1:
-                ticket.prompt_bytes = request.shape.prompt_bytes
-            predicted_s = ticket.asked_s + admitted.predicted_s
-            self._telemetry.sample(catalogue.PREDICTED, ticket.class_name, predicted_s)
-            outcome = await self._run(scope, let_in.body, receive, shaper, ticket)
-        except asyncio.CancelledError:
-            outcome = "disconnected"
-            raise
-        finally:
-            CURRENT_TICKET.reset(reset)
-            self._finish(admitted, outcome)
-
-    async def _run(
-        self, scope: Scope, body: bytes, receive: Receive, shaper: ErrorShaper, ticket: Ticket
-    ) -> str:
-        """Run vLLM's app under the class's deadline; returns how it ended.
-
-        The deadline is the first token's: an answer that is sent whole may take longer. The time
-        for which the ticket is held counts, and that from its arrival to its admission.
-        """
-        deadline_s = self.admission.config.classes[ticket.class_name].deadline_s
-        client = _Client(receive)
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(None) as deadline:
-
-                def expire() -> None:
-                    # /v1/responses tells a stream's beginning before there is any token.
-                    if ticket.first_token_at is None:
-                        # To cancel the app and each of its tasks takes some turns of the event
-                        # loop. A token that comes meanwhile would begin an answer that is cut.
-                        shaper.withheld = True
-                        deadline.reschedule(loop.time())
-
-                timer = loop.call_later(max(deadline_s - ticket.asked_s, 0.0), expire)
-                try:
-                    if ticket.held:
-                        async with self._room.released(ticket, client.receive) as going_on:
-                            await self._to_app(scope, body, going_on, shaper, ticket)
-                    else:
-                        await self._to_app(scope, body, client.receive, shaper, ticket)
-                except ClientGoneError:
-                    return "disconnected"
-                finally:
-                    timer.cancel()
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-        if shaper.withheld:
-            message = f"No first token within {deadline_s:.1f} s; the request was aborted."
-            await shaper.fail(503, message, "deadline_exceeded", retry_headers(deadline_s / 2))
-            return "deadline"
-        if shaper.status is not None and shaper.status >= 400:
-            return "rejected" if shaper.status < 500 else "error"
-        if shaper.failed:
-            return "error"
-        if not shaper.started or any(s.state != "ended" for s in ticket.sequences):
-            # vLLM's handlers return quietly when the client is gone, and abort in the engine.
-            return "disconnected" if client.gone else "error"
-        return "ok"
-
-    async def _to_app(
-        self, scope: Scope, body: bytes, receive: Receive, shaper: ErrorShaper, ticket: Ticket
-    ) -> None:
-        await self._turnstile.enter(ticket)
-        try:
-            await self.app(scope, replay(body, receive), shaper.send)
-        finally:
-            self._turnstile.arrived(ticket)
-
-    def _finish(self, admitted: Admitted, outcome: str) -> None:
-        ticket, now = admitted.ticket, self._clock()
-        self._telemetry.count(catalogue.FINISHED, ticket.class_name, outcome)
-        self.admission.close(ticket, now)
-        self._tenancy.ended(ticket, now)
-        if ticket.tenant:
-            used = ticket.used_tokens
-            self._telemetry.count(catalogue.TENANT_TOKENS, ticket.tenant, amount=used)
-        self._tap.forget(ticket)
-        if ticket.first_token_at is None:
-            return
-        self._telemetry.answered(ticket.first_token_at)
-        waited_s = ticket.first_token_at - ticket.admitted_at
-        self._telemetry.prediction.add(admitted.predicted_s, waited_s)
-        self._telemetry.sample(catalogue.TTFT, ticket.class_name, ticket.asked_s + waited_s)
-        if len(ticket.sequences) > 1:
-            return  # of several, some may have waited for the slots of the others
-        later = ticket.sequences[0].produced - 1
-        if outcome == "ok" and later > 0 and ticket.last_token_at is not None:
-            tpot = (ticket.last_token_at - ticket.first_token_at) / later
-            self._telemetry.sample(catalogue.TPOT, ticket.class_name, tpot)
-
-
-class _LetIn:
-    """A request between its admission and the engine's app."""
-
-    __slots__ = ("admitted", "body", "has_come", "request")
-
-    def __init__(self, body: bytes, request: ParsedRequest, admitted: Admitted) -> None:
-        self.body = body
-        self.request = request
-        self.admitted = admitted
-        self.has_come = False  # to the gate again: whoever is between may have refused it
-
-
-class _Client:
-    """A client's `receive`, which notes whether the client has left."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self.gone = False
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self.gone = self.gone or message["type"] == "http.disconnect"
-        return message
 
 
 def _retries(scope: Scope) -> int:

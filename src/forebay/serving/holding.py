@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from forebay.policies.ledger import Ticket
+from forebay.policies.tickets import Ticket
 from forebay.serving.asgi import ClientGoneError, Message, Receive
 
 

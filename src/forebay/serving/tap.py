@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from forebay.observability import catalogue
 from forebay.policies.admission import AdmissionController
 from forebay.policies.decisions import StepOutput
-from forebay.policies.ledger import Sequence, Ticket
 from forebay.policies.marks import Marks
 from forebay.policies.shared_prefixes import Chunks, prompt_chunks
+from forebay.policies.tickets import Sequence, Ticket
 from forebay.serving.telemetry import Telemetry
 
 # The ticket under which the current task may call the engine. Tasks that vLLM's handlers start

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from forebay.policies.fairness import FairQueue
 from forebay.policies.isolation import cache_salt
-from forebay.policies.ledger import Ticket
 from forebay.policies.quota_lease import QuotaLease
 from forebay.policies.quotas import PERIOD_S, Charge, Quota, Refused
+from forebay.policies.tickets import Ticket
 from forebay.serving.asgi import Scope, header
 from forebay.serving.errors import RequestRefusedError
 from forebay.serving.fleet_reports import Answer, Report

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
-from forebay.policies.ledger import Ticket
+from forebay.policies.tickets import Ticket
 
 _LET_IN_AT_ONCE = 4  # in two turns: who waits is woken in one and goes on in the next
 _ON_THEIR_WAY = 4

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import RequestShape
 from forebay.policies.decisions import INTERACTIVE, Admitted
-from forebay.policies.ledger import Ticket
+from forebay.policies.tickets import Ticket
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 
 OUTPUT_TOKENS = 16

@@ -17,12 +17,12 @@ from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import CostModel, RequestShape
 from forebay.policies.decisions import INTERACTIVE, AdmissionConfig, Shed, StepOutput
 from forebay.policies.demand_meter import ReplicaReading
-from forebay.policies.ledger import Sequence as Answer
-from forebay.policies.ledger import Ticket
 from forebay.policies.marks import Marks
 from forebay.policies.offered_work import OfferedWork, reading_of
 from forebay.policies.replica_view import ReplicaStats
 from forebay.policies.shared_prefixes import Chunks, prompt_chunks
+from forebay.policies.tickets import Sequence as Answer
+from forebay.policies.tickets import Ticket
 from forebay.simulate.asks import Ask, Fate
 from forebay.simulate.engine_player import Done, EnginePlayer
 

@@ -20,7 +20,7 @@ from forebay.policies.decisions import (
     StepOutput,
 )
 from forebay.policies.lateness import Lateness
-from forebay.policies.ledger import Ticket
+from forebay.policies.tickets import Ticket
 
 CONFIG = AdmissionConfig(
     classes={
@@ -43,7 +43,7 @@ def controller(
     for _ in range(64):  # answers here run to their limit
         made.costs.outputs.passed(0, 4096)
     made.paces.step_rate.seed(100.0, 1.0)
-    made.lateness = Lateness(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
+    made.waits.lateness = Lateness(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
     return made
 
 
@@ -483,9 +483,9 @@ def test_late_first_tokens_raise_later_predictions_and_are_forgotten() -> None:
         sequence = policy.bind(ticket, 100, 50)
         policy.observe_step([StepOutput(sequence, 1, cached=0, ended=True)], 0.5, 0.5)
         policy.close(ticket, 0.0)
-    learned = policy.lateness.of(0.01, 0.5)
+    learned = policy.waits.lateness.of(0.01, 0.5)
     assert learned == pytest.approx(0.5, rel=0.2)
-    assert policy.lateness.of(0.01, 60.5) < learned / 4
+    assert policy.waits.lateness.of(0.01, 60.5) < learned / 4
 
 
 def test_what_is_cached_is_no_work_but_is_held_and_charged() -> None:

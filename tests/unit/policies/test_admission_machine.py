@@ -23,8 +23,8 @@ from forebay.policies.decisions import (
     Shed,
     StepOutput,
 )
-from forebay.policies.ledger import Sequence, Ticket
 from forebay.policies.shared_prefixes import prompt_chunks
+from forebay.policies.tickets import Sequence, Ticket
 
 CONTEXT = 4096
 BOUND = 20_000

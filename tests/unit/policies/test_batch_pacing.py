@@ -14,8 +14,8 @@ from forebay.policies.admission import AdmissionController
 from forebay.policies.batch_pacing import BatchPacing, Place
 from forebay.policies.cost import Cost, CostModel
 from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, Admitted, StepOutput
-from forebay.policies.ledger import Ticket
 from forebay.policies.step_law import StepLaw
+from forebay.policies.tickets import Ticket
 
 STEP_TOKENS = 2048
 SHORT = Cost(sequences=1, prefill_tokens=200, output_tokens=50, output_cap=50)

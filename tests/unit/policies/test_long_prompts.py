@@ -16,9 +16,9 @@ from forebay.engine_model.step_time import StepTime
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, INTERACTIVE, ClassPolicy
 from forebay.policies.giving_way import Stream, Way
-from forebay.policies.ledger import Ticket
 from forebay.policies.long_prompts import LongPrompts
 from forebay.policies.marks import tokens_at
+from forebay.policies.tickets import Ticket
 
 # A prompt of 9,000 tokens takes 1.5 s alone: attention makes its last tokens cost four times as
 # much as its first.

@@ -8,10 +8,10 @@ import pytest
 
 from forebay.policies import prediction
 from forebay.policies.cost import Cost
-from forebay.policies.ledger import Sequence, Ticket
 from forebay.policies.outputs import OutputModel
 from forebay.policies.prediction import Releases, Wait, expected_releases
 from forebay.policies.shared_prefixes import SharedPrefixes
+from forebay.policies.tickets import Sequence, Ticket
 
 
 def answers(produced: list[int], cap: int = 100) -> dict[Sequence, None]:

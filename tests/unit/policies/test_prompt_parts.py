@@ -15,8 +15,8 @@ from forebay.policies.decisions import (
     Admitted,
     ClassPolicy,
 )
-from forebay.policies.ledger import Ticket
 from forebay.policies.prompt_parts import Cutting
+from forebay.policies.tickets import Ticket
 
 STEP_TOKENS = 2048
 CONFIG = AdmissionConfig(

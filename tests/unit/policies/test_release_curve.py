@@ -8,10 +8,11 @@ import pytest
 
 from forebay.policies import prediction, release_curve
 from forebay.policies.cost import Cost
-from forebay.policies.ledger import Ledger, Sequence, Ticket
+from forebay.policies.ledger import Ledger
 from forebay.policies.outputs import OutputModel
 from forebay.policies.prediction import Wait
 from forebay.policies.release_curve import ReleaseCurve
+from forebay.policies.tickets import Sequence, Ticket
 
 SLOTS = 32
 KV = 1_000_000

@@ -20,8 +20,9 @@ from forebay.policies.decisions import (
     StepOutput,
 )
 from forebay.policies.held_queue import HeldQueue
-from forebay.policies.ledger import Answers, Ledger, Ticket
+from forebay.policies.ledger import Answers, Ledger
 from forebay.policies.paces import Paces
+from forebay.policies.tickets import Ticket
 
 CONFIG = AdmissionConfig(
     classes={

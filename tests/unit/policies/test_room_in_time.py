@@ -18,9 +18,9 @@ from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.step_time import StepTime
 from forebay.policies.admission import AdmissionController
 from forebay.policies.decisions import BATCH, INTERACTIVE
-from forebay.policies.ledger import Sequence as Answer
-from forebay.policies.ledger import Ticket
 from forebay.policies.shared_prefixes import prompt_chunks
+from forebay.policies.tickets import Sequence as Answer
+from forebay.policies.tickets import Ticket
 
 LARGE, SMALL = (1000, 300), (200, 40)  # tokens of prompt and answer
 STEPS = StepTime(base=8e-3, prefill_token=20e-6, decode_sequence=0.1e-3)

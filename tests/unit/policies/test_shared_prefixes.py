@@ -18,8 +18,8 @@ from forebay.policies.decisions import (
     ClassPolicy,
     StepOutput,
 )
-from forebay.policies.ledger import Sequence, Ticket
 from forebay.policies.shared_prefixes import CHUNK, SharedPrefixes, prompt_chunks
+from forebay.policies.tickets import Sequence, Ticket
 
 # Prompts that begin alike now and then: chunks of few kinds, and a tail.
 prompts = st.builds(

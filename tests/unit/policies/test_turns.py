@@ -18,8 +18,8 @@ from forebay.policies.decisions import (
     StepOutput,
 )
 from forebay.policies.lateness import Lateness
-from forebay.policies.ledger import Ticket
 from forebay.policies.prompt_parts import part_tokens
+from forebay.policies.tickets import Ticket
 
 STEP_TOKENS = 256
 PART = part_tokens(STEP_TOKENS)
@@ -95,7 +95,7 @@ def test_a_prompt_does_not_wait_for_one_that_is_much_longer(before: int, waits: 
 
 def test_they_enter_in_the_order_of_arrival_and_one_that_leaves_lets_the_next_go() -> None:
     gate = Gate(rate=1150.0)
-    gate.policy.lateness = Lateness(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
+    gate.policy.waits.lateness = Lateness(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
     first, second, third = (gate.admit(290, 0.0) for _ in range(3))
     assert [one.held for one in (first, second, third)] == [False, True, True]
     gate.policy.close(second, 0.1)
@@ -126,7 +126,7 @@ def test_very_long_ones_that_give_way_are_computed_one_after_the_other() -> None
 
 def test_nobody_is_late_for_one_that_gives_way_and_so_nobody_refused() -> None:
     gate = known(Gate())
-    gate.policy.lateness = Lateness(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
+    gate.policy.waits.lateness = Lateness(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
     assert gate.admit(600, 0.0).steps_aside
     for _ in range(2):  # the second could begin after 0.8 s, if it waited for the 600
         assert isinstance(gate.policy.decide(Cost(1, 180, 10, 10), INTERACTIVE, 0.0, "a"), Admitted)
@@ -159,7 +159,7 @@ def test_batch_is_not_waited_for() -> None:
 
 def test_who_comes_does_not_make_one_late_whose_steps_it_shares() -> None:
     gate = Gate()
-    gate.policy.lateness = Lateness(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
+    gate.policy.waits.lateness = Lateness(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
     gate.admit(500, 0.0)
     assert isinstance(gate.ask(128, 0.0), Admitted)
     late = gate.ask(64, 0.35)  # 500 + 128 + 64 tokens would take until 1.04

@@ -14,8 +14,8 @@ from gate_world import World, responding, serving
 
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import INTERACTIVE
-from forebay.policies.ledger import Sequence, Ticket
 from forebay.policies.quotas import Charge, LeaseRequest
+from forebay.policies.tickets import Sequence, Ticket
 from forebay.serving import exchange as module
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.exchange import Exchange, FleetLedger

@@ -100,7 +100,7 @@ async def test_a_refusal_is_a_plain_429_with_reason_and_retry_after() -> None:
 
 async def _ticket(world: World, prefill: int) -> Any:
     from forebay.policies.cost import Cost
-    from forebay.policies.ledger import Ticket
+    from forebay.policies.tickets import Ticket
 
     return Ticket(INTERACTIVE, 0, Cost(40, prefill, 10, 10), world.clock(), 1.0, 0.1)
 

@@ -26,8 +26,8 @@ from gate_world import (
 from forebay.observability import catalogue
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, INTERACTIVE, Admitted
-from forebay.policies.ledger import Sequence, Ticket
 from forebay.policies.quotas import Charge, Demand, Refused
+from forebay.policies.tickets import Sequence, Ticket
 from forebay.serving import tenancy
 from forebay.serving.asgi import Receive, Scope, Send
 from forebay.serving.errors import RequestRefusedError

@@ -10,7 +10,7 @@ from gate_world import CHAT, STOP, FakeEngineRequest, FakeOutput, FakeParams, Wo
 from forebay.observability import catalogue
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import INTERACTIVE
-from forebay.policies.ledger import Ticket
+from forebay.policies.tickets import Ticket
 from forebay.serving import turnstile
 from forebay.serving.asgi import Receive, Scope, Send
 

@@ -63,10 +63,10 @@ def world_of() -> World:
 async def test_compiling_is_not_taken_for_the_engines_pace() -> None:
     world = world_of()
     admission = world.admission
-    untouched = admission.lateness.of(0.1, 0.0)
+    untouched = admission.waits.lateness.of(0.1, 0.0)
     await warm_up(admission, world.tap, 1000, world.clock, Engine(world).run)
     assert admission.paces.seconds_per_token == pytest.approx(STEP_S, rel=0.01)
-    assert admission.lateness.of(0.1, world.clock.now) == untouched
+    assert admission.waits.lateness.of(0.1, world.clock.now) == untouched
     assert admission.paces.law.seconds(1, 0) < 2 * STEP_S
 
 
