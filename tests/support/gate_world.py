@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,9 @@ def answer_of(sent: list[Message]) -> Answer:
     return Answer(start["status"], headers, body)
 
 
-async def fails_for(app: App, fault: type[Exception] = RuntimeError) -> Answer:
+async def fails_for(
+    app: App, fault: type[Exception] = RuntimeError, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> Answer:
     """What a client gets whose request, named r-9, fails in an app, which raises beside it."""
     sent: list[Message] = []
 
@@ -179,8 +181,13 @@ async def fails_for(app: App, fault: type[Exception] = RuntimeError) -> Answer:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    headers = [(b"content-type", b"application/json"), (b"x-request-id", b"r-9")]
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
+    usual = [(b"content-type", b"application/json"), (b"x-request-id", b"r-9")]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": [*usual, *headers],
+    }
     with pytest.raises(fault):
         await app(scope, receive, send)
     return answer_of(sent)

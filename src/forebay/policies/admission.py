@@ -14,14 +14,13 @@ The first two add up, for a step takes the time of the one and of the other. Bot
 others will still put ahead (`overtaking.py`).
 
 Everything here is synchronous and pure: `now` comes from the caller's monotonic clock, randomness
-from an injected function. The shell (`serving/`) reports what the engine did through `bind`,
-`observe_step` and `close`.
+from an injected function. The shell (`serving/`) reports what the engine did through `entered`,
+`bind`, `observe_step`, `end` and `close`; `observer.py` learns from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from collections.abc import Sequence as Listed
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -53,7 +52,8 @@ from forebay.policies.promises import Promises
 from forebay.policies.prompt_parts import Cutting, part_tokens
 from forebay.policies.room import Room
 from forebay.policies.shared_prefixes import Chunks
-from forebay.policies.tickets import Sequence, Ticket
+from forebay.policies.tickets import Sequence as Answer
+from forebay.policies.tickets import Ticket
 from forebay.policies.turns import Turns
 from forebay.policies.waits import Waits
 
@@ -72,10 +72,9 @@ class _Request(NamedTuple):
     Attributes:
         cost: what it is expected to take.
         flow: its tenant and class.
-        class_name: the latter.
         tag: the place that it would have.
         way: how its prompts would be computed.
-        takes_turns: whether it would wait for long prompts before it (`turns.py`).
+        takes_turns: whether an interactive one would wait for long prompts before it (`turns.py`).
         now: seconds.
         retries: how often it has been refused before.
         waited_s: for which its user has waited already.
@@ -83,13 +82,17 @@ class _Request(NamedTuple):
 
     cost: Cost
     flow: Flow
-    class_name: str
     tag: int
     way: Way
     takes_turns: bool
     now: float
-    retries: int = 0
-    waited_s: float = 0.0
+    retries: int
+    waited_s: float
+
+    @property
+    def class_name(self) -> str:
+        """Its class."""
+        return self.flow[1]
 
 
 class AdmissionController:
@@ -115,31 +118,31 @@ class AdmissionController:
             config.step_tokens, config.batch_stretch, heeds_marks=config.heeds_marks
         )
         self.waits = Waits(
-            config,
-            cost_model,
-            self.ledger,
-            self.paces,
-            self.fair,
-            self.size,
-            self.pacing,
-            self.next_step,
-            self.cutting,
+            config=config,
+            costs=cost_model,
+            ledger=self.ledger,
+            paces=self.paces,
+            fair=self.fair,
+            size=self.size,
+            pacing=self.pacing,
+            next_step=self.next_step,
+            cutting=self.cutting,
         )
         self.promises = Promises(
             self.size, config.step_tokens, self.ledger, self.paces, self.waits, self.next_step
         )
         self.observer = Observer(
-            config,
-            cost_model,
-            self.ledger,
-            self.paces,
-            self.fair,
-            self.size,
-            self.room,
-            self.pacing,
-            self.waits,
-            self.next_step,
-            self.foresight,
+            config=config,
+            costs=cost_model,
+            ledger=self.ledger,
+            paces=self.paces,
+            fair=self.fair,
+            size=self.size,
+            room=self.room,
+            pacing=self.pacing,
+            waits=self.waits,
+            next_step=self.next_step,
+            foresight=self.foresight,
         )
         self.draining = False
         # Called with each held ticket that may now go to the engine.
@@ -172,7 +175,7 @@ class AdmissionController:
         self.caution[class_name].came(others_wait=self._others_wait(class_name))
         if class_name == INTERACTIVE:
             self.pacing.interactive_came(cost, now, cut=self.cutting.cuts(cost))
-        request = self._asked(cost, class_name, now, tenant, retries, waited_s)
+        request = self._request(cost, (tenant, class_name), now, retries, waited_s)
         prediction = self._predict(request)
         reason = self._reason_to_shed(request, prediction)
         if reason is not None:
@@ -180,35 +183,27 @@ class AdmissionController:
             return Shed(reason, prediction.total_s, self.config.classes[class_name].ttft_s, wait_s)
         return self._let_in(request, prediction)
 
-    def _asked(
-        self,
-        cost: Cost,
-        class_name: str,
-        now: float,
-        tenant: str,
-        retries: int = 0,
-        waited_s: float = 0.0,
+    def _request(
+        self, cost: Cost, flow: Flow, now: float, retries: int = 0, waited_s: float = 0.0
     ) -> _Request:
-        way = self.waits.way(cost, class_name, now)
-        budget_s = self.config.classes[class_name].ttft_s
+        """What there is to know of a request of this flow before it is decided on."""
+        way = self.waits.way(cost, flow[1], now)
+        budget_s = self.config.classes[flow[1]].ttft_s
         return _Request(
-            cost,
-            (tenant, class_name),
-            class_name,
-            self.fair.preview(tenant, class_name, now),
-            way,
-            self.turns.takes_them(cost, budget_s, way.own_s),
-            now,
-            retries,
-            waited_s,
+            cost=cost,
+            flow=flow,
+            tag=self.fair.preview(*flow, now),
+            way=way,
+            takes_turns=self.turns.takes_them(cost, budget_s, way.own_s),
+            now=now,
+            retries=retries,
+            waited_s=waited_s,
         )
 
     def _let_in(self, request: _Request, prediction: Prediction) -> Admitted:
         """Enter it in the ledger; it is held where others have to go first."""
         cost, (tenant, class_name), now = request.cost, request.flow, request.now
         policy, way, is_batch = self.config.classes[class_name], request.way, class_name == BATCH
-        if self.ledger.idle:
-            self.waits.last_seen_at = now  # an engine without work is silent and does not stall
         tag = self.fair.tag(tenant, class_name, cost.tokens, now)
         self.size.let_in(cost)
         self.waits.arrivals.add(request.flow, cost, now)
@@ -251,7 +246,7 @@ class AdmissionController:
 
     def predict(self, cost: Cost, class_name: str, now: float, tenant: str = "") -> Prediction:
         """Seconds until a request arriving at `now` would see its first token."""
-        return self._predict(self._asked(cost, class_name, now, tenant))
+        return self._predict(self._request(cost, (tenant, class_name), now))
 
     def _predict(self, request: _Request) -> Prediction:
         return self.waits.predict(
@@ -486,7 +481,7 @@ class AdmissionController:
 
     def bind(
         self, ticket: Ticket, prompt_tokens: int, output_cap: int, chunks: Chunks = ()
-    ) -> Sequence:
+    ) -> Answer:
         """The engine received one sequence of a ticket: `prompt_tokens` are exact.
 
         Its prompt's `chunks` are none where the engine shares no prefixes.
@@ -508,7 +503,7 @@ class AdmissionController:
         self.observer.step(outputs, engine_at, now)
         self._release(now)
 
-    def observe_steps(self, outputs: Listed[StepOutput], ends: Listed[float]) -> None:
+    def observe_steps(self, outputs: Sequence[StepOutput], ends: Sequence[float]) -> None:
         """Account steps in a row in which the same answers go on, ended at `ends` (seconds).
 
         The outputs are of all of them together. The rates learned are those of single steps.
@@ -516,8 +511,8 @@ class AdmissionController:
         self.observer.steps(outputs, ends)
         self._release(ends[-1])
 
-    def end(self, sequence: Sequence, *, natural: bool, now: float) -> None:
-        """An answer has ended, by itself (`natural`) or at a limit; learn its length."""
+    def end(self, sequence: Answer, *, natural: bool, now: float) -> None:
+        """An answer has ended where no step shows it: at a stop string (`natural`), or failed."""
         self.observer.end(sequence, natural=natural)
         self._release(now)
 

@@ -88,5 +88,5 @@ class Lateness:
 
 
 def nothing_late_yet(tightest_s: float) -> Lateness:
-    """Of predictions that were never compared, for a tightest budget of so many seconds."""
+    """The bound before any first token came, where the tightest budget is so many seconds."""
     return Lateness(constant_s=_ERRS_BY * tightest_s, ceiling_s=_LARGEST_CORRECTION * tightest_s)

@@ -50,7 +50,9 @@ class QueueTotals:
 
 @dataclass(slots=True)
 class Lane(QueueTotals):
-    """Those who give way, or those who do not; in the engine also prompts in parts, and tokens."""
+    """Those who give way, or those who do not (`tickets.py`); of prompts in parts also how many
+    there are in the engine, and their tokens.
+    """
 
     in_parts: int = 0
     in_parts_tokens: int = 0
@@ -180,6 +182,14 @@ class Ledger:
         A ticket may outlive its sequences: its answer is made and a slow client still reads it.
         """
         return not self.running and not self.order
+
+    @property
+    def engine_has_work(self) -> bool:
+        """Whether a sequence that the engine has received is queued or running.
+
+        One that was admitted may be on its way there for long: vLLM first fetches its images.
+        """
+        return bool(self.running or self.arrived)
 
     def open(self, ticket: Ticket, expected_output: float) -> None:
         """Enter a ticket with the sequences that its cost names."""

@@ -9,6 +9,7 @@ computed of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from forebay.policies.batch_pacing import BatchPacing
 from forebay.policies.cost import CostModel
@@ -28,6 +29,26 @@ from forebay.policies.waits import Waits
 _SLICE = 128  # outputs that vLLM hands on at a time; a step may have more
 
 
+class _Seen(NamedTuple):
+    """What the outputs of a step say.
+
+    Attributes:
+        outputs: how many there are.
+        drained: prompt tokens of those that got their first token,
+        of_batch: and of these, of those whose prompts give way.
+        large: whether one of these prompts may have taken several steps.
+        decoded: whether answers begun before went on.
+        of_others: whether none of those gives way.
+    """
+
+    outputs: int
+    drained: int
+    of_batch: int
+    large: bool
+    decoded: bool
+    of_others: bool
+
+
 class Observer:
     """Accounts what the engine did; decides nothing, and lets nobody in."""
 
@@ -45,7 +66,7 @@ class Observer:
         next_step: NextStep,
         foresight: Foresight,
     ) -> None:
-        """See `AdmissionController` for what these are."""
+        """Each is described where its class is."""
         self._config = config
         self._costs = costs
         self._ledger = ledger
@@ -66,19 +87,59 @@ class Observer:
         ledger = self._ledger
         if ledger.in_engine == len(ticket.sequences):
             self._paces.woke(now, ledger.short_prefill)
-            self._next_step.woke(now, self._work.queued())
+            self._next_step.woke(now, self._work.queued)
+        if not ledger.engine_has_work:
+            self._waits.last_seen_at = now  # without work it is silent, and does not stall
         ticket.entered_at, ticket.stalled_s = now, self._waits.stalled_s
         self._foresight.entered(ticket, now)
 
     def step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
         """A step that ended at `engine_at` and was seen at `now` (seconds)."""
         ledger, work = self._ledger, self._work
-        drained = of_batch = seen = 0
-        cut, part = work.computed_very_long, ledger.part
+        # Of the step that has ended: before its outputs are taken in.
+        cut, few = work.computed_very_long, self._waits.few
         effort = self._paces.effort.of(ledger.short_prefill, ledger.attended)
-        decoded, large = False, self._waits.few > 0
-        some_give_way = of_others = ledger.answers != ledger.going_first
+        some_give_way = ledger.answers != ledger.going_first
         self._waits.saw_life(now)
+        seen = self._take_in(outputs, now)
+        # Of the next.
+        answers = work.answers
+        prompt_tokens = self._next_step.stepped(
+            now=now,
+            engine_at=engine_at,
+            drained=seen.drained,
+            answers=answers,
+            queued=work.queued,
+            left_out=len(ledger.running) - answers.running,
+        )
+        computing = work.computing
+        large = seen.large or ledger.large or few or computing.few
+        left_out: bool | None = some_give_way and seen.of_others
+        if some_give_way and seen.outputs >= _SLICE:
+            left_out = None  # a further slice may show those who give way
+        self._paces.learn(
+            drained=prompt_tokens,
+            finished=None if large else seen.drained,
+            decoded=seen.decoded,
+            engine_at=engine_at,
+            answers=ledger.answers,
+            queued=ledger.arrived,
+            binding=computing.binding,
+            whole=computing.whole,
+            full=self._size.sequences,
+            crowded=work.kv_is_short,
+            cut=cut,
+            first=ledger.going_first,
+            left_out=left_out,
+            effort=effort,
+        )
+        self._pacing.stepped(seen.of_batch, ledger.totals[INTERACTIVE].running, now)
+
+    def _take_in(self, outputs: Iterable[StepOutput], now: float) -> _Seen:
+        """Enter in the ledger what a step did."""
+        count = drained = of_batch = 0
+        large, decoded, of_others = False, False, True
+        part = self._ledger.part
         for output in outputs:
             sequence = output.sequence
             if sequence.state == "queued":
@@ -89,38 +150,12 @@ class Observer:
             elif sequence.state == "running":
                 decoded = True
                 of_others = of_others and not sequence.ticket.answers_give_way
-            seen += 1
+            count += 1
             sequence.ticket.last_token_at = now
             self._progress(output)
-        if not ledger.queued_sequences:
+        if not self._ledger.queued_sequences:
             self._fair.nothing_waits()
-        answers = work.answers
-        prompt_tokens = self._next_step.stepped(
-            now=now,
-            engine_at=engine_at,
-            drained=drained,
-            answers=answers,
-            queued=work.queued(),
-            left_out=len(ledger.running) - answers.running,
-        )
-        few, whole, binding = work.computing()
-        self._paces.learn(
-            drained=prompt_tokens,
-            finished=None if large or ledger.large or few else drained,
-            decoded=decoded,
-            engine_at=engine_at,
-            answers=ledger.answers,
-            queued=ledger.arrived,
-            binding=binding,
-            whole=whole,
-            full=self._size.sequences,
-            crowded=work.kv_is_short,
-            cut=cut,
-            first=ledger.going_first,
-            left_out=None if some_give_way and seen >= _SLICE else of_others,
-            effort=effort,
-        )
-        self._pacing.stepped(of_batch, ledger.totals[INTERACTIVE].running, now)
+        return _Seen(count, drained, of_batch, large, decoded, of_others)
 
     def steps(self, outputs: Sequence[StepOutput], ends: Sequence[float]) -> None:
         """Steps in a row in which the same answers go on, ended at `ends` (seconds).
@@ -133,7 +168,7 @@ class Observer:
         for ended in ends[:-1]:
             context += len(outputs)
             self._waits.last_seen_at = ended
-            _, whole, binding = self._work.computing()
+            _, whole, binding = self._work.computing
             self._paces.learn(
                 drained=0,
                 finished=0,
@@ -213,7 +248,22 @@ class Observer:
         self._costs.outputs.passed(before, sequence.produced)
         if output.ended:
             self._judge_pace(sequence)
-            self.end(sequence, natural=output.natural)
+            self._end(sequence, natural=output.natural)
+
+    def end(self, sequence: Answer, *, natural: bool) -> None:
+        """An answer has ended where no step shows it.
+
+        At a stop string (`natural`), which vLLM finds outside its engine, or since it failed.
+        """
+        if natural and sequence.state == "running":
+            self._judge_pace(sequence)
+        self._end(sequence, natural=natural)
+
+    def _end(self, sequence: Answer, *, natural: bool) -> None:
+        if sequence.state == "running":
+            self._costs.outputs.ended(sequence.produced, natural=natural)
+            self._room.ended(sequence)
+        self._ledger.end(sequence)
 
     def _judge_pace(self, sequence: Answer) -> None:
         """An interactive answer has its last token: at the promised pace, or later."""
@@ -231,13 +281,6 @@ class Observer:
         assert ended_at is not None
         late = (ended_at - began_at) / after_first > promised_s
         self._room.pace.margin.ended(ticket.admitted_at, ended_at, late=late)
-
-    def end(self, sequence: Answer, *, natural: bool) -> None:
-        """An answer has ended, by itself (`natural`) or at a limit; learn its length."""
-        if sequence.state == "running":
-            self._costs.outputs.ended(sequence.produced, natural=natural)
-            self._room.ended(sequence)
-        self._ledger.end(sequence)
 
     def leaves(self, ticket: Ticket, now: float) -> None:
         """A request is over, however it ended, and is about to be closed."""

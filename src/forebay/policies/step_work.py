@@ -40,6 +40,7 @@ class StepWork:
         self._waits = waits
         self._next_step = next_step
 
+    @property
     def computing(self) -> Computing:
         """What the next steps compute."""
         few = self._waits.few
@@ -72,6 +73,7 @@ class StepWork:
             return False
         return bool(ledger.running) or ledger.large > 0
 
+    @property
     def queued(self) -> Queued:
         """The prompts in the engine."""
         ledger, waits = self._ledger, self._waits
@@ -85,7 +87,7 @@ class StepWork:
             first=ledger.front.engine_prefill,
             few=few,
             times=waits.long_times,
-            few_times=waits.few_times if few else None,
+            few_times=waits.few_times,
         )
 
     @property
@@ -108,4 +110,4 @@ class StepWork:
         return self._ledger.kv_tokens > self._config.kv_tokens
 
     def __repr__(self) -> str:
-        return f"<StepWork {self.computing()!r}>"
+        return f"<StepWork {self.computing!r}>"

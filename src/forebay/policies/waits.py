@@ -193,7 +193,9 @@ class Waits:
         A prompt shows none until all of it is computed. While others run, their tokens come with
         each of its steps.
         """
-        if self.last_seen_at is None or self.ledger.idle or not self.paces.seconds_per_token:
+        if self.last_seen_at is None or not self.paces.seconds_per_token:
+            return 0.0
+        if not self.ledger.engine_has_work:
             return 0.0
         usual_s = _STALLED_STEPS * self.paces.seconds_per_token_when_full
         silent_s = now - self.last_seen_at - usual_s

@@ -1,10 +1,10 @@
 """The gate: every HTTP request of a replica passes here before vLLM's app sees it.
 
-A costed request is read, priced and admitted or shed; what is admitted runs under a ticket that
-the engine tap finds through the task's context. Batch may first wait here, until its ticket is
-released (`policies/batch_pacing.py`). The gate holds back a response's first bytes until
-there is a token to send, so a request that misses its deadline, or an engine that refuses late,
-is answered with a proper status and not inside a 200.
+A costed request is read, priced and admitted or shed. What is admitted runs under a ticket
+(`under_ticket.py`) that the engine tap finds through the task's context. Batch may first wait
+there, until its ticket is released (`policies/batch_pacing.py`). A response's first bytes are held
+back until there is a token to send (`error_shaper.py`), so a request that misses its deadline, or
+an engine that refuses late, is answered with a proper status and not inside a 200.
 
 `before_serve.py` has a costed request decided on in front of Serve's bookkeeping for a request.
 Only what is let in goes through that, and comes here a second time (record 0034).
@@ -53,12 +53,12 @@ from forebay.serving.errors import RequestRefusedError, retry_headers, send_erro
 from forebay.serving.fleet import STATUS_PATH, FleetStatus
 from forebay.serving.prompt_head import prompt_of
 from forebay.serving.routes import ANYBODYS, COSTED, Access, access
-from forebay.serving.running import LetIn, Running
 from forebay.serving.tap import EngineTap
 from forebay.serving.telemetry import Telemetry
 from forebay.serving.tenancy import NEVER_S, Caller, Tenancy, key_of, quota_wait_s
 from forebay.serving.tokenizer_turns import TokenizerTurns
 from forebay.serving.turnstile import Turnstile
+from forebay.serving.under_ticket import LetIn, UnderTicket
 
 # Until a request that a replica failed at may come again: routers have heard by then.
 _FAILED_S = 1.0
@@ -118,10 +118,14 @@ class Gate:
         self._clock = clock
         self._prefixes = prefixes
         self._turnstile = Turnstile()
-        self._running = Running(app, admission, tap, telemetry, tenancy, self._turnstile, clock)
+        self._under_ticket = UnderTicket(
+            app, admission, tap, telemetry, tenancy, self._turnstile, clock
+        )
         self._tarpit = Tarpit()
         self._tokenizer = TokenizerTurns()
         self._bodies = BodyReader(limits, admission.jittered)
+        admission.on_release = self._under_ticket.release
+        tap.entered = self._turnstile.arrived
         self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
         # Until then retries are new demand: while no replica was there, nobody counted.
         self.retries_new_until = -math.inf
@@ -144,7 +148,8 @@ class Gate:
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
         elif _LET_IN in scope:
-            await self._inside(scope, receive, send)
+            # Whoever is between has the client's own `send`, and not the one of `at_door`.
+            await self._inside(scope, receive, readable_by_scripts(scope, send))
         else:
             await self.at_door(scope, receive, send, self._inside)
 
@@ -243,9 +248,12 @@ class Gate:
         self, scope: Scope, receive: Receive, send: Send, let_in: LetIn, onward: App
     ) -> None:
         self._telemetry.count(catalogue.ADMITTED, let_in.admitted.ticket.class_name)
-        scope[_LET_IN] = let_in
+        scope[_LET_IN], outcome = let_in, "error"
         try:
             await onward(scope, receive, send)
+        except asyncio.CancelledError:
+            outcome = "disconnected"
+            raise
         except Exception:
             if not let_in.has_come:
                 await self._fail(ErrorShaper(send, scope["path"]))
@@ -253,14 +261,14 @@ class Gate:
         finally:
             if not let_in.has_come:
                 del scope[_LET_IN]  # whoever is between cannot come with it any more
-                self._running.finish(let_in.admitted, "error")
+                self._under_ticket.finish(let_in.admitted, outcome)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         let_in: LetIn = scope.pop(_LET_IN)
         let_in.has_come = True
         shaper = ErrorShaper(send, scope["path"])
         try:
-            await self._running.serve(scope, receive, shaper, let_in)
+            await self._under_ticket.serve(scope, receive, shaper, let_in)
         except Exception:
             await self._fail(shaper)
             raise
@@ -313,7 +321,7 @@ class Gate:
             outcome = "error" if isinstance(fault, Exception) else "disconnected"
             self._telemetry.count(catalogue.ADMITTED, class_name)
             if isinstance(decision, Admitted):
-                self._running.finish(decision, outcome)
+                self._under_ticket.finish(decision, outcome)
             else:
                 self._telemetry.count(catalogue.FINISHED, class_name, outcome)
             raise

@@ -64,7 +64,8 @@ async def warm_up(
     for lengths in (usual, usual, very_long, admission.config.slots * [_SHORT_TOKENS]):
         if lengths is usual:
             admission.paces.forget()
-        admission.waits.forget()  # or the engine would be too busy for a very long prompt
+        # Or the engine would be too busy for a very long prompt, and too late for many at once.
+        admission.waits.forget()
         made = [
             [rng.randrange(vocabulary // 2, vocabulary) for _ in range(tokens)]
             for tokens in lengths

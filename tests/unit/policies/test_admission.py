@@ -308,7 +308,9 @@ def test_a_long_prompt_alone_is_no_stall_while_it_is_computed() -> None:
     ticket = admit(policy, SHORT)
     start(policy, ticket)
     policy.close(ticket, 0.0)
-    admit(policy, replace(SHORT, prefill_tokens=4_000), now=1.0)
+    long = admit(policy, replace(SHORT, prefill_tokens=4_000), now=1.0)
+    policy.entered(long, 1.0)
+    policy.bind(long, 4_000, 50)
     # 10,000 tokens/s: its first token is due after 0.4 s, and nothing is heard of it before.
     assert policy.predict(SHORT, INTERACTIVE, 1.4).total_s < 0.45
     assert policy.predict(SHORT, INTERACTIVE, 3.4).total_s > 2.0

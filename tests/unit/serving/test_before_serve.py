@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -90,6 +91,31 @@ async def test_serve_hears_nothing_of_a_refusal_which_still_says_which_request_i
     nameless = [await world.post(CHATS, CHAT, through=front) for _ in range(2)]
     assert len({answer.headers["x-request-id"] for answer in nameless}) == 2
     assert serve.seen == []
+
+
+async def test_scripts_may_read_what_goes_wrong_behind_serve_too() -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("a fault")
+
+    world = World(broken)
+    before_serve.attach(world.gate)
+    front = BeforeServe(FakeServe(world))
+    answer = await fails_for(front, headers=[(b"origin", b"https://shop.example")])
+    assert (answer.status, answer.error["code"]) == (503, "replica_failed")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "retry-after-ms" in answer.headers["access-control-expose-headers"]
+
+
+async def test_who_leaves_on_the_way_through_serve_is_counted_as_gone() -> None:
+    world, _, _ = behind_serve()
+
+    async def left(scope: Scope, receive: Receive, send: Send) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await world.post(CHATS, CHAT, through=BeforeServe(left))
+    assert not world.admission.ledger.tickets
+    assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "disconnected")] == 1
 
 
 async def test_what_serve_turns_away_after_all_leaves_nothing_behind() -> None:

@@ -1,7 +1,7 @@
 """An admitted request is run under its ticket: in its turn, within its deadline, and accounted.
 
 The deadline is the first token's: an answer that is sent whole may take longer. The time for which
-the ticket is held counts, and that from its arrival to its admission.
+the ticket is held counts, and so does the time from its arrival to its admission.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class LetIn:
         self.has_come = False  # to the gate again: whoever is between may have refused it
 
 
-class Running:
-    """What becomes of those who were let in."""
+class UnderTicket:
+    """Runs vLLM's app for those who were let in."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Running:
         turnstile: Turnstile,
         clock: Callable[[], float],
     ) -> None:
-        """Nobody is; see `Gate` for what these are, and `turnstile.py`."""
+        """Nobody was let in yet; see `Gate` and `turnstile.py` for what these are."""
         self._app = app
         self._admission = admission
         self._tap = tap
@@ -58,8 +58,10 @@ class Running:
         self._turnstile = turnstile
         self._clock = clock
         self._room = WaitingRoom()
-        admission.on_release = self._room.release
-        tap.entered = turnstile.arrived
+
+    def release(self, ticket: Ticket) -> None:
+        """A ticket that was held at the gate may go to the engine."""
+        self._room.release(ticket)
 
     async def serve(
         self, scope: Scope, receive: Receive, shaper: ErrorShaper, let_in: LetIn
