@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 _CLIMB = 1.5  # while nothing has failed
 _FALL = 2.0  # while nothing has passed
+_SURELY = 4  # failures, each at a lower rate, that are no chance however short the trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,8 @@ class RateSearch:
         self, trials: Sequence[Trial], low: float | None, high: float | None
     ) -> Next | None:
         """The end that is not certain yet; None when both are."""
+        if low is None and len(trials) >= _SURELY and high is not None and high <= self.least:
+            return None  # every rate down to the least has failed
         if high is not None and _precise(trials, high) == 0:
             return Next(high, True)
         if low is not None and _precise(trials, low) < self.confirmations:

@@ -16,6 +16,8 @@ _WARM_UP = 0.2  # share of a trial that is not judged: the queue and the caches 
 _CLIMBING = 0.5  # length of a trial that only shows the way, in lengths of a precise one
 _PROBE_CLIENTS, _PROBE_S = 8, 5.0
 _START = 0.5  # of what a few clients get in a closed loop
+_LEAST = 1 / 64  # of the first rate: below, nothing is looked for
+_FEW = 10  # requests of a trial that only shows the way: an empty one would show nothing
 # Requests of a precise trial, without the warm-up, that surely tell whether the queue grows.
 ENOUGH = TELLING + 10
 
@@ -30,7 +32,8 @@ class Goal:
         tolerance: factor between the answer and the lowest rate that fails.
         start: first rate, sessions/s; found by a short closed loop, if None.
         most: highest rate to try, sessions/s.
-        requests: that a precise trial lasts for at its rate, beside its warm-up; 0: as it comes.
+        requests: that a precise trial lasts for at its rate, beside its warm-up, and others for
+            some of them; 0: as it comes.
     """
 
     good_share: float = 0.99
@@ -71,7 +74,8 @@ def find_rate(
         KeyboardInterrupt: Ctrl-C came.
     """
     start = goal.start or _starting_rate(plan)
-    search = RateSearch(start=min(start, goal.most), most=goal.most, tolerance=goal.tolerance)
+    first = min(start, goal.most)
+    search = RateSearch(start=first, least=_LEAST * first, most=goal.most, tolerance=goal.tolerance)
     trials: list[Trial] = []
     runs: dict[float, LoadRun] = {}
     while (following := search.next(trials)) is not None:
@@ -113,8 +117,8 @@ def judge(run: LoadRun, tried: Next, goal: Goal) -> Trial:
 
 def _run(plan: LoadPlan, tried: Next, goal: Goal, number: int) -> LoadRun:
     seconds = goal.seconds * (1.0 if tried.precise else _CLIMBING)
-    if tried.precise:
-        seconds = max(seconds, goal.requests / (1.0 - _WARM_UP) / tried.rate)
+    requests = goal.requests if tried.precise else min(_FEW, goal.requests)
+    seconds = max(seconds, requests / (1.0 - _WARM_UP) / tried.rate)
     workload = changed(
         plan.workload,
         rates=[tried.rate],

@@ -41,6 +41,7 @@ class PartFacts:
         realtime_reason: why not.
         stall_max_s: longest time that its event loop was late to wake.
         cpu_s, wall_s: seconds, of the whole part.
+        played_s: those of them after second 0.
         planned: sessions in its schedule; None in a closed loop.
         begun: sessions begun.
         interrupted: stopped before its end.
@@ -52,6 +53,7 @@ class PartFacts:
     stall_max_s: float
     cpu_s: float
     wall_s: float
+    played_s: float
     planned: int | None
     begun: int
     interrupted: bool
@@ -105,13 +107,15 @@ class Part:
             origin_s = began_s + (start_at - time.time())
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 played, interrupted = runner.run(self._play(origin_s, on_tick))
-            cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - began_s
+            ended_s = time.perf_counter()
+            cpu_s, wall_s = time.process_time() - cpu_s, ended_s - began_s
         facts = PartFacts(
             realtime=grant.granted,
             realtime_reason=grant.reason,
             stall_max_s=played.stall_max_s,
             cpu_s=cpu_s,
             wall_s=wall_s,
+            played_s=max(ended_s - origin_s, 0.0),
             planned=self.planned,
             begun=sum(record.turn == 0 for record in played.records),
             interrupted=interrupted,

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from typing import Any
 
 from forebay.load.bodies import PATHS, Api
@@ -77,14 +78,18 @@ class _Asker:
     def _send(self, path: str, body: bytes | None) -> tuple[int, Any]:
         request = urllib.request.Request(self.base + path, body, dict(self._headers))
         try:
+            return self._answer(request)
+        except (OSError, HTTPException) as error:
+            why = getattr(error, "reason", None) or error
+            raise EndpointError(f"{self.base} does not answer: {why}") from None
+
+    def _answer(self, request: urllib.request.Request) -> tuple[int, Any]:
+        try:
             with open_directly(request, _TIMEOUT_S) as answer:
                 return answer.status, _decoded(answer.read())
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, _decoded(error.read())
-        except OSError as error:
-            why = getattr(error, "reason", None) or error
-            raise EndpointError(f"{self.base} does not answer: {why}") from None
 
 
 def _decoded(body: bytes) -> Any:

@@ -41,7 +41,7 @@ class LoadPlan:
     Attributes:
         endpoint: where to.
         workload: who asks what, when.
-        workers: processes; 0 for as many as the machine has cores to spare (`sized`).
+        workers: processes, at most; 0 for as many as the machine has cores to spare (`sized`).
         salt: of the prompts' content; a new one for each run, when None.
     """
 
@@ -60,6 +60,8 @@ class LoadPlan:
     def orders(self, folder: Path | None) -> list[Order]:
         """Each worker's part; its records go into the folder."""
         workers, salt = self.workers or sized(), self.salt or secrets.token_hex(8)
+        if self.workload.closed is not None:  # each has a client to play at least
+            workers = min(workers, self.workload.closed.clients)
         return [
             Order(
                 endpoint=self.endpoint,
@@ -205,7 +207,7 @@ def run_load(
     client = replace(client, machine_idle=idle, machine_stolen=stolen)
     duration_s = plan.workload.make().seconds
     if client.interrupted:
-        duration_s = max(0.001, min(duration_s, max(facts.wall_s for _, facts in parts)))
+        duration_s = max(0.001, min(duration_s, max(facts.played_s for _, facts in parts)))
     return LoadRun(
         records=records,
         client=client,

@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ class ScalingWatch:
             late = [one["late_p99"] for one in status["replicas"] if "late_p99" in one]
             self.late = max((at for at in (*late, self.late) if at is not None), default=None)
             self._note(FleetSize.told(time.time() - self._since, status))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError):
             pass
 
     def _note(self, size: FleetSize) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-import urllib.error
 from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPException
 from statistics import fmean
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -158,7 +158,7 @@ def metrics_of(base_url: str, candidates: Sequence[str]) -> str | None:
             page = fetch(url)
             if read_metrics(page):
                 return url
-        except (OSError, ValueError):
+        except (OSError, ValueError, HTTPException):  # or something that speaks no HTTP
             continue
         if any_metrics is None and "# TYPE " in page:
             any_metrics = url
@@ -199,6 +199,6 @@ class Scraper:
                 sample = readings.sample(time.time() - start_at, pages)
                 if sample is not None:
                     self.samples.append(sample)
-            except (OSError, ValueError, urllib.error.URLError):
+            except (OSError, ValueError, HTTPException):
                 self.failures += 1  # a gap in a chart is no reason to stop a run
             due = max(due + self._period_s, time.time())

@@ -200,8 +200,10 @@ class WorkloadSpec(Strict):
         kinds = [kind.make() for kind in self.requests]
         if self.trace is not None:
             rng = np.random.default_rng([self.seed, 3])
-            rows = self.trace.rescaled(self.trace.read(), rng)
-            return Replay(recorded=trace_sessions(rows), seconds=self._trace_seconds(rows))
+            recorded = self.trace.read()
+            rows = self.trace.rescaled(recorded, rng)
+            seconds = self._trace_seconds(recorded, rows)
+            return Replay(recorded=trace_sessions(rows), seconds=seconds)
         if self.closed is not None:
             closed = self.closed
             return ClosedLoop(
@@ -226,11 +228,14 @@ class WorkloadSpec(Strict):
         played = self.trace.rescaled(rows, np.random.default_rng([self.seed, 3]))
         return facts(rows), facts(played)
 
-    def _trace_seconds(self, rows: list[Row]) -> float:
-        assert self.trace is not None
-        if self.trace.duration is not None:
-            return self.trace.duration / self.trace.speed
-        return max(rows[-1].at_s, 1.0)
+    def _trace_seconds(self, recorded: list[Row], rows: list[Row]) -> float:
+        """Seconds that the rows last which are played: no longer than there are any."""
+        trace = self.trace
+        assert trace is not None
+        if trace.duration is None:
+            return max(rows[-1].at_s, 1.0)
+        left_s = (recorded[-1].at_s - trace.start) / trace.speed
+        return min(trace.duration / trace.speed, max(left_s, 1.0))
 
     def report_stages(self, seconds: float) -> list[Stage]:
         """The stretches that a report tells apart, of a run that lasted so long.

@@ -131,6 +131,14 @@ def test_a_server_that_sustains_nothing_is_tried_down_to_the_limit() -> None:
     assert found.reason == "1/s is not sustained: too slow"
 
 
+def test_where_every_rate_fails_no_long_trial_of_the_least_has_to_say_so() -> None:
+    plan = RateSearch(start=4.0, least=0.25)
+    trials = search(lambda _: False, plan)
+    assert [trial.rate for trial in trials] == [4.0, 2.0, 1.0, 0.5, 0.25]
+    assert not any(trial.precise for trial in trials)
+    assert plan.found(trials).rate == 0.0
+
+
 def test_giving_up_is_told() -> None:
     plan = RateSearch(start=0.1, most_trials=5)
     found = plan.found(search(lambda _: True, plan))

@@ -18,7 +18,7 @@ from forebay.load.driver import Settings, play_open_loop
 from forebay.load.find_rate import Goal, InvalidTrialError, _run, find_rate, judge
 from forebay.load.order import Endpoint
 from forebay.load.plan import Target
-from forebay.load.runner import LoadPlan, run_load
+from forebay.load.runner import LoadPlan, LoadRun, run_load
 from forebay.measure.records import FAILURES, RequestRecord
 from forebay.measure.summary import summarise
 from forebay.measure.validity import ClientFacts
@@ -28,6 +28,7 @@ from forebay.mock.server import mock_server
 from forebay.mock.spec import MockSpec
 from forebay.spec.workload_changes import fixed_workload
 from forebay.workload.requests import Session
+from forebay.workload.schedule import OpenLoop
 
 FAST = MockSpec(ttft=Fixed(0.001), itl=Fixed(0.0005))
 # What the mock is told to do by a request's header, and the class that its request then has.
@@ -125,7 +126,7 @@ async def test_a_trial_lasts_for_as_many_requests_as_tell_of_a_queue() -> None:
         precise = await asyncio.to_thread(_run, plan, Next(100.0, True), goal, 0)
         coarse = await asyncio.to_thread(_run, plan, Next(100.0, False), goal, 0)
     assert precise.duration_s == pytest.approx(0.5)
-    assert coarse.duration_s == pytest.approx(0.1)
+    assert coarse.duration_s == pytest.approx(0.125), "ten requests, beside the warm-up"
     believed = ClientFacts(lag_p99_s=0.0, lag_max_s=0.0, begun=1, planned=1)
     few = judge(replace(coarse, validity=judge_client(believed)), Next(100.0, False), goal)
     assert "too few requests to see" in few.reason or not few.sustained
@@ -142,3 +143,30 @@ async def test_a_trial_whose_client_was_late_gives_no_answer() -> None:
     doubtful = replace(run, client=late, validity=judge_client(late))
     with pytest.raises(InvalidTrialError, match="late"):
         judge(doubtful, Next(20.0, True), Goal())
+
+
+async def test_where_no_rate_meets_the_objective_that_is_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds: list[float] = []
+
+    def never_good(plan: LoadPlan) -> LoadRun:
+        workload = plan.workload.make()
+        assert isinstance(workload, OpenLoop)
+        seconds.append(workload.seconds)
+        assert workload.curve.requests >= 10, "it may be empty, which says nothing"
+        late = replace(one.records[0], intended_s=0.9 * workload.seconds, outcome="failed")
+        believed = judge_client(ClientFacts(lag_p99_s=0.0, lag_max_s=0.0, begun=1, planned=1))
+        return replace(one, records=[late], duration_s=workload.seconds, validity=believed)
+
+    async with mock_server(FAST) as mock:
+        plan = LoadPlan(
+            endpoint=Endpoint(url=mock.url, model="mock"),
+            workload=fixed_workload("w", 8, 2, stages=[(20.0, 0.3)]),
+        )
+        one = await asyncio.to_thread(run_load, plan)
+
+    monkeypatch.setattr("forebay.load.find_rate.run_load", never_good)
+    found = find_rate(plan, Goal(start=4.0, requests=70))
+    assert found.found.rate == 0.0
+    assert sum(seconds) < 600

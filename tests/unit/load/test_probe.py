@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from forebay.load.plan import base_url
 from forebay.load.probe import Asked, EndpointError, look_at
+from forebay.load.scrape import metrics_of
 
 
 class Stub:
@@ -169,3 +172,34 @@ def test_completions_need_no_tokenizer(stub: Stub) -> None:
     endpoint = look_at(Asked(url=stub.url, api="completions"))
     assert endpoint.lengths.startswith("exact: prompts are token ids")
     assert stub.asked[-1][1]["prompt"] == [300, 301]
+
+
+@pytest.fixture
+def no_http() -> Iterator[str]:
+    """The address of something that speaks another protocol."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.recv(65_536)
+                        connection.sendall(b"SSH-2.0-not_a_web_server\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def test_what_speaks_no_http_does_not_answer(no_http: str) -> None:
+    with pytest.raises(EndpointError, match="does not answer"):
+        look_at(Asked(url=no_http))
+
+
+def test_a_page_beside_the_endpoint_that_speaks_no_http_has_no_metrics(
+    stub: Stub, no_http: str
+) -> None:
+    assert metrics_of(stub.url, [no_http]) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from http.client import IncompleteRead
 
 import pytest
 
@@ -74,13 +75,14 @@ def test_metrics_are_not_seen_where_there_are_none() -> None:
     assert metrics_of("http://127.0.0.1:1", []) is None
 
 
-def test_a_scraper_reads_until_it_is_stopped_and_survives_failures() -> None:
+@pytest.mark.parametrize("fault", [OSError("no answer"), IncompleteRead(b"half a page")])
+def test_a_scraper_reads_until_it_is_stopped_and_survives_failures(fault: Exception) -> None:
     numbers = itertools.count()
 
     def read(url: str) -> str:
         number = next(numbers)
         if number == 1:
-            raise OSError("no answer")
+            raise fault
         return FOREBAY % number
 
     scraper = Scraper(["http://h/metrics"], read, period_s=0.001)

@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+import time
 from asyncio.subprocess import PIPE
 from dataclasses import replace
 from typing import Any
@@ -143,6 +144,22 @@ async def test_an_interrupt_ends_it_with_what_was_measured() -> None:
     assert set(found.summary.outcomes) <= {"ok", "stopped"}
     assert found.summary.failed == 0  # what the client itself gave up is not a failure
     assert found.duration_s < 3600
+
+
+async def test_a_closed_loop_has_no_more_workers_than_clients() -> None:
+    async with endpoint(lambda _: GOOD) as server:
+        closed = {"stages": (), "clients": 1, "seconds": 0.3}
+        found = await run(server, workload=closed, workers=2)
+    assert found.client.workers == 1
+    assert found.summary.outcomes["ok"] > 0
+
+
+def test_what_lies_before_second_0_is_no_part_of_the_play() -> None:
+    closed = {"stages": (), "clients": 1, "seconds": 0.2}
+    part = Part(plan("http://127.0.0.1:1", workload=closed).orders(None)[0])
+    _, facts = part.play(time.time() + 3.0, lambda _: None)
+    assert facts.played_s >= 0.2
+    assert facts.wall_s - facts.played_s > 1.0
 
 
 async def test_cores_that_do_not_exist_are_refused() -> None:

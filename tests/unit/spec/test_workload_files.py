@@ -182,6 +182,13 @@ def test_a_trace_is_cut_and_rescaled_in_the_order_of_the_files_words(tmp_path: P
     assert made.seconds == 5  # 10 s of the trace, played twice as fast
 
 
+def test_a_trace_lasts_no_longer_than_there_is_of_it(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(AZURE)
+    keys = "file: t.csv, format: azure, for: 1h"
+    assert replayed(f"name: w\ntrace: {{{keys}}}\n", tmp_path).seconds == 16
+    assert replayed(f"name: w\ntrace: {{{keys}, start: 4s, speed: 2}}\n", tmp_path).seconds == 6
+
+
 def test_a_thinned_trace_depends_on_the_seed_alone(tmp_path: Path) -> None:
     lines = [f'{{"at_s": {i}, "prompt_tokens": 5, "output_tokens": 5}}' for i in range(400)]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
