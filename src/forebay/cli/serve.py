@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -74,7 +75,7 @@ def run(spec: ServiceSpec) -> Exit:
             _introduce(platform)
             _watch(platform)
     except KeyboardInterrupt:
-        typer.echo("\nstopped")
+        _say("\nstopped")
     except EnvironmentFailedError as error:
         typer.echo(f"forebay: {error}", err=True)
         return Exit.ENVIRONMENT_FAILED
@@ -132,9 +133,9 @@ def _watch(platform: Platform) -> None:
             _show(live, state.answer())
             time.sleep(_LIVE_S if sys.stdout.isatty() else _LOG_S)
     except KeyboardInterrupt:
-        typer.echo(f"\ndraining, {platform.spec.server.drain:.0f} s at most (Ctrl-C: at once)")
-        if not platform.drain(say=typer.echo):
-            typer.echo("some requests may still be running")
+        _say(f"\ndraining, {platform.spec.server.drain:.0f} s at most (Ctrl-C: at once)")
+        if not platform.drain(say=_say):
+            _say("some requests may still be running")
 
 
 def _show(live: LiveLine, state: tuple[list[dict[str, Any]], dict[str, Any] | None] | None) -> None:
@@ -146,7 +147,14 @@ def _show(live: LiveLine, state: tuple[list[dict[str, Any]], dict[str, Any] | No
         line = live.line(fleet, time.monotonic(), decision)
     if sys.stdout.isatty():
         width = 110
-        sys.stdout.write("\r" + line[:width].ljust(width))
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.write("\r" + line[:width].ljust(width))
+            sys.stdout.flush()
     else:
+        _say(line)
+
+
+def _say(line: str) -> None:
+    """Print a line, or not: a terminal that was closed takes none, and requests still run."""
+    with contextlib.suppress(OSError):
         typer.echo(line)

@@ -21,15 +21,16 @@ _HOUSEKEEPING_TITLES = (
     "ray::TelemetryAgent",
     "ray::ServeController",
     "ray::ProxyActor",
-    "ray::HAProxyManager",
 )
+_RAYLET, _IDLE = "raylet", "ray::IDLE"
 
 
 def yield_to_serving(family: Iterable[psutil.Process]) -> None:
     """Let the cluster's housekeeping give way to the processes that carry requests.
 
     Lowering a priority needs no privilege. Housekeeping then fills gaps instead of making them. The
-    raylet and its idle workers keep theirs: replicas that start later have it from them.
+    raylet and its idle workers keep theirs: replicas that start later have it from them. So does
+    the actor that starts another HAProxy whenever replicas come or go.
     """
     for process in family:
         with contextlib.suppress(psutil.Error, OSError):
@@ -48,7 +49,9 @@ def separate(family: Sequence[psutil.Process], cores_per_model: int) -> set[int]
     """Give each model on CPU cores of its own, and the others what remains.
 
     vLLM binds worker processes by itself; a model inside an engine core is bound to nothing and
-    gets `cores_per_model`. Where no core would remain for the others, nothing changes.
+    gets `cores_per_model`. Where no core would remain for the others, nothing changes. The raylet
+    and its idle workers stay on all: a model that starts later, for one that died, has only the
+    cores that they have.
 
     Returns:
         The cores that the others were given; empty when nothing changed.
@@ -59,8 +62,13 @@ def separate(family: Sequence[psutil.Process], cores_per_model: int) -> set[int]
     if not models or not rest:
         return set()
     for process in family:
-        _bind(process, models.get(process.pid, rest))
+        if not _starts_replicas(process):
+            _bind(process, models.get(process.pid, rest))
     return rest
+
+
+def _starts_replicas(process: psutil.Process) -> bool:
+    return _title(process).rpartition("/")[2] in (_RAYLET, _IDLE)
 
 
 def _bound_by_vllm(family: Sequence[psutil.Process]) -> dict[int, set[int]]:

@@ -108,13 +108,14 @@ class Platform:
         self._connected = True  # also when interrupted half-way: there is something to stop
         try:
             if address is None:
-                ray.init(
-                    "local",  # not one that runs here already, or that RAY_ADDRESS names
-                    include_dashboard=False,
-                    _metrics_export_port=self.spec.server.metrics_port,
-                    object_store_memory=_OBJECT_STORE_BYTES,
-                    **common,
-                )
+                with processes.deaf_to_hangups():
+                    ray.init(
+                        "local",  # not one that runs here already, or that RAY_ADDRESS names
+                        include_dashboard=False,
+                        _metrics_export_port=self.spec.server.metrics_port,
+                        object_store_memory=_OBJECT_STORE_BYTES,
+                        **common,
+                    )
                 self._refuse_too_large_a_replica(ray.cluster_resources())
                 return
             env = {"env_vars": environment.variables(self.spec)}

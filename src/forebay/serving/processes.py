@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 
 import psutil
 
@@ -23,6 +26,23 @@ def adopt_orphans() -> bool:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+@contextlib.contextmanager
+def deaf_to_hangups() -> Iterator[None]:
+    """Have processes that are started meanwhile live on when the terminal is closed.
+
+    Their service drains then, and they are what it does that with; it ends them itself. Outside the
+    main thread, which alone may say how signals are taken, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which lasts through exec
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def descendants() -> list[psutil.Process]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -108,6 +110,19 @@ class AskedAtCtrlC:
         return True
 
 
+class ClosedTerminal:
+    """What the kernel makes of a terminal whose connection is gone."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, _: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def flush(self) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+
 @pytest.fixture
 def signals() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -124,3 +139,13 @@ def test_ctrl_c_cuts_no_question_that_the_drain_needs_the_answer_of() -> None:
     serve._watch(cast(Platform, platform))
     assert platform.drained
     assert platform.answered.wait(timeout=10)
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_terminal_that_is_closed_still_has_the_service_drain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    platform = AskedAtCtrlC()
+    monkeypatch.setattr(sys, "stdout", ClosedTerminal())
+    serve._watch(cast(Platform, platform))
+    assert platform.drained

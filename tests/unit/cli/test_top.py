@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -129,6 +130,15 @@ def test_what_is_no_http_is_an_error_like_any_other(broken: str) -> None:
     assert (shown.exit_code, shown.stdout) == (3, "")
     assert "does not answer as Forebay does: " in shown.stderr
     assert isinstance(shown.exception, SystemExit)
+
+
+def test_no_proxy_is_asked_which_would_be_shown_the_key(
+    url: str, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it remembers the proxies
+    monkeypatch.setenv("http_proxy", broken)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert CliRunner().invoke(app, ["top", url, "--once", "--json"]).exit_code == 0
 
 
 def test_whoever_watches_waits_for_a_service_that_answers_nonsense(

@@ -82,6 +82,21 @@ def test_a_replica_that_starts_later_does_not_give_way(start: Start, tmp_path: P
     assert raylet.nice() == idle.nice() == before
 
 
+@needs_two_cores
+def test_a_model_that_starts_later_is_not_kept_from_any_core(start: Start, tmp_path: Path) -> None:
+    raylet = start("raylet", shutil.copy(SLEEP, tmp_path / "raylet"))
+    idle, engine = start("ray::IDLE"), start("VLLM::EngineCore")
+    assert cores.separate([engine, raylet, idle], cores_per_model=1)
+    assert raylet.cpu_affinity() == idle.cpu_affinity() == CORES
+
+
+def test_the_haproxy_of_a_fleet_that_has_changed_does_not_give_way(start: Start) -> None:
+    manager = start("ray::HAProxyManager")  # starts another at each change
+    before = manager.nice()
+    cores.yield_to_serving([manager])
+    assert manager.nice() == before
+
+
 def test_a_process_that_has_ended_is_passed_over(start: Start) -> None:
     gone = start("VLLM::EngineCore")
     gone.kill()
