@@ -254,7 +254,12 @@ class DemandMeter:
         told = {name: reading.start_s for name, reading in readings.items()}
         self._starts.look(ready, target, now, told)
         demand = self._taken(readings, first=first, seconds=seconds, now=now)
-        self._known = {n: k for n, k in self._known.items() if now - k.heard_at <= _REMEMBERED_S}
+        # Who is told of and has said nothing new for long is silent, and not somebody new.
+        self._known = {
+            name: known
+            for name, known in self._known.items()
+            if name in readings or now - known.heard_at <= _REMEMBERED_S
+        }
         self._ready_at = {name: self._ready_at.get(name, now) for name in ready}
         seen = [self._known[n].reading for n in ready if n in self._known and self._heard(n, now)]
         self._learn_capacity(seen)

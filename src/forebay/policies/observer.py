@@ -84,12 +84,11 @@ class Observer:
 
     def entered(self, ticket: Ticket, now: float) -> None:
         """The first sequence of a ticket reached the engine at `now` (s)."""
-        ledger = self._ledger
-        if ledger.in_engine == len(ticket.sequences):
-            self._paces.woke(now, ledger.short_prefill)
-            self._next_step.woke(now, self._work.queued)
-        if not ledger.engine_has_work:
+        if not self._ledger.engine_has_work:
             self._waits.last_seen_at = now  # without work it is silent, and does not stall
+            own = sum(s.prefill for s in ticket.sequences if not s.in_parts)
+            self._paces.woke(now, own)  # of others on their way nothing is computed yet
+            self._next_step.woke(now, self._work.queued)
         ticket.entered_at, ticket.stalled_s = now, self._waits.stalled_s
         self._foresight.entered(ticket, now)
 

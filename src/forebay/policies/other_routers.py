@@ -11,7 +11,7 @@ import math
 
 from forebay.policies.replica_view import Growth
 
-_KEEP = 0.98  # weight kept at each publication of any replica
+_HALF_LIFE = 200.0  # requests, by which half of what was counted before is forgotten
 _PRIOR_REQUESTS = 16.0  # requests after which what was counted outweighs the setting
 _MOST = 64.0  # routers; a count far off the setting is a fault of the counts
 
@@ -28,8 +28,9 @@ class OtherRouters:
 
     def observe(self, growth: Growth) -> None:
         """A replica published: what came to it, and what this router had sent it."""
-        self._arrivals = self._arrivals * _KEEP + growth.arrivals
-        self._own = self._own * _KEEP + growth.own
+        keep = 0.5 ** (max(growth.arrivals, growth.own) / _HALF_LIFE)
+        self._arrivals = self._arrivals * keep + growth.arrivals
+        self._own = self._own * keep + growth.own
 
     def send(self, work_s: float, now: float) -> None:
         """This router sends so many seconds of work; the others do as it does."""

@@ -205,7 +205,7 @@ class Replica:
             catalogue.RUNNING: len(ledger.running),
             catalogue.SLOTS: self.admission.config.slots,
             catalogue.KV_USAGE: ledger.kv_held / self.admission.config.kv_tokens,
-            catalogue.PREFILL_RATE: self.admission.paces.prefill_rate.rate,
+            catalogue.PREFILL_RATE: self.admission.paces.drain_rate,
         }
 
     def begin_drain(self) -> None:
@@ -225,7 +225,7 @@ class Replica:
             "sequence": self._published,
             "posts": self.telemetry.posts,
             "wait_s": typical.total_s,
-            "prefill_rate": self.admission.paces.prefill_rate.rate,
+            "prefill_rate": self.admission.paces.drain_rate,
             "overhead_s": typical.overhead_s,
             "answer_s": self.admission.answer_s,
             "held_s": self.admission.held_s,
@@ -265,7 +265,7 @@ class Replica:
             "apart": self.tenancy.apart,
             "classes": {name: self._class_status(name) for name in admission.config.classes},
             "tenants": telemetry.by_first_label(catalogue.TENANT_TOKENS),
-            "prefill_rate": admission.paces.prefill_rate.rate,
+            "prefill_rate": admission.paces.drain_rate,
             "seconds_per_token": admission.paces.seconds_per_token,
             "slots": admission.config.slots,
             "kv_tokens": admission.config.kv_tokens,

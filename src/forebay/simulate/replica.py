@@ -267,7 +267,7 @@ class GatedReplica(OpenReplica):
         return ReplicaStats(
             sequence=self._published,
             wait_s=typical.total_s,
-            prefill_rate=self.admission.paces.prefill_rate.rate,
+            prefill_rate=self.admission.paces.drain_rate,
             overhead_s=typical.overhead_s,
             kv_tokens=self.profile.kv_tokens,
             arrivals=self._arrived,

@@ -102,3 +102,16 @@ def test_an_engine_that_has_it_and_says_nothing_stalls() -> None:
     slow = on_its_way(policy, 0.0)
     reach_engine(policy, slow, 10.0)
     assert policy.predict(SHORT, INTERACTIVE, 18.0).stalled_s == pytest.approx(8.0, abs=0.2)
+
+
+def test_what_is_computed_for_a_burst_is_not_what_was_for_who_left_before_it() -> None:
+    policy = controller()
+    for step in range(200):
+        running, tokens = step % 40, 200 * (step % 7)
+        policy.paces.law.add(running, tokens, 0.01 + 0.002 * running + 0.0001 * tokens)
+    gone = arrive(policy, 0.0)
+    policy.close(gone, 0.1)  # before its first token: no step was seen
+    first, _ = on_its_way(policy, 5.0), on_its_way(policy, 5.0)
+    reach_engine(policy, first, 5.0)
+    assert policy.next_step.computed(policy.ledger.engine_prefill, 5.0) == 0.0
+    assert policy.predict(SHORT, INTERACTIVE, 5.0).ahead_s > 0.0

@@ -45,3 +45,19 @@ def test_the_unseen_grows_with_routers_and_work_and_fades_with_time() -> None:
     two.send(0.1, now=0.0)
     assert two.blur_s(8, now=0.0) > before
     assert two.blur_s(8, now=30.0) < before / 100
+
+
+def test_few_requests_to_a_publication_are_learned_from_as_well() -> None:
+    others = OtherRouters(1, unseen_for_s=0.75)  # one on each of two nodes
+    for number in range(5_000):
+        arrivals = number % 3 == 0
+        others.observe(Growth(float(arrivals), number % 6 == 0))
+    assert others.scale == pytest.approx(2.0, rel=0.1)
+    assert others.exist
+
+
+def test_a_router_that_has_left_is_forgotten() -> None:
+    others = counted(2, arrivals=40, own=20)
+    for _ in range(200):
+        others.observe(Growth(20.0, 20))
+    assert not others.exist
