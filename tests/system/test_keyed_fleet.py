@@ -18,7 +18,7 @@ from serving_process import ServingProcess, running
 
 from forebay.spec.keys import key_hash, new_key
 
-KEYS = {"metered": new_key(), "free": new_key()}
+KEYS = {"metered": new_key(), "free": new_key(), "single": new_key()}
 QUOTA = 3_000  # tokens a minute
 ANSWER = 20
 SERVICE = Path(__file__).parent / "service.yaml"
@@ -34,6 +34,7 @@ def keyed(folder: Path) -> Iterator[ServingProcess]:
     tenants = [
         {"name": "metered", "key_hashes": [key_hash(KEYS["metered"])], "tokens_per_minute": QUOTA},
         {"name": "free", "key_hashes": [key_hash(KEYS["free"])]},
+        {"name": "single", "key_hashes": [key_hash(KEYS["single"])], "max_concurrency": 1},
     ]
     (folder / "tenants.yaml").write_text(yaml.safe_dump({"tenants": tenants}))
     spec = {**yaml.safe_load(SERVICE.read_text()), "name": "keyed", "tenants": "tenants.yaml"}
@@ -103,3 +104,5 @@ def test_a_typo_in_the_file_keeps_no_replica_from_starting(
     assert eventually(lambda: len(now := replicas(keyed)) == 3 and now != before)
     assert {ask(keyed, KEYS["free"], number)[0] for number in range(30)} == {200}
     assert ask(keyed, new_key())[0] == 401
+    # The one slot is not kept for the replica that died, of which nobody said goodbye.
+    assert eventually(lambda: ask(keyed, KEYS["single"])[0] == 200)

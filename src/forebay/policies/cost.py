@@ -28,6 +28,8 @@ class RequestShape:
         cached_tokens: tokens of the prompts that the router expects in the prefix cache.
         least: tokens that no answer ends before, as the client wants it (`min_tokens`,
             `ignore_eos`); above its limit it is the limit.
+        truncated_to: tokens to which vLLM cuts each prompt that is longer; None: it cuts none.
+        reads_cache: whether the engine takes of its prompts what is in the prefix cache.
     """
 
     prompt_bytes: int
@@ -38,6 +40,8 @@ class RequestShape:
     generates: bool = True
     cached_tokens: int = 0
     least: int = 0
+    truncated_to: int | None = None
+    reads_cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,12 @@ class Cost:
     def most_tokens(self) -> int:
         """The same with answers as long as they may be."""
         return self.prefill_tokens + self.cached_tokens + self.output_cap * self.sequences
+
+    @property
+    def least_tokens(self) -> int:
+        """The same with answers as short as they may be."""
+        shortest = max(self.output_least, 1) if self.output_cap else 0
+        return self.prefill_tokens + self.cached_tokens + shortest * self.sequences
 
     @property
     def kv_tokens(self) -> int:
@@ -105,6 +115,8 @@ class CostModel:
         """Estimate the cost of a request of this shape."""
         sequences = max(shape.prompts * shape.samples, 1)
         prompt = shape.prompt_ids + round(shape.prompt_bytes / self.bytes_per_token)
+        if shape.truncated_to is not None:
+            prompt = min(prompt, shape.truncated_to * shape.prompts)
         prefill = max(prompt, shape.prompts, 1) * shape.samples
         room = max(self.context_tokens - prefill // sequences, 1)
         cap = min(shape.max_tokens, room) if shape.max_tokens is not None else room
@@ -112,8 +124,10 @@ class CostModel:
             cap = 0
         least = min(shape.least, cap)
         expected = max(self.outputs.expected_total(0, cap), least) if cap else 0.0
-        # The last token of a prompt is always computed.
-        cached = min(shape.cached_tokens * shape.samples, prefill - sequences)
+        cached = 0
+        if shape.reads_cache and shape.truncated_to is None:  # of what is cut, who knows which part
+            # The last token of a prompt is always computed.
+            cached = min(shape.cached_tokens * shape.samples, prefill - sequences)
         return Cost(sequences, prefill - cached, round(expected * sequences), cap, cached, least)
 
     def likely(self, cost: Cost) -> Cost:

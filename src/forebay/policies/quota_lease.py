@@ -35,6 +35,8 @@ from forebay.policies.quotas import (
 _LEAST_GAP_S = PERIOD_S / 20  # between two reports, however much is refused
 _MOVE_S = 2 * PERIOD_S  # for a cap to come from another replica
 _URGENT = 20  # one part in so many of a limit: a cap that fell by more is told of at once
+# Of a limit of so few slots for each replica, others miss at once what one does not use.
+_FEW_SLOTS = 2
 _KEEP = 0.9  # of what requests used and were expected to, for each that ended since
 
 
@@ -96,6 +98,7 @@ class _Holding:
         fleet_leaving: when that leaves the minute.
         asked: admitted and refused since the last report.
         recent: the same in a typical period, forgotten by halves.
+        each: what the largest of these requests takes.
         running: requests running, where those are limited.
         window: tokens of the last minute, where those are.
         expected: tokens that requests were expected to use, the latest counting most.
@@ -108,6 +111,7 @@ class _Holding:
     fleet_leaving: tuple[int, ...] = ()
     asked: int = 0
     recent: int = 0
+    each: int = 0
     running: int = 0
     window: _Window = field(default_factory=_Window)
     expected: float = 0.0
@@ -151,24 +155,32 @@ class QuotaLease:
             self._alone_from = inf
         known = self._retired | self._holdings
         self._retired = {key: one for key, one in known.items() if key not in limits}
-        for one in self._retired.values():
-            one.cap = 0
+        for one in self._retired.values():  # and what the fleet used then says nothing later
+            one.cap, one.fleet_use, one.fleet_leaving = 0, 0, ()
         self._holdings = {key: known.get(key, _Holding(0)) for key in limits}
         for key, limit in limits.items():
             self._holdings[key].limit = limit
 
     # --- deciding -------------------------------------------------------------------------
 
-    def charge(self, tenant: str, tokens: int, most: int) -> int:
-        """Tokens to charge a request for that is expected to use `tokens`, and at most `most`.
+    def charge(self, tenant: str, tokens: int, most: int, least: int = 0) -> int:
+        """Tokens to charge a request for that is expected to use `tokens`.
 
         By the factor by which the tenant's requests of late used more than they were expected to.
-        Never above the limit for that: who is let in no more would never be found to use less.
+        Never above the limit for a guess, of that factor or of how long answers are: who is let in
+        no more would never be found to use less.
+
+        Args:
+            tenant: whose it is.
+            tokens: it is expected to use.
+            most: it can use.
+            least: it uses however short its answers are.
         """
         holding = self._holdings.get((tenant, "tokens"))
         if holding is None:
             return tokens
-        return max(tokens, min(round(tokens * holding.excess), most, holding.limit))
+        guessed = max(tokens, min(round(tokens * holding.excess), most))
+        return max(min(guessed, holding.limit), least)
 
     def try_spend(
         self,
@@ -197,6 +209,7 @@ class QuotaLease:
             holding.window.pass_to(now)
             if counted_up_to is None:
                 holding.asked += amount
+                holding.each = max(holding.each, amount)
             elif counted_up_to == resource:
                 counted_up_to = None
             if holding.use + amount > self._cap(holding, now):
@@ -221,6 +234,7 @@ class QuotaLease:
         holding = self._holding((tenant, "slots"))
         if holding is not None:
             holding.running = max(holding.running - slots, 0)
+            self._urgent = self._urgent or holding.limit < _FEW_SLOTS * self._lessees
 
     def learn(self, tenant: str, expected: int, used: int) -> None:
         """A request that was expected to use so many tokens has used so many."""
@@ -304,19 +318,24 @@ class QuotaLease:
                 holding.fleet_leaving = share.fleet_leaving
 
     def _demand(self, key: Key, holding: _Holding, elapsed: float, now: float) -> Demand:
-        """What is used, held and wanted; wanted is room for as much again as was asked lately."""
+        """What is used, held and wanted: room for what was asked lately, and for as much again.
+
+        Not again of slots: those that are free here are missed elsewhere.
+        """
         holding.window.pass_to(now)
         share_of_period = min(elapsed / PERIOD_S, 1.0)
         holding.recent = max(holding.asked, floor(holding.recent * 0.5**share_of_period))
-        holding.asked = 0
-        more = 0 if self._leaving else 2 * holding.recent
+        holding.asked, slots = 0, key[1] == "slots"
+        if not holding.recent:
+            holding.each = 0
+        more = 0 if self._leaving else holding.recent * (1 if slots else 2)
         wanted = min(holding.use + more, holding.limit)
         held = max(self._cap(holding, now), holding.use)
         if self.alone(now) and not self._leaving:
             # It will have that in a minute, and may be heard though no answer reaches it.
             held = max(held, self._even(holding))
-        leaving = holding.window.leaving(now) if key[1] == "tokens" else ()
-        return Demand(key, holding.use, held, wanted, leaving)
+        leaving = () if slots else holding.window.leaving(now)
+        return Demand(key, holding.use, held, wanted, leaving, holding.each)
 
     def __repr__(self) -> str:
         held = {"/".join(key): (one.use, one.cap) for key, one in self._holdings.items()}

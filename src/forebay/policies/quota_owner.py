@@ -29,6 +29,15 @@ _PAST_AFTER_S = WINDOW_S + 1.0  # of silence: what a replica used that left is o
 _KEPT_BACK = 2  # one part in so many of what nobody wants stays here, to be had at once
 
 
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a replica uses and wants of a limit; a part is no use to it with no room for `each`."""
+
+    use: int
+    wanted: int
+    each: int = 0
+
+
 @dataclass(slots=True)
 class _Lessee:
     """What is known of one replica.
@@ -103,6 +112,23 @@ class QuotaOwner:
         shares = tuple(self._share(request.lessee, key, now) for key in known)
         return LeaseGrant(request.number, len(self._lessees), rank, shares)
 
+    def silent(self, now: float) -> list[str]:
+        """Replicas that have not been heard of, and said no goodbye: some may have died."""
+        lessees = self._lessees.items()
+        return [name for name, one in lessees if one.is_silent(now) and not one.leaving]
+
+    def gone(self, name: str) -> None:
+        """A replica's process has ended without a goodbye: it uses nothing more.
+
+        What it was last heard to use has to leave the minute. What it used after that, for up to a
+        period, is not known and not counted; to keep back all that it was allowed would keep the
+        whole quota of a fleet of one from the replica that follows.
+        """
+        lessee = self._lessees.get(name)
+        if lessee is not None:
+            tokens = {key: one.use for key, one in lessee.demands.items() if key[1] == "tokens"}
+            lessee.demands, lessee.counted, lessee.leaving = {}, tokens, True
+
     def _forget_silent(self, now: float) -> None:
         """Forget who is gone; of who can have no more than an even share by now, what it said."""
         for name, lessee in list(self._lessees.items()):
@@ -132,18 +158,20 @@ class QuotaOwner:
         return max(counted, lessee.even(self._limits[key]))
 
     def _due(self, name: str, key: Key, now: float) -> int:
-        """What everybody wants and a part of the rest; where that is too much, max-min fairly."""
-        wanted = {other: self._wanted(one, key, now) for other, one in self._lessees.items()}
-        spare = self._limits[key] - sum(wanted.values())
+        """What everybody wants and a part of the rest; where that is too much, as `shared_out`."""
+        wants = {other: self._want(one, key, now) for other, one in self._lessees.items()}
+        spare = self._limits[key] - sum(one.wanted for one in wants.values())
         if spare >= 0:
             staying = sum(not one.leaving for one in self._lessees.values())
-            return wanted[name] + spare // _KEPT_BACK // staying
-        return min(wanted[name], _level(list(wanted.values()), self._limits[key]))
+            return wants[name].wanted + spare // _KEPT_BACK // staying
+        return shared_out(wants, self._limits[key])[name]
 
-    def _wanted(self, lessee: _Lessee, key: Key, now: float) -> int:
+    def _want(self, lessee: _Lessee, key: Key, now: float) -> Want:
         if lessee.is_silent(now) or key not in lessee.demands:
-            return self._counted(lessee, key, now)
-        return lessee.demands[key].wanted
+            counted = self._counted(lessee, key, now)
+            return Want(counted, counted)
+        demand = lessee.demands[key]
+        return Want(demand.use, demand.wanted, demand.each)
 
     def _fleet_use(self, key: Key, now: float) -> tuple[int, tuple[int, ...]]:
         """What all replicas use, or may use where that is forgotten; when it leaves the minute."""
@@ -165,6 +193,31 @@ class QuotaOwner:
 
     def __repr__(self) -> str:
         return f"<QuotaOwner {len(self._lessees)} replicas, {len(self._limits)} limits>"
+
+
+def shared_out(wants: Mapping[str, Want], limit: int) -> dict[str, int]:
+    """Parts of a limit for replicas that want more than there is: max-min fairly, and of use.
+
+    Where a fair part has no room for a single request, all replicas would refuse though little of
+    the limit is used. Those whose part it would be get one request each, as far as it goes.
+    """
+    level = _level([one.wanted for one in wants.values()], limit)
+    parts = {name: min(one.wanted, level) for name, one in wants.items()}
+    short = [(name, one) for name, one in sorted(wants.items()) if parts[name] < one.wanted]
+    small = [(name, one) for name, one in short if level < one.use + one.each]
+    for name, one in small:
+        parts[name] = min(one.use, level)
+    left = limit - sum(parts.values())
+    for name, one in small:
+        enough = max(one.use, parts[name]) + one.each - parts[name]
+        if enough <= min(left, one.wanted - parts[name]):
+            parts[name] += enough
+            left -= enough
+    for name, one in short:  # what is left has room for no further one
+        more = min(left, one.wanted - parts[name])
+        parts[name] += more
+        left -= more
+    return parts
 
 
 def _level(wanted: list[int], limit: int) -> int:

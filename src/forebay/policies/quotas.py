@@ -54,7 +54,7 @@ class Charge:
         tokens: that it was expected to use.
         resources: what was limited when it came. Quotas come and go with the tenants file while
             requests run: each undoes its own charges.
-        beyond: tokens charged so far beyond those.
+        beyond: tokens charged so far beyond those; below 0 where those are more than the quota.
     """
 
     at: float
@@ -78,6 +78,7 @@ class Demand:
         held: the most that it may use until it hears otherwise; at least `use`.
         wanted: what it would use if it could.
         leaving: of the tokens in `use`, those that leave the minute in each next `BIN_S` seconds.
+        each: what the largest request takes that was asked for lately; a cap below is no use to it.
     """
 
     key: Key
@@ -85,6 +86,7 @@ class Demand:
     held: int
     wanted: int
     leaving: tuple[int, ...] = ()
+    each: int = 0
 
 
 @dataclass(frozen=True, slots=True)

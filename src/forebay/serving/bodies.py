@@ -17,9 +17,9 @@ from forebay.policies.cost import RequestShape
 from forebay.policies.decisions import BATCH, INTERACTIVE
 from forebay.serving.errors import RequestRefusedError
 from forebay.serving.json_bodies import loads
+from forebay.serving.message_text import MEDIA_BYTES, TEXT_FIELDS, given_to_tool, is_media
 
 _BYTES_PER_MESSAGE = 16  # role and separators that a chat template adds, about four tokens
-_BYTES_PER_IMAGE = 4096  # an image is about a thousand tokens in current models
 _COMPLETIONS_DEFAULT_TOKENS = 16  # OpenAI's (and vLLM's) default for /v1/completions
 # A route's limits on output tokens, the one that counts first. vLLM ignores every other route's: a
 # client could pass for modest by one.
@@ -32,8 +32,8 @@ _LIMITS_OF = {
 # Where vLLM takes `n`, answers to a prompt, and `min_tokens`; and where it takes `ignore_eos`.
 _SAMPLED = frozenset({"/v1/completions", "/v1/chat/completions"})
 _ENDLESS = _SAMPLED | {"/v1/responses"}
+_AS_FITS = -1  # vLLM's word for a prompt that is cut to what the context has room for
 _SHOWN = 40  # characters of a value that is wrong
-_TEXT_FIELDS = ("content", "text", "output", "arguments")
 _MOST_PARTS = 20_000  # of a body: they take some 20 ms
 _SMALL = 64 * 1024  # bytes of a body that takes no longer, whatever it is
 # A JSON string, also one that does not end; possessive, so that no body takes a second pass.
@@ -190,17 +190,50 @@ def _shape(
     max_tokens = _first_count(data, _LIMITS_OF[path], limits)
     if path == "/v1/completions":
         text, ids, prompts = _prompts(data.get("prompt"))
-        if "max_tokens" not in data:  # to vLLM null means as many as the context leaves
+        if max_tokens is None:
             max_tokens = min(_COMPLETIONS_DEFAULT_TOKENS, most)
     else:
         text, ids, prompts = _conversation(data), 0, 1
+    truncated_to = _truncated_to(path, data, limits.context_tokens, max_tokens)
     if max_tokens is None:
         max_tokens = limits.max_output_tokens
     least = _least(path, data, max_tokens or most)
     samples = _samples(data, prompts, limits) if path in _SAMPLED else 1
     return RequestShape(
-        text, ids, prompts, samples, max_tokens, cached_tokens=cached_tokens, least=least
+        text,
+        ids,
+        prompts,
+        samples,
+        max_tokens,
+        cached_tokens=cached_tokens,
+        least=least,
+        truncated_to=truncated_to,
+        reads_cache=_reads_cache(data),
     )
+
+
+def _truncated_to(
+    path: str, data: dict[str, Any], context_tokens: int, max_tokens: int | None
+) -> int | None:
+    """Tokens to which vLLM cuts each prompt, as the client wants it; None: it cuts none."""
+    most = None
+    if path in _SAMPLED:
+        most = _whole(data, "truncate_prompt_tokens")
+    elif path == "/v1/responses" and data.get("truncation") not in (None, "disabled"):
+        most = _AS_FITS
+    if most is not None and most < 0:
+        most = context_tokens - (max_tokens or 0)
+    return None if most is None else max(most, 1)
+
+
+def _reads_cache(data: dict[str, Any]) -> bool:
+    """Whether vLLM may take prompts from its cache: not where their log probabilities are asked."""
+    if data.get("prompt_logprobs") is not None:
+        return False
+    if not data.get("echo"):
+        return True
+    # With "echo" a completion's are those of its "logprobs"; a chat's are always asked for.
+    return "messages" not in data and data.get("logprobs") is None
 
 
 def _first_count(data: dict[str, Any], fields: tuple[str, ...], limits: InputLimits) -> int | None:
@@ -289,7 +322,7 @@ def _conversation(data: dict[str, Any]) -> int:
     size = 0
     for field in ("messages", "input", "system", "instructions"):
         size += _text(data.get(field))
-    for field in ("tools", "functions"):
+    for field in ("tools", "functions", "documents"):
         if data.get(field):
             size += len(json.dumps(data[field], ensure_ascii=False))
     return size
@@ -306,14 +339,15 @@ def _text(value: Any) -> int:
     content = value.get("content")
     if isinstance(content, str) and len(value) == 2 and "role" in value:  # as most messages are
         return _BYTES_PER_MESSAGE + _utf8(content)
-    if "image_url" in value or value.get("type") in ("image", "input_image"):
-        return _BYTES_PER_IMAGE
+    if is_media(value):
+        return MEDIA_BYTES
     size = _BYTES_PER_MESSAGE if "role" in value else 0
-    for key in _TEXT_FIELDS:
+    for key in TEXT_FIELDS:
         if key in value:
             size += _text(value[key])
-    if calls := value.get("tool_calls"):
-        size += len(json.dumps(calls, ensure_ascii=False))
+    for dumped in (value.get("tool_calls"), given_to_tool(value)):
+        if dumped:
+            size += len(json.dumps(dumped, ensure_ascii=False))
     return size
 
 
@@ -322,7 +356,9 @@ def _utf8(text: str) -> int:
 
 
 def _check_fits(shape: RequestShape, limits: InputLimits) -> None:
-    """Refuse what is longer than the context however well it is tokenized."""
+    """Refuse what is longer than the context however well it is tokenized, and is not cut."""
+    if shape.truncated_to is not None:
+        return
     least = shape.prompt_ids + shape.prompt_bytes // max(limits.longest_token, 1)
     if least <= limits.context_tokens * shape.prompts:
         return

@@ -69,6 +69,14 @@ class FleetLedger:
         grant = None if report.lease is None else self._owner.report(report.lease, now)
         return Answer(grant, self._charges.pop(report.replica, {}))
 
+    def silent(self, now: float) -> list[str]:
+        """Replicas that may have died: see `QuotaOwner.silent`."""
+        return self._owner.silent(now)
+
+    def gone(self, replica: str) -> None:
+        """A replica has died: see `QuotaOwner.gone`."""
+        self._owner.gone(replica)
+
     def _settle(self, weights: Mapping[str, float]) -> None:
         """Charges of the round that ends; one that a replica has not fetched is replaced."""
         self._charges.clear()
@@ -87,10 +95,29 @@ class FleetActor:
 
     def __init__(self, service: str) -> None:
         self._ledger = FleetLedger(time.monotonic(), first=is_first_ledger(service))
+        self._look_at = -inf  # for who has died, not before then
 
     def exchange(self, report: Report) -> Answer:
         """A replica's report; its answer."""
-        return self._ledger.exchange(report, time.monotonic())
+        now = time.monotonic()
+        self._look_for_the_dead(report.replica, now)
+        return self._ledger.exchange(report, now)
+
+    def _look_for_the_dead(self, reporting: str, now: float) -> None:
+        """Ask Ray whether those live that are silent."""
+        silent = self._ledger.silent(now)
+        if not silent or now < self._look_at:
+            return
+        self._look_at = now + PERIOD_S
+        try:
+            alive = _living_replicas()
+        except Exception as error:  # then they may live: an even share is kept for each
+            _LOG.warning("whether silent replicas live is not known (%s)", error)
+            return
+        if reporting not in alive:
+            return  # Ray tells of others than these
+        for name in set(silent) - alive:
+            self._ledger.gone(name)
 
 
 class Exchange:
@@ -181,6 +208,15 @@ class Exchange:
 
 def _actor(service: str) -> Any:
     return on_the_head(FleetActor, _name(service), _NAMESPACE, service)
+
+
+def _living_replicas() -> set[str]:
+    """Names of all replicas in the cluster whose process has not ended, as Ray knows."""
+    from ray.serve._private.constants import SERVE_NAMESPACE
+    from ray.util import list_named_actors
+
+    actors = list_named_actors(all_namespaces=True)
+    return {one["name"].rpartition("#")[2] for one in actors if one["namespace"] == SERVE_NAMESPACE}
 
 
 def start_ledger(service: str) -> None:

@@ -126,6 +126,7 @@ class Gate:
         self._bodies = BodyReader(limits, admission.jittered)
         admission.on_release = self._under_ticket.release
         tap.entered = self._turnstile.arrived
+        tap.began = self._under_ticket.began
         self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
         # Until then retries are new demand: while no replica was there, nobody counted.
         self.retries_new_until = -math.inf
@@ -344,7 +345,9 @@ class Gate:
         self, cost: Cost, class_name: str, caller: Caller, arrived: float, retries: int
     ) -> Decision:
         """Within the tenant's quota, and then within what the engine can do in time."""
-        charge = await self._tenancy.spend(caller, cost.tokens, arrived, cost.most_tokens)
+        charge = await self._tenancy.spend(
+            caller, cost.tokens, arrived, cost.most_tokens, cost.least_tokens
+        )
         if isinstance(charge, Refused):
             budget_s = self.admission.config.classes[class_name].ttft_s
             return Shed("quota", 0.0, budget_s, self.admission.jittered(quota_wait_s(charge)))

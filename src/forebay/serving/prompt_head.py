@@ -25,17 +25,18 @@ from typing import Any
 from forebay.policies.prefix_index import LONGEST_TEXT, chunk_hashes
 from forebay.policies.routing import Prompt
 from forebay.serving.json_bodies import loads
+from forebay.serving.message_text import MEDIA_BYTES, TEXT_FIELDS, given_to_tool, is_media
 
 _WHOLE = 64 * 1024  # bytes of body parsed as a whole: some 0.2 ms
 _HEAD = LONGEST_TEXT + 32 * 1024  # bytes read of a longer one; JSON's own signs take some
 _MOST_MESSAGES = 1024  # read of a head; each costs a microsecond or two
 _MOST_TRIES = 16  # places looked at for a key, so that no body makes this slow
-_IMAGE_BYTES = 4096  # an image is about a thousand tokens in current models
-_BEFORE = ("tools", "functions", "system", "instructions")
+_BEFORE = ("tools", "functions", "documents", "system", "instructions")
 _CONVERSATION = ("messages", "input")
-_TEXT_FIELDS = ("content", "text", "output", "arguments")
 # Of content parts; in a string's text the quotes would be escaped.
-_IMAGE_KEYS = ('"image_url"', '"input_image"', '"image"')
+_MEDIA_KEYS = (
+    '"image_url"', '"input_image"', '"image"', '"video_url"', '"audio_url"', '"input_audio"',
+)  # fmt: skip
 _DECODER = JSONDecoder(strict=False)
 _NEXT = re.compile(r"[\s,]*")
 _VALUE = re.compile(r"\s*:\s*")
@@ -170,17 +171,17 @@ def _words(value: Any) -> str:
         return "".join([_words(item) for item in value])
     if not isinstance(value, dict):
         return ""
-    if "image_url" in value or value.get("type") in ("image", "input_image"):
-        return _image(value)
-    words = "".join([_words(value[key]) for key in _TEXT_FIELDS if key in value])
-    calls = value.get("tool_calls")
-    return words + _dumped(calls) if calls else words
+    if is_media(value):
+        return _media(value)
+    words = "".join([_words(value[key]) for key in TEXT_FIELDS if key in value])
+    dumped = (value.get("tool_calls"), given_to_tool(value))
+    return words + "".join([_dumped(one) for one in dumped if one])
 
 
-def _image(part: dict[str, Any]) -> str:
+def _media(part: dict[str, Any]) -> str:
     """As many bytes as an image's tokens are worth, the same for the same image."""
     digest = blake2b(_dumped(part).encode(), digest_size=16).hexdigest()
-    return digest * (_IMAGE_BYTES // len(digest))
+    return digest * (MEDIA_BYTES // len(digest))
 
 
 def _dumped(value: Any) -> str:
@@ -283,8 +284,8 @@ def _ids(head: str, start: int) -> Any:
 def _add_cut(text: _Text, rest: str) -> None:
     """Add a message, or a prompt, that is cut; an image that is, as what images are worth."""
     text.add(_cut_item(rest))
-    if max(rest.rfind(key) for key in _IMAGE_KEYS) > rest.rfind('"text"'):
-        text.size += _IMAGE_BYTES
+    if max(rest.rfind(key) for key in _MEDIA_KEYS) > rest.rfind('"text"'):
+        text.size += MEDIA_BYTES
         text.ends_in_image = True
 
 

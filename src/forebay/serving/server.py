@@ -81,7 +81,8 @@ class ForebayServer(LLMServer):
         vocabulary = self.engine.client.get_tokenizer().get_vocab()
         return EngineLimits(
             slots=scheduler.max_num_seqs,
-            kv_tokens=cache.num_gpu_blocks * cache.block_size,
+            # Of models with several kinds of attention, blocks say more than what they hold.
+            kv_tokens=cache.kv_cache_size_tokens or cache.num_gpu_blocks * cache.block_size,
             step_tokens=scheduler.max_num_batched_tokens,
             context_tokens=config.model_config.max_model_len,
             longest_token=max(len(token.encode()) for token in vocabulary),

@@ -75,6 +75,7 @@ class EngineTap:
         self._admission = admission
         self._most_tokens = most_tokens
         self.entered: Callable[[Ticket], None] = lambda ticket: None  # told as it enters the engine
+        self.began: Callable[[Ticket], None] = lambda ticket: None  # told of its first token
         # Ends what the engine still makes for these ids, whoever waits for it.
         self.abort: Callable[[list[str]], None] = lambda ids: None
         self._telemetry = telemetry
@@ -103,7 +104,7 @@ class EngineTap:
         if not any(s.bound for s in ticket.sequences):
             self._admission.entered(ticket, self._clock())
             # From requests with one text prompt: others do not say whose bytes they were.
-            if ticket.prompt_bytes:
+            if ticket.prompt_bytes and _is_text(request):
                 self._admission.costs.observe_prompt(ticket.prompt_bytes, prompt)
         self._ids.setdefault(ticket, []).append(request.request_id)
         sequence = self._admission.bind(ticket, prompt, cap, self._chunks(request))
@@ -116,9 +117,7 @@ class EngineTap:
         It tells images and embeddings apart that stand for the same tokens, and computes whole
         prompts for those who want their log probabilities.
         """
-        if not self._prefix_caching or getattr(request, "mm_features", None):
-            return ()
-        if getattr(request, "prompt_embeds", None) is not None:
+        if not self._prefix_caching or not _is_text(request):
             return ()
         if getattr(request.sampling_params, "skip_reading_prefix_cache", False):
             return ()
@@ -143,6 +142,9 @@ class EngineTap:
             self._admission.observe_step(steps, engine_at if engine_at else now, now)
             produced = sum(step.tokens for step in steps)
             self._telemetry.count(catalogue.OUTPUT_TOKENS, amount=produced)
+            for ticket in dict.fromkeys([s.sequence.ticket for s in steps if s.cached is not None]):
+                if ticket.first_token_at == now:
+                    self.began(ticket)
 
     def _read(self, output: EngineOutput, now: float) -> StepOutput | None:
         """What a step did for one sequence; None where it made no token or nobody asks any more."""
@@ -183,6 +185,12 @@ class EngineTap:
         left = [one for one in ids if self._sequences.pop(one, None) is not None]
         if left:
             self.abort(left)
+
+
+def _is_text(request: EngineRequest) -> bool:
+    """Whether its prompt is of tokens alone, and not of images or embeddings, too."""
+    embeds = getattr(request, "prompt_embeds", None)
+    return embeds is None and not getattr(request, "mm_features", None)
 
 
 def _mark(params: Any, sequence: Sequence) -> None:

@@ -138,7 +138,7 @@ class Tenancy:
         return self._callers[holder.name]
 
     async def spend(
-        self, caller: Caller, tokens: int, now: float, most: int = 0
+        self, caller: Caller, tokens: int, now: float, most: int = 0, least: int = 0
     ) -> Charge | Refused:
         """Charge a request to its tenant's quotas, or say why not.
 
@@ -149,10 +149,11 @@ class Tenancy:
             tokens: that it is expected to use.
             now: seconds, when it came.
             most: tokens that it can use at all, where those may be more.
+            least: tokens that it uses however short its answers are.
         """
         if caller.name not in self.quotas:
             return Charge(now, tokens)
-        charged = self.lease.charge(caller.name, tokens, most)
+        charged = self.lease.charge(caller.name, tokens, most, least)
         refused = self.lease.try_spend(caller.name, charged, now)
         for _ in range(_MOST_ASKS):
             if refused is None or not refused.ask_owner or self.ask_fleet is None:

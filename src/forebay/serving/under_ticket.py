@@ -58,6 +58,7 @@ class UnderTicket:
         self._turnstile = turnstile
         self._clock = clock
         self._room = WaitingRoom()
+        self._predicted: dict[Ticket, float] = {}  # seconds, of those without a first token
 
     def release(self, ticket: Ticket) -> None:
         """A ticket that was held at the gate may go to the engine."""
@@ -71,10 +72,11 @@ class UnderTicket:
         ticket = admitted.ticket
         outcome, reset = "error", CURRENT_TICKET.set(ticket)
         try:
-            if request.shape.prompts == 1:
+            if request.shape.prompts == 1 and request.shape.truncated_to is None:
                 ticket.prompt_bytes = request.shape.prompt_bytes
             predicted_s = ticket.asked_s + admitted.predicted_s
             self._telemetry.sample(catalogue.PREDICTED, ticket.class_name, predicted_s)
+            self._predicted[ticket] = admitted.predicted_s
             outcome = await self._run(scope, let_in.body, receive, shaper, ticket)
         except asyncio.CancelledError:
             outcome = "disconnected"
@@ -137,6 +139,16 @@ class UnderTicket:
         finally:
             self._turnstile.arrived(ticket)
 
+    def began(self, ticket: Ticket) -> None:
+        """It has its first token; its answer may go on for minutes."""
+        predicted_s = self._predicted.pop(ticket, None)
+        if predicted_s is None or ticket.first_token_at is None:
+            return  # of the warm-up
+        waited_s = ticket.first_token_at - ticket.admitted_at
+        self._telemetry.answered(ticket.first_token_at)
+        self._telemetry.prediction.add(predicted_s, waited_s)
+        self._telemetry.sample(catalogue.TTFT, ticket.class_name, ticket.asked_s + waited_s)
+
     def finish(self, admitted: Admitted, outcome: str) -> None:
         """It is over, however it ended."""
         ticket, now = admitted.ticket, self._clock()
@@ -147,13 +159,8 @@ class UnderTicket:
             used = ticket.used_tokens
             self._telemetry.count(catalogue.TENANT_TOKENS, ticket.tenant, amount=used)
         self._tap.forget(ticket)
-        if ticket.first_token_at is None:
-            return
-        self._telemetry.answered(ticket.first_token_at)
-        waited_s = ticket.first_token_at - ticket.admitted_at
-        self._telemetry.prediction.add(admitted.predicted_s, waited_s)
-        self._telemetry.sample(catalogue.TTFT, ticket.class_name, ticket.asked_s + waited_s)
-        if len(ticket.sequences) > 1:
+        self._predicted.pop(ticket, None)
+        if ticket.first_token_at is None or len(ticket.sequences) > 1:
             return  # of several, some may have waited for the slots of the others
         later = ticket.sequences[0].produced - 1
         if outcome == "ok" and later > 0 and ticket.last_token_at is not None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forebay.policies.cost import CostModel
 from forebay.serving.bodies import InputLimits, ParsedRequest, parse_body, read_request
 from forebay.serving.errors import RequestRefusedError
 
@@ -204,7 +205,7 @@ def test_without_a_limit_of_its_own_a_request_is_priced_at_the_services() -> Non
     limits = replace(LIMITS, max_output_tokens=200)
     body = json.dumps({"messages": []}).encode()
     assert parse_request(PATHS[0], body, limits, None).shape.max_tokens == 200
-    for sent, priced in ((b"{}", 16), (b'{"max_tokens": null}', 200), (b'{"max_tokens": 9}', 9)):
+    for sent, priced in ((b"{}", 16), (b'{"max_tokens": null}', 16), (b'{"max_tokens": 9}', 9)):
         shape = parse_request("/v1/completions", sent, limits, None).shape
         assert shape.max_tokens == priced
     assert (
@@ -233,6 +234,7 @@ def test_no_answer_can_have_to_be_longer_than_it_may() -> None:
         (PATHS[0], {"ignore_eos": True}, LIMITS.context_tokens),
         (PATHS[0], {"ignore_eos": False, "min_tokens": 7}, 7),
         (PATHS[1], {"ignore_eos": "yes"}, 16),  # which vLLM takes for true
+        (PATHS[1], {"ignore_eos": True, "max_tokens": None}, 16),
         (PATHS[2], {"ignore_eos": 1, "min_tokens": 5, "max_output_tokens": 30}, 30),
         (PATHS[2], {"min_tokens": 5}, 0),
         (PATHS[3], {"ignore_eos": True, "min_tokens": 5, "max_tokens": 30}, 0),
@@ -270,3 +272,85 @@ def test_prompts_of_token_ids_may_be_as_many_as_fit() -> None:
     refusal = read("/v1/completions", json.dumps({"prompt": [7] * 60_000}).encode())
     assert isinstance(refusal, RequestRefusedError)
     assert refusal.code == "too_complex"
+
+
+WORDS = "x" * 4_000
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (PATHS[3], {"type": "tool_use", "id": "t", "name": "write", "input": {"text": WORDS}}),
+        (PATHS[3], {"type": "thinking", "thinking": WORDS, "signature": "s"}),
+        (PATHS[0], {"type": "video_url", "video_url": {"url": "https://films.example/1"}}),
+        (PATHS[0], {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}),
+    ],
+)
+def test_whatever_is_rendered_of_a_message_is_priced(path: str, fields: dict[str, Any]) -> None:
+    messages = [{"role": "assistant", "content": [fields]}]
+    assert parse(path, {"messages": messages}).shape.prompt_bytes >= len(WORDS)
+
+
+def test_what_an_assistant_thought_and_documents_are_priced() -> None:
+    thought = {"role": "assistant", "content": "yes", "reasoning": WORDS}
+    assert parse(PATHS[0], {"messages": [thought]}).shape.prompt_bytes > len(WORDS)
+    documents = [{"title": "t", "text": WORDS}]
+    shape = parse(PATHS[0], {"messages": [], "documents": documents}).shape
+    assert shape.prompt_bytes > len(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "most"),
+    [
+        (PATHS[1], {"truncate_prompt_tokens": 50}, 50),
+        (PATHS[1], {"truncate_prompt_tokens": -1}, LIMITS.context_tokens - 16),
+        (PATHS[0], {"truncate_prompt_tokens": -1}, LIMITS.context_tokens),
+        (PATHS[2], {"truncation": "auto", "max_output_tokens": 96}, LIMITS.context_tokens - 96),
+        (PATHS[2], {"truncation": "disabled"}, None),
+        (PATHS[2], {"truncate_prompt_tokens": 50}, None),
+    ],
+)
+def test_a_prompt_that_vllm_cuts_is_priced_as_what_is_left_of_it(
+    path: str, fields: dict[str, Any], most: int | None
+) -> None:
+    long = "word " * 30 * LIMITS.context_tokens
+    messages = [{"role": "user", "content": long}]
+    body = json.dumps({"prompt": long, "messages": messages, "input": long, **fields}).encode()
+    parsed = read(path, body)
+    if most is None:
+        assert isinstance(parsed, RequestRefusedError)
+        assert parsed.code == "context_length_exceeded"
+        return
+    assert isinstance(parsed, ParsedRequest)
+    cost = CostModel(LIMITS.context_tokens, 100).price(parsed.shape)
+    assert cost.prefill_tokens == most
+
+
+def test_of_several_prompts_each_is_cut() -> None:
+    body = {"prompt": [[7] * 900, [7] * 900], "n": 2, "truncate_prompt_tokens": 100}
+    cost = CostModel(LIMITS.context_tokens, 100).price(parse(PATHS[1], body).shape)
+    assert (cost.sequences, cost.prefill_tokens) == (4, 400)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "cached"),
+    [
+        (PATHS[1], {}, 100),
+        (PATHS[1], {"echo": True}, 100),
+        (PATHS[1], {"logprobs": 3}, 100),
+        (PATHS[1], {"echo": True, "logprobs": 1}, 0),
+        (PATHS[1], {"prompt_logprobs": 0}, 0),
+        (PATHS[0], {"echo": True}, 0),
+        (PATHS[0], {"prompt_logprobs": 2}, 0),
+        (PATHS[0], {"logprobs": True, "top_logprobs": 2}, 100),
+        (PATHS[0], {"truncate_prompt_tokens": 200}, 0),
+    ],
+)
+def test_the_cache_counts_only_where_the_engine_reads_it(
+    path: str, fields: dict[str, Any], cached: int
+) -> None:
+    both = {"prompt": WORDS, "messages": [{"role": "user", "content": WORDS}]}
+    only = "prompt" if path == PATHS[1] else "messages"
+    data = {only: both[only], **fields}
+    parsed = read_request(path, data, LIMITS, None, cached_tokens=100)
+    assert CostModel(LIMITS.context_tokens, 100).price(parsed.shape).cached_tokens == cached

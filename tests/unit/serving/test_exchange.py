@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,11 +15,12 @@ from gate_world import World, responding, serving
 
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import INTERACTIVE
-from forebay.policies.quotas import Charge, LeaseRequest
+from forebay.policies.quota_lease import QuotaLease
+from forebay.policies.quotas import Charge, LeaseRequest, Quota
 from forebay.policies.tickets import Sequence, Ticket
 from forebay.serving import exchange as module
 from forebay.serving.asgi import Message, Receive, Scope, Send
-from forebay.serving.exchange import Exchange, FleetLedger
+from forebay.serving.exchange import Exchange, FleetActor, FleetLedger
 from forebay.serving.fleet_reports import Answer, Report
 from forebay.serving.tenancy import Caller
 from forebay.spec.keys import key_hash, new_key
@@ -237,3 +239,70 @@ async def test_what_was_served_is_told_again_where_the_ledger_died(tenants: str)
     world.tenancy.lease.leave()  # so that a report is due
     await exchange.now()
     assert [report.refused for report in ledger.heard] == [{"batch": {"lab": 35.0}}]
+
+
+class Actor:
+    """The ledger as Ray has it, on a clock of the test's own, with a world of two replicas."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.alive = {"r1", "r2"}
+        self.looks: list[float] = []
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(module, "is_first_ledger", lambda _: True)
+        monkeypatch.setattr(module, "_living_replicas", self._living)
+        self.actor = FleetActor("s")
+        self.leases = {name: QuotaLease(name, {}) for name in ("r1", "r2")}
+        for lease in self.leases.values():
+            lease.set_quotas(SLOT)
+
+    def _living(self) -> set[str]:
+        self.looks.append(self.now)
+        if not self.alive:
+            raise RuntimeError("no head")
+        return self.alive
+
+    def pass_time(self, seconds: float, reporting: Iterable[str]) -> None:
+        for _ in range(round(seconds)):
+            self.now += 1.0
+            for name in reporting:
+                request = self.leases[name].request(self.now)
+                answer = self.actor.exchange(Report(name, request, SLOT, {}, {}, {}))
+                if answer.grant is not None:
+                    self.leases[name].granted(answer.grant, self.now)
+
+    def serves(self, name: str) -> bool:
+        """Whether it may begin a request, at least once it has asked."""
+        for _ in range(2):
+            if self.leases[name].try_spend("lab", 1, self.now) is None:
+                return True
+            self.pass_time(1, [name])
+        return False
+
+
+SLOT = {"lab": Quota(max_concurrency=1)}
+
+
+def test_the_slot_of_a_replica_that_died_is_free_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = Actor(monkeypatch)
+    fleet.pass_time(3, ["r1", "r2"])
+    assert not fleet.looks
+    fleet.alive = {"r2"}
+    fleet.pass_time(5, ["r2"])
+    assert fleet.serves("r2")
+    assert len(fleet.looks) == 1
+
+
+@pytest.mark.parametrize("alive", [{"r1", "r2"}, set(), {"somebody"}])
+def test_a_silent_replica_keeps_its_part_while_nobody_knows_that_it_died(
+    monkeypatch: pytest.MonkeyPatch, alive: set[str]
+) -> None:
+    fleet = Actor(monkeypatch)
+    fleet.pass_time(3, ["r1", "r2"])
+    fleet.alive = alive
+    fleet.pass_time(5, ["r2"])
+    assert not fleet.serves("r2")
+    assert fleet.looks
+    assert len(set(map(int, fleet.looks))) == len(fleet.looks), "once a second at most"

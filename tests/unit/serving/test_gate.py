@@ -654,6 +654,24 @@ async def test_a_timeout_within_the_app_is_not_a_missed_deadline() -> None:
     assert world.telemetry.totals[catalogue.FINISHED, (INTERACTIVE, "error")] == 1
 
 
+async def test_a_first_token_is_told_when_it_comes_and_not_when_its_answer_ends() -> None:
+    told: list[float | None] = []
+
+    async def long_answer(scope: Scope, receive: Receive, send: Send) -> None:
+        world.tap.on_add(FakeEngineRequest("a", [1] * 10, FakeParams(4)))
+        world.clock.now += 0.25
+        world.tap.on_step([FakeOutput("a", [7])], None)
+        told.append(world.telemetry.recent_ttft()["ttft_p50"])
+        world.clock.now += 60.0
+        world.tap.on_step([FakeOutput("a", [7], STOP)], None)
+        await responding(200, b"{}")(scope, receive, send)
+
+    world = World(long_answer)
+    await world.post(COMPLETIONS, CHAT)
+    assert told == [pytest.approx(0.25)]
+    assert world.telemetry.recent_ttft()["ttft_p50"] is None, "that was a minute ago"
+
+
 @pytest.mark.parametrize("ends", ["stop string", "abort", "left behind"])
 async def test_every_way_of_ending_leaves_nothing_behind(ends: str) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

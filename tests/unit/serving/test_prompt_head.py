@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -263,3 +264,23 @@ def test_any_bytes_are_read(raw: bytes) -> None:
 def test_hostile_bodies_are_read_as_far_as_they_go(raw: bytes) -> None:
     assert read_prompt(raw).size >= 0
     assert read_prompt(raw, 10 * len(raw)).size >= 0
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda text: {"type": "tool_use", "id": "t", "name": "write", "input": {"text": text}},
+        lambda text: {"type": "thinking", "thinking": text},
+        lambda text: {"type": "input_audio", "input_audio": {"data": text}},
+    ],
+)
+def test_conversations_that_differ_in_what_is_rendered_are_told_apart(
+    part: Callable[[str], dict[str, Any]],
+) -> None:
+    one, other = (
+        read_prompt(body([{"role": "assistant", "content": [part(text * 3_000)]}]))
+        for text in ("a", "b")
+    )
+    assert one.chunks
+    assert one.chunks != other.chunks
+    assert one.size == other.size > 2_000

@@ -26,6 +26,11 @@ PROMPT = [5] * (4 * CHUNK + 1)
 
 def held(*requests: dict[str, Any], caching: bool = True) -> int:
     """Chunks that such requests hold together; `salt` is their tenant's."""
+    return entered(*requests, caching=caching).ledger.prefixes.tokens // CHUNK
+
+
+def entered(*requests: dict[str, Any], caching: bool = True) -> AdmissionController:
+    """Admission once such requests are in the engine, of so many `bytes` of text."""
     config = AdmissionConfig(
         classes={INTERACTIVE: ClassPolicy(1.0, 2.0), BATCH: ClassPolicy(30.0, 60.0)},
         slots=8,
@@ -38,6 +43,7 @@ def held(*requests: dict[str, Any], caching: bool = True) -> int:
         decision = admission.decide(Cost(1, len(PROMPT), 4, 4), INTERACTIVE, 0.0)
         assert isinstance(decision, Admitted)
         decision.ticket.cache_salt = fields.pop("salt", None)
+        decision.ticket.prompt_bytes = fields.pop("bytes", 0)
         CURRENT_TICKET.set(decision.ticket)
         params = FakeParams(4)
         params.__dict__.update(fields.pop("params", {}))
@@ -46,7 +52,7 @@ def held(*requests: dict[str, Any], caching: bool = True) -> int:
         )
         tap.on_add(request)
         admission.check_integrity()
-    return admission.ledger.prefixes.tokens // CHUNK
+    return admission
 
 
 def test_equal_prompts_share() -> None:
@@ -74,3 +80,10 @@ def test_what_vllm_tells_apart_by_more_than_tokens_is_not_shared(fields: dict[st
 
 def test_nothing_is_shared_where_prefix_caching_is_off() -> None:
     assert held({}, {}, caching=False) == 0
+
+
+@pytest.mark.parametrize("fields", [{"mm_features": ["an image"]}, {"prompt_embeds": "a tensor"}])
+def test_what_is_more_than_text_says_nothing_of_how_long_tokens_are(fields: dict[str, Any]) -> None:
+    of_text = entered({"bytes": 100 * len(PROMPT)}).costs.bytes_per_token
+    of_more = entered({"bytes": 100 * len(PROMPT), **fields}).costs.bytes_per_token
+    assert of_text > 50.0 > of_more == entered().costs.bytes_per_token

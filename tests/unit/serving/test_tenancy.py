@@ -238,7 +238,9 @@ async def test_what_was_waited_for_the_fleets_word_is_no_time_left(
     held = world.admission.decide(Cost(1, 600, 10, 10), INTERACTIVE, world.clock.now, "shop")
     assert isinstance(held, Admitted)
 
-    async def slowly(caller: Caller, tokens: int, now: float, most: int = 0) -> Charge | Refused:
+    async def slowly(
+        caller: Caller, tokens: int, now: float, most: int = 0, least: int = 0
+    ) -> Charge | Refused:
         world.clock.now += 0.5
         return Charge(now, tokens)
 
@@ -253,9 +255,11 @@ async def test_what_was_waited_for_the_fleets_word_is_part_of_the_ttft(
     world, _ = made
     spend = world.tenancy.spend
 
-    async def slowly(caller: Caller, tokens: int, now: float, most: int = 0) -> Charge | Refused:
+    async def slowly(
+        caller: Caller, tokens: int, now: float, most: int = 0, least: int = 0
+    ) -> Charge | Refused:
         world.clock.now += 0.25
-        return await spend(caller, tokens, now, most)
+        return await spend(caller, tokens, now, most, least)
 
     world.tenancy.spend = slowly  # type: ignore[method-assign]
     assert (await ask(world, "shop")).status == 200
@@ -462,6 +466,20 @@ async def test_what_is_given_back_leaves_the_second_in_which_it_was_charged(
     world.clock.now = 201.001
     world.tenancy.turned_away(Caller("lab"), "interactive", charge, world.clock.now)
     assert isinstance(await world.tenancy.spend(Caller("lab"), 900, world.clock.now), Charge)
+
+
+async def test_that_answers_may_be_long_is_no_reason_to_say_that_a_request_never_fits(
+    made: tuple[World, list[FakeEngineRequest]],
+) -> None:
+    world, _ = made
+    share_quotas(world)
+    body = {**{name: value for name, value in CHAT.items() if name != "max_tokens"}, "n": 4}
+    key = {"authorization": f"Bearer {KEYS['lab']}"}
+    refused = await world.post("/v1/chat/completions", body, headers=key)
+    assert (refused.status, refused.error["code"]) == (429, "quota")
+    assert "never fits" not in refused.error["message"]
+    share_quotas(world)
+    assert (await world.post("/v1/chat/completions", body, headers=key)).status == 200
 
 
 @pytest.mark.parametrize("more", [{"min_tokens": 400}, {"ignore_eos": True}])

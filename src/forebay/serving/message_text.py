@@ -1,0 +1,29 @@
+"""Which parts of a message become tokens of the prompt, in any of the APIs' shapes.
+
+The gate counts them (`bodies.py`) and the router compares them (`prompt_head.py`): by the same
+fields, or what the one promises would not be what the other prices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Of messages and their parts, whose values are text or hold some. What an assistant thought is
+# rendered by many templates of models that think.
+TEXT_FIELDS = (
+    "content", "text", "output", "arguments", "thinking", "reasoning", "reasoning_content",
+)  # fmt: skip
+# An image is about a thousand tokens in current models; what sound and film are is not known here.
+MEDIA_BYTES = 4096
+_MEDIA_FIELDS = frozenset(("image_url", "video_url", "audio_url", "input_audio"))
+_MEDIA_TYPES = frozenset(("image", "input_image"))
+
+
+def is_media(part: dict[str, Any]) -> bool:
+    """Whether a part of a message is an image, sound or film."""
+    return not _MEDIA_FIELDS.isdisjoint(part) or part.get("type") in _MEDIA_TYPES
+
+
+def given_to_tool(part: dict[str, Any]) -> Any:
+    """What a tool was called with, where it is an object: Anthropic's; None elsewhere."""
+    return part.get("input") if part.get("type") == "tool_use" else None
