@@ -11,7 +11,7 @@ import math
 
 from forebay.policies.replica_view import Growth
 
-_HALF_LIFE = 200.0  # requests, by which half of what was counted before is forgotten
+_HALF_LIFE = 500.0  # requests, by which half of what was counted before is forgotten
 _PRIOR_REQUESTS = 16.0  # requests after which what was counted outweighs the setting
 _MOST = 64.0  # routers; a count far off the setting is a fault of the counts
 
