@@ -25,7 +25,7 @@ def scale(
         str, typer.Option(help="When it ends: a time with its offset, or a duration such as 2h.")
     ] = "1h",
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster; the file's, or the one on this machine.")
+        str | None, typer.Option(help="Ray cluster; the file's, or the service's on this machine.")
     ] = None,
     replay: Annotated[
         Path | None,
@@ -90,7 +90,8 @@ def _set_floor(spec: ServiceSpec, least: int, until: str, address: str | None) -
     if least > spec.scaling.max:
         _refuse(f"--min {least} is above scaling.max, {spec.scaling.max}")
     try:
-        set_floor(spec.name, least, end.timestamp(), address or spec.server.ray_address)
+        cluster = address or spec.server.ray_address
+        set_floor(spec.name, spec.server.port, least, end.timestamp(), cluster)
     except NoServiceError as error:
         typer.echo(f"forebay: {error}", err=True)
         raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None

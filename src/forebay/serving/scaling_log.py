@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from forebay.serving.head import on_the_head
+from forebay.serving.notice_board import the_spec
 
 _NAMESPACE = "forebay"
 _KEPT = 2_000  # records: some MB
@@ -147,30 +150,69 @@ class NoServiceError(RuntimeError):
     """The service does not run, or does not scale."""
 
 
-def set_floor(service: str, replicas: int, until: float, address: str | None) -> None:
+def set_floor(service: str, port: int, replicas: int, until: float, address: str | None) -> None:
     """Set a floor from outside; see `ScalingLog.set_floor`.
 
     Args:
         service: its name.
+        port: where it answers: of several of this name on this machine it tells which.
         replicas: the floor.
         until: seconds since 1970.
-        address: of its Ray cluster; None for the one on this machine.
+        address: of its Ray cluster; None: whichever on this machine it runs in.
 
     Raises:
-        NoServiceError: there is no cluster, or no such service in it.
+        NoServiceError: there is no cluster, or no such service in it, or one in several.
     """
     import ray
 
+    with _connected(address or _address_of(service, port)):
+        try:
+            log = ray.get_actor(_name(service), _NAMESPACE)
+            ray.get(log.set_floor.remote(replicas, until), timeout=10)
+        except ValueError:
+            message = f"no service {service!r} that scales runs on this cluster"
+            raise NoServiceError(message) from None
+        except ray.exceptions.RayError as error:
+            message = f"the log of service {service!r} does not answer: {error}"
+            raise NoServiceError(message) from error
+
+
+def _address_of(service: str, port: int) -> str:
+    """The Ray of this machine that the service runs in.
+
+    Each service has one of its own, unless its file names one. Ray's "auto" takes any of them, or
+    what RAY_ADDRESS names, which `forebay serve` does not look at.
+    """
+    found: dict[str, int] = {}
+    for address in _addresses_here():
+        with _connected(address):
+            spec = the_spec()
+        if spec is not None and spec.name == service:
+            found[address] = spec.server.port
+    at_port = [address for address, its_port in found.items() if its_port == port]
+    if len(found) == 1 or len(at_port) == 1:
+        return at_port[0] if at_port else next(iter(found))
+    if not found:
+        raise NoServiceError(f"no service {service!r} runs on this machine; name its Ray cluster")
+    where = " or ".join(f"--address {address} (port {its})" for address, its in found.items())
+    raise NoServiceError(f"service {service!r} runs more than once on this machine: write {where}")
+
+
+def _addresses_here() -> list[str]:
+    from ray._private.services import find_gcs_addresses
+
+    return sorted(find_gcs_addresses())
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    import ray
+
     try:
-        ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError) as error:  # the latter: another version of Ray
-        raise NoServiceError(f"no Ray cluster answers: {error}") from error
+        raise NoServiceError(f"no Ray cluster answers at {address}: {error}") from error
     try:
-        log = ray.get_actor(_name(service), _NAMESPACE)
-        ray.get(log.set_floor.remote(replicas, until), timeout=10)
-    except ValueError:
-        raise NoServiceError(f"no service {service!r} that scales runs on this cluster") from None
-    except ray.exceptions.RayError as error:
-        raise NoServiceError(f"the log of service {service!r} does not answer: {error}") from error
+        yield
     finally:
         ray.shutdown()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import ray
 from typer.testing import CliRunner
 
 from forebay.cli.main import app
 from forebay.cli.scale import read_end
+from forebay.serving import scaling_log
 
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
 
@@ -49,3 +53,65 @@ def test_more_than_max_is_refused() -> None:
     said = CliRunner().invoke(app, ["scale", "examples/scaling.yaml", "--min", "9"])
     assert said.exit_code == 2
     assert "above scaling.max, 8" in said.output
+
+
+class Machine:
+    """Services on Rays of their own, as (name, port) by address."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, services: dict[str, Any]) -> None:
+        self.floors: list[tuple[str, str, int]] = []
+        self._at = ""
+        log = SimpleNamespace(set_floor=SimpleNamespace(remote=lambda *floor: floor))
+        monkeypatch.setattr(ray, "init", lambda address, **_: setattr(self, "_at", address))
+        monkeypatch.setattr(ray, "shutdown", lambda: setattr(self, "_at", ""))
+        monkeypatch.setattr(ray, "get_actor", lambda name, _: self._found(name, log))
+        monkeypatch.setattr(ray, "get", self._set)
+        monkeypatch.setattr(scaling_log, "_addresses_here", lambda: sorted(services))
+        monkeypatch.setattr(scaling_log, "the_spec", lambda: self._spec(services))
+
+    def _spec(self, services: dict[str, Any]) -> Any:
+        if services[self._at] is None:
+            return None
+        name, port = services[self._at]
+        return SimpleNamespace(name=name, server=SimpleNamespace(port=port))
+
+    def _found(self, name: str, log: Any) -> Any:
+        self._asked = name
+        return log
+
+    def _set(self, floor: tuple[int, float], timeout: float) -> None:
+        self.floors.append((self._at, self._asked, floor[0]))
+
+
+@pytest.mark.parametrize(
+    ("services", "address"),
+    [
+        ({"a:1": ("scaling", 8000), "b:1": ("other", 8001), "c:1": None}, "a:1"),
+        ({"a:1": ("scaling", 9000), "b:1": ("scaling", 8000)}, "b:1"),
+        ({"a:1": ("other", 8000), "b:1": ("scaling", 9000)}, "b:1"),  # served with --port
+    ],
+)
+def test_a_floor_is_set_where_the_service_runs(
+    monkeypatch: pytest.MonkeyPatch, services: dict[str, Any], address: str
+) -> None:
+    machine = Machine(monkeypatch, services)
+    said = CliRunner().invoke(app, ["scale", "examples/scaling.yaml", "--min", "3"])
+    assert said.exit_code == 0, said.output
+    assert machine.floors == [(address, "scaling:scaling", 3)]
+
+
+@pytest.mark.parametrize(
+    ("services", "told"),
+    [
+        ({"a:1": ("other", 8000)}, "no service 'scaling' runs on this machine"),
+        ({"a:1": ("scaling", 9000), "b:1": ("scaling", 9001)}, "--address b:1 (port 9001)"),
+    ],
+)
+def test_where_it_is_not_known_which_no_floor_is_set(
+    monkeypatch: pytest.MonkeyPatch, services: dict[str, Any], told: str
+) -> None:
+    machine = Machine(monkeypatch, services)
+    said = CliRunner().invoke(app, ["scale", "examples/scaling.yaml", "--min", "3"])
+    assert said.exit_code == 3
+    assert told in said.output
+    assert not machine.floors
