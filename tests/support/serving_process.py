@@ -59,6 +59,7 @@ class ServingProcess:
         )
         file = folder / "service.yaml"
         file.write_text(yaml.safe_dump(spec))
+        self.file = file
         self.lines: list[str] = []
         self._fresh: queue.Queue[str | None] = queue.Queue()
         self._seen: dict[int, psutil.Process] = {}

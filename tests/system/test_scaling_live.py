@@ -50,6 +50,17 @@ def test_a_replica_tells_the_phases_of_its_start(service: ServingProcess) -> Non
     assert told["image"] > 0
 
 
+def test_a_floor_by_hand_holds_until_it_is_taken_back(service: ServingProcess) -> None:
+    def scale(least: str) -> str:
+        command = [FOREBAY, "scale", str(service.file), "--min", least]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert "scaling: at least 2 replicas until" in scale("2")
+    assert eventually(lambda: replicas(service) == 2), status(service)["scaling"]
+    scale("0")
+    assert eventually(lambda: replicas(service) == 1), status(service)["scaling"]
+
+
 def test_a_load_test_records_the_decisions_for_a_replay(
     service: ServingProcess, tmp_path: Path
 ) -> None:

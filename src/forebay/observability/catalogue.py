@@ -72,7 +72,9 @@ EMULATION_LATE = Metric(
     "Lateness of an emulated engine's steps at p99, in steps; only where engines are emulated.",
 )
 PREFILL_RATE = Metric(
-    "forebay_prefill_rate", "gauge", "Measured drain rate of queued prompt tokens, tokens/s."
+    "forebay_prefill_rate",
+    "gauge",
+    "Drain rate of queued prompt tokens as admission reckons, tokens/s.",
 )
 PREDICTED = Metric(
     "forebay_predicted_ttft_seconds",

@@ -51,7 +51,7 @@ class ReplicaStatus(TypedDict):
             weights hold on each replica by itself.
         classes: by name.
         tenants: tokens by tenant since the replica's start, prompt and answer together.
-        prefill_rate: prompt tokens/s that it drains while they bind; 0 while unknown.
+        prefill_rate: prompt tokens/s that it drains, as admission reckons; 0 while unknown.
         seconds_per_token: of one running sequence now.
         slots, kv_tokens: its limits.
         kv_usage: share of KV tokens held, 0 to 1.

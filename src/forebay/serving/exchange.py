@@ -13,6 +13,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -96,6 +97,9 @@ class FleetActor:
     def __init__(self, service: str) -> None:
         self._ledger = FleetLedger(time.monotonic(), first=is_first_ledger(service))
         self._look_at = -inf  # for who has died, not before then
+        # In a thread: while the cluster's head is away, Ray waits, and replicas must not.
+        self._looking = ThreadPoolExecutor(1)
+        self._alive: Future[set[str]] | None = None  # replicas, as far as somebody looks
 
     def exchange(self, report: Report) -> Answer:
         """A replica's report; its answer."""
@@ -104,20 +108,18 @@ class FleetActor:
         return self._ledger.exchange(report, now)
 
     def _look_for_the_dead(self, reporting: str, now: float) -> None:
-        """Ask Ray whether those live that are silent."""
+        """Ask Ray whether those live that are silent; what it says is heard with a later report."""
         silent = self._ledger.silent(now)
-        if not silent or now < self._look_at:
-            return
-        self._look_at = now + PERIOD_S
-        try:
-            alive = _living_replicas()
-        except Exception as error:  # then they may live: an even share is kept for each
-            _LOG.warning("whether silent replicas live is not known (%s)", error)
-            return
-        if reporting not in alive:
-            return  # Ray tells of others than these
-        for name in set(silent) - alive:
-            self._ledger.gone(name)
+        if self._alive is not None and self._alive.done():
+            # Where it does not say, they may live, and an even share is kept for each. Where it
+            # does not know who reports, it tells of others than these.
+            alive = set() if self._alive.exception() else self._alive.result()
+            for name in set(silent) - alive if reporting in alive else ():
+                self._ledger.gone(name)
+            self._alive = None
+        elif silent and self._alive is None and now >= self._look_at:
+            self._look_at = now + PERIOD_S
+            self._alive = self._looking.submit(_living_replicas)
 
 
 class Exchange:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,10 +185,10 @@ def _address_of(service: str, port: int) -> str:
     """
     found: dict[str, int] = {}
     for address in _addresses_here():
-        with _connected(address):
+        with suppress(NoServiceError), _connected(address):  # others' may be of another version
             spec = the_spec()
-        if spec is not None and spec.name == service:
-            found[address] = spec.server.port
+            if spec is not None and spec.name == service:
+                found[address] = spec.server.port
     at_port = [address for address, its_port in found.items() if its_port == port]
     if len(found) == 1 or len(at_port) == 1:
         return at_port[0] if at_port else next(iter(found))
@@ -199,8 +199,13 @@ def _address_of(service: str, port: int) -> str:
 
 
 def _addresses_here() -> list[str]:
+    """Of each Ray on this machine; this user's token is shown to them, as Ray's "auto" does."""
+    from ray._private.authentication.authentication_token_setup import (
+        maybe_enable_token_auth_if_token_available,
+    )
     from ray._private.services import find_gcs_addresses
 
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     return sorted(find_gcs_addresses())
 
 

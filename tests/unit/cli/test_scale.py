@@ -62,12 +62,17 @@ class Machine:
         self.floors: list[tuple[str, str, int]] = []
         self._at = ""
         log = SimpleNamespace(set_floor=SimpleNamespace(remote=lambda *floor: floor))
-        monkeypatch.setattr(ray, "init", lambda address, **_: setattr(self, "_at", address))
+        monkeypatch.setattr(ray, "init", lambda address, **_: self._connect(services, address))
         monkeypatch.setattr(ray, "shutdown", lambda: setattr(self, "_at", ""))
         monkeypatch.setattr(ray, "get_actor", lambda name, _: self._found(name, log))
         monkeypatch.setattr(ray, "get", self._set)
         monkeypatch.setattr(scaling_log, "_addresses_here", lambda: sorted(services))
         monkeypatch.setattr(scaling_log, "the_spec", lambda: self._spec(services))
+
+    def _connect(self, services: dict[str, Any], address: str) -> None:
+        if services[address] == "of another version":
+            raise RuntimeError("Version mismatch")
+        self._at = address
 
     def _spec(self, services: dict[str, Any]) -> Any:
         if services[self._at] is None:
@@ -89,6 +94,7 @@ class Machine:
         ({"a:1": ("scaling", 8000), "b:1": ("other", 8001), "c:1": None}, "a:1"),
         ({"a:1": ("scaling", 9000), "b:1": ("scaling", 8000)}, "b:1"),
         ({"a:1": ("other", 8000), "b:1": ("scaling", 9000)}, "b:1"),  # served with --port
+        ({"a:1": "of another version", "b:1": ("scaling", 8000)}, "b:1"),
     ],
 )
 def test_a_floor_is_set_where_the_service_runs(

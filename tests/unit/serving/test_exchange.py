@@ -6,7 +6,8 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -247,14 +248,27 @@ class Actor:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         self.alive = {"r1", "r2"}
+        self.head_is_away = False
         self.looks: list[float] = []
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(module, "is_first_ledger", lambda _: True)
         monkeypatch.setattr(module, "_living_replicas", self._living)
+        monkeypatch.setattr(module, "ThreadPoolExecutor", lambda _: self)
         self.actor = FleetActor("s")
         self.leases = {name: QuotaLease(name, {}) for name in ("r1", "r2")}
         for lease in self.leases.values():
             lease.set_quotas(SLOT)
+
+    def submit(self, look: Callable[[], set[str]]) -> Future[set[str]]:
+        """What a thread would do; Ray says nothing while its head is away."""
+        found: Future[set[str]] = Future()
+        if self.head_is_away:
+            return found
+        try:
+            found.set_result(look())
+        except RuntimeError as error:
+            found.set_exception(error)
+        return found
 
     def _living(self) -> set[str]:
         self.looks.append(self.now)
@@ -306,3 +320,12 @@ def test_a_silent_replica_keeps_its_part_while_nobody_knows_that_it_died(
     assert not fleet.serves("r2")
     assert fleet.looks
     assert len(set(map(int, fleet.looks))) == len(fleet.looks), "once a second at most"
+
+
+def test_reports_are_answered_while_nobody_says_who_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Actor(monkeypatch)
+    fleet.pass_time(3, ["r1", "r2"])
+    fleet.head_is_away = True
+    fleet.pass_time(5, ["r2"])
+    assert not fleet.looks
+    assert not fleet.leases["r2"].alone(fleet.now)
