@@ -6,6 +6,7 @@ set by hand (`forebay scale`) until that expires, and when somebody last asked a
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -205,6 +206,7 @@ def _addresses_here() -> list[str]:
     )
     from ray._private.services import find_gcs_addresses
 
+    logging.getLogger("ray").setLevel(logging.ERROR)  # or it says that it does so
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     return sorted(find_gcs_addresses())
 
