@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from forebay.cli.exits import Exit
+from forebay.cli.run_output import writable_or_exit
 from forebay.cli.serve import catch_signals, start_with_progress
 from forebay.cli.specs import load_or_exit
 
@@ -55,7 +56,7 @@ def demo(
 
         raise typer.Exit(launch(spec, workload, output))
     output = output or Path("runs/demo.html")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    writable_or_exit(output.parent)
     raise typer.Exit(run(spec, output))
 
 

@@ -11,6 +11,8 @@ import typer
 from forebay.cli.exits import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from forebay.capacity.search import Trial
     from forebay.load.find_rate import Goal, RateFound
     from forebay.load.runner import LoadPlan, LoadRun
@@ -21,7 +23,10 @@ def search(plan: LoadPlan, goal: Goal, output: Path | None, as_json: bool) -> Ex
     from forebay.load.find_rate import InvalidTrialError, find_rate
     from forebay.load.runner import WorkerFailedError
 
+    trials: list[Trial] = []
+
     def tell(trial: Trial, run: LoadRun) -> None:
+        trials.append(trial)
         if not as_json:
             typer.echo(trial_line(trial, run), err=True)
 
@@ -37,20 +42,18 @@ def search(plan: LoadPlan, goal: Goal, output: Path | None, as_json: bool) -> Ex
         found = find_rate(plan, goal, tell)
     except (InvalidTrialError, WorkerFailedError) as error:
         typer.echo(f"forebay: {error}", err=True)
+        _keep(trials, str(error), output, as_json)
         return Exit.ENVIRONMENT_FAILED
     except ValueError as error:  # a file that the workload names
         typer.echo(f"forebay: {error}", err=True)
         return Exit.INPUT_IS_WRONG
     except KeyboardInterrupt:
         typer.echo("stopped before the rate was found", err=True)
+        _keep(trials, "stopped before the rate was found", output, as_json)
         return Exit.ENVIRONMENT_FAILED
-    typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else answer_line(found))
-    if output is not None:
-        try:
-            _write(found, plan, output)
-        except OSError as error:
-            typer.echo(f"forebay: {output} cannot be written: {error.strerror}", err=True)
-            return Exit.ENVIRONMENT_FAILED
+    _tell(found, as_json)
+    if output is not None and not _written(found, plan, output):
+        return Exit.ENVIRONMENT_FAILED
     return Exit.FINE if found.found.rate > 0 else Exit.CHECK_SAYS_NO
 
 
@@ -72,11 +75,36 @@ def answer_line(found: RateFound) -> str:
     return f"sustained: {answer.rate:.2f}/s (between {answer.low:.2f}{upper}); {answer.reason}"
 
 
-def _write(found: RateFound, plan: LoadPlan, output: Path) -> None:
+def _tell(found: RateFound, as_json: bool) -> None:
+    typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else answer_line(found))
+
+
+def _keep(trials: Sequence[Trial], why: str, output: Path | None, as_json: bool) -> None:
+    """Tells what the trials said so far, and writes it."""
+    from forebay.load.find_rate import unfinished
+
+    if not trials:
+        return
+    found = unfinished(trials, why)
+    _tell(found, as_json)
+    if output is not None:
+        _written(found, None, output)
+
+
+def _written(found: RateFound, plan: LoadPlan | None, output: Path) -> bool:
+    try:
+        _write(found, plan, output)
+    except OSError as error:
+        typer.echo(f"forebay: {output} cannot be written: {error.strerror}", err=True)
+        return False
+    return True
+
+
+def _write(found: RateFound, plan: LoadPlan | None, output: Path) -> None:
     from forebay.load.measured import judged
 
     output.mkdir(parents=True, exist_ok=True)
+    if found.run is not None and plan is not None:
+        judged(found.run, plan.endpoint, ()).write(output)
     text = json.dumps(found.as_dict(), indent=2, allow_nan=False)
     (output / "find-rate.json").write_text(f"{text}\n", "utf-8")
-    if found.run is not None:
-        judged(found.run, plan.endpoint, ()).write(output)

@@ -10,6 +10,7 @@ import typer
 
 from forebay.cli.exits import Exit
 from forebay.cli.load_progress import print_result, watching
+from forebay.cli.run_output import writable_or_exit, written
 from forebay.cli.serve import catch_signals, start_with_progress
 from forebay.cli.specs import workload_or_exit
 
@@ -27,25 +28,30 @@ def launch(spec: ServiceSpec, workload: str, output: Path | None) -> Exit:
         workload: file, or name of one that is built in.
         output: folder of the run; None: runs/NAME-TIME.
     """
-    from forebay.load.folder import usual_folder
     from forebay.load.probe import EndpointError
     from forebay.load.runner import WorkerFailedError
     from forebay.serving.preflight import EnvironmentFailedError
 
     offered = workload_or_exit(workload)
+    writable_or_exit(output)
+    try:
+        offered.make()  # with the trace that it names: before a service is started for it
+    except (ValueError, OSError) as error:
+        typer.echo(f"forebay: {error}", err=True)
+        return Exit.INPUT_IS_WRONG
     catch_signals()
     try:
         measured = _measured(spec, offered)
-        folder = output or usual_folder(measured.run)
-        measured.write(folder)
     except KeyboardInterrupt:
         typer.echo("\nstopped")
         return Exit.ENVIRONMENT_FAILED
     except (EnvironmentFailedError, EndpointError, WorkerFailedError, OSError) as error:
         typer.echo(f"forebay: {error}", err=True)
         return Exit.ENVIRONMENT_FAILED
+    folder = written(measured, output)
     print_result(measured, folder)
-    return Exit.FINE if measured.run.validity.valid else Exit.ENVIRONMENT_FAILED
+    fine = folder is not None and measured.run.validity.valid
+    return Exit.FINE if fine else Exit.ENVIRONMENT_FAILED
 
 
 def _measured(spec: ServiceSpec, workload: WorkloadSpec) -> Measured:

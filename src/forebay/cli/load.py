@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from forebay.cli.exits import Exit
+from forebay.cli.header_values import key_or_exit, sendable_or_exit
+from forebay.cli.run_output import writable_or_exit, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -159,11 +161,11 @@ def load(
             start=rates[0] if rates else None,
             requests=0 if duration else ENOUGH,
         )
-        _writable_or_exit(output)
+        writable_or_exit(output)
         raise typer.Exit(search(plan, goal, output, as_json))
-    _writable_or_exit(output)
+    writable_or_exit(output)
     measured = _measure_or_exit(plan, metrics or [], as_json, ray)
-    folder = _written(measured, output)
+    folder = written(measured, output)
     _tell(measured, folder, as_json)
     raise typer.Exit(
         Exit.ENVIRONMENT_FAILED if folder is None else _exit_code(measured, least_good)
@@ -282,40 +284,28 @@ def _seconds_or_exit(option: str, text: str) -> float:
 
 
 def _headers_or_exit(lines: list[str], key_variable: str) -> dict[str, str]:
-    import os
-
     headers = {}
     for number, line in enumerate(lines, start=1):
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
             # Without its text, which may be a secret.
             _refuse(f"--header: number {number} is not a header; write 'Name: value'")
-        headers[name.strip()] = _sendable_or_exit(f"--header: number {number}", value)
-    key = os.environ.get(key_variable)
-    if key and not any(name.lower() == "authorization" for name in headers):
-        headers["Authorization"] = f"Bearer {_sendable_or_exit(key_variable, key)}"
+        headers[name.strip()] = sendable_or_exit(f"--header: number {number}", value)
+    if not any(name.lower() == "authorization" for name in headers):
+        key = key_or_exit(key_variable)
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
     return headers
 
 
-def _sendable_or_exit(what: str, value: str) -> str:
-    """A header's value without blanks around it; it is not repeated, since it may be a secret."""
-    value = value.strip()
-    if not all(" " <= character <= "\xff" and character != "\x7f" for character in value):
-        _refuse(f"{what} holds a line break or another character that no header may have")
-    return value
-
-
 def _tenant_headers(spec: WorkloadSpec) -> dict[str, dict[str, str]]:
-    import os
-
     found = {}
     for tenant in (tenant for kind in spec.requests for tenant in kind.tenants):
         if tenant.api_key_env is None:
             continue
-        key = os.environ.get(tenant.api_key_env)
-        if not key:
+        key = key_or_exit(tenant.api_key_env)
+        if key is None:
             _refuse(f"tenant {tenant.name}: the variable {tenant.api_key_env} holds no key")
-        key = _sendable_or_exit(f"tenant {tenant.name}: the variable {tenant.api_key_env}", key)
         found[tenant.name] = {"Authorization": f"Bearer {key}"}
     return found
 
@@ -372,13 +362,24 @@ def _cores_or_exit(text: str | None) -> list[int] | None:
 
 def _metrics(base_url: str, asked: list[str]) -> list[str]:
     """The pages to read: those named, else the endpoint's own or Forebay's beside it."""
+    from http.client import HTTPException
     from urllib.parse import urlsplit
 
-    from forebay.load.scrape import metrics_of
+    from forebay.load.folder import without_credentials
+    from forebay.load.scrape import fetch, metrics_of
     from forebay.spec.server import ServerSpec
 
-    if asked:
-        return [] if asked == ["none"] else asked
+    if asked == ["none"]:
+        return []
+    pages = [url if "://" in url else f"http://{url}" for url in asked]
+    for url in pages:
+        try:
+            fetch(url)
+        except (OSError, ValueError, HTTPException) as error:
+            why = getattr(error, "reason", None) or error
+            _refuse(f"--metrics: {without_credentials(url)} cannot be read: {why}")
+    if pages:
+        return pages
     host = urlsplit(base_url).hostname
     beside = f"http://{host}:{ServerSpec().metrics_port}/metrics"
     found = metrics_of(base_url, [beside])
@@ -419,32 +420,6 @@ def _ray_workers(address: str) -> Callable[[Sequence[Order]], Workers]:
     from forebay.serving.load_workers import RayCrew
 
     return lambda orders: RayCrew(orders, address)
-
-
-def _writable_or_exit(output: Path | None) -> None:
-    """Refuses a folder that cannot be written, before anything is measured for it."""
-    import tempfile
-
-    if output is None:
-        return
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output).close()
-    except OSError as error:
-        _refuse(f"--output: {output} cannot be written: {error.strerror}")
-
-
-def _written(measured: Measured, output: Path | None) -> Path | None:
-    """Where the run was written; None where that failed: what it showed is told all the same."""
-    from forebay.load.folder import usual_folder
-
-    folder = output or usual_folder(measured.run)
-    try:
-        measured.write(folder)
-    except OSError as error:
-        typer.echo(f"forebay: {folder} cannot be written: {error.strerror}", err=True)
-        return None
-    return folder
 
 
 def _tell(measured: Measured, folder: Path | None, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forebay.load.folder import stage_rows
+from forebay.measure.evidence_words import rate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,6 +67,8 @@ def print_result(measured: Measured, folder: Path | None) -> None:
     console.print(f"{summary.offered} requests: {outcomes or 'none'}{retried}")
     if run.validity.valid:
         console.print(str(run.validity))
+    if measured.unread:
+        console.print(f"the server's metrics could not be read {measured.unread} times")
     if folder is not None:
         console.print(f"report: {folder / 'report.html'}")
 
@@ -85,9 +88,9 @@ def stage_table(measured: Measured) -> Table:
     for row in stage_rows(run):
         table.add_row(
             str(row["label"]),
-            *(f"{row[name]:.1f}" for name in ("offered_per_s", "shed_per_s")),
+            *(rate(row[name]) for name in ("offered_per_s", "shed_per_s")),
             str(row["failed"]),
-            f"{row['goodput_per_s']:.1f}",
+            rate(row["goodput_per_s"]),
             *(_ms(row[name]) for name in ("ttft_p50", "ttft_p99", "tpot_p50")),
             f"{row['tokens_per_s']:.0f}",
         )

@@ -12,7 +12,6 @@ from forebay.cli.exits import Exit
 
 if TYPE_CHECKING:
     from forebay.load.folder import RunFolder
-    from forebay.measure.records import RequestRecord
     from forebay.measure.samples import RunSample
 
 _MARK = "summary.json"  # a folder that holds it is a run
@@ -37,19 +36,14 @@ def read_runs_or_exit(text: str) -> list[RunFolder]:
 
 def sample(run: RunFolder, judged_by: RunFolder) -> RunSample:
     """A run as arrays, its goodput judged by the SLO of another."""
+    from forebay.load.runner import without_tail
     from forebay.measure.samples import sample_run
 
     slo, duration_s = judged_by.summary["slo"], float(run.summary["duration_s"])
-    return sample_run(_counted(run, duration_s), duration_s, slo["ttft_s"], slo["tpot_s"])
-
-
-def _counted(run: RunFolder, duration_s: float) -> list[RequestRecord]:
-    """Without the tail of a closed loop (see `LoadRun.counted`), which has no plan."""
-    if run.summary["client"]["planned"] is not None:
-        return run.records
-    from forebay.load.runner import of_load
-
-    return of_load(run.records, duration_s)
+    counted, tail = run.records, run.records[:0]
+    if run.summary["client"]["planned"] is None:  # a closed loop
+        counted, tail = without_tail(run.records, duration_s)
+    return sample_run(counted, duration_s, slo["ttft_s"], slo["tpot_s"], tail)
 
 
 def _run_paths(text: str) -> Iterator[Path]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from forebay.cli.exits import Exit
+from forebay.cli.header_values import key_or_exit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,7 +36,7 @@ def top(
     Example: forebay top http://127.0.0.1:8000
     """
     address = _address_or_exit(url)
-    key = os.environ.get(api_key_env)
+    key = key_or_exit(api_key_env)
     try:
         first = _status(address, key)
         if as_json:

@@ -15,7 +15,10 @@ from forebay.workload.requests import Request, Session
 class Ask:
     """A request that was asked. Times are the clock's own seconds."""
 
-    __slots__ = ("attempts", "intended_s", "last", "message", "sent_s", "session", "spoken", "turn")
+    __slots__ = (
+        "attempts", "current", "intended_s", "last", "message", "sent_s", "session", "spoken",
+        "turn",
+    )  # fmt: skip
 
     def __init__(
         self, session: Session, turn: int, message: Message, spoken: Spoken, intended_s: float
@@ -27,6 +30,7 @@ class Ask:
         self.intended_s = intended_s
         self.sent_s = 0.0
         self.attempts = 0
+        self.current: Exchange | None = None  # its latest attempt
         self.last: tuple[Exchange, Outcome, str, float] | None = None
 
     @property

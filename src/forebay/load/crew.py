@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -145,9 +146,11 @@ class Crew:
         raise WorkerFailedError(complaint or "a load worker ended without a result")
 
     def _collect(self, on_tick: Callable[[int, Progress], None], timeout_s: float | None) -> None:
-        """Hears them out until each has told its facts."""
+        """Hears them out until each has told its facts, which may take so long in all."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
         while len(self._facts) < len(self._processes):
-            number, said = self._next(timeout_s)
+            left = None if until is None else max(until - time.monotonic(), 0.0)
+            number, said = self._next(left)
             if "progress" in said:
                 on_tick(number, Progress(**said["progress"]))
             elif "facts" in said:

@@ -157,7 +157,7 @@ async def play_closed_loop(
 
     def start() -> None:
         for _ in range(clients):
-            run.call_later(max(0.0, run.origin_s - run.clock()), send)
+            run.call_at(run.origin_s, send)
 
     def stop() -> None:
         nonlocal stopped
@@ -194,6 +194,14 @@ class _Run:
         self._records: list[RequestRecord] = []
         self._stopping = False
 
+    def call_at(self, due_s: float, what: Callable[[], None]) -> None:
+        """Calls at a time of the clock, or soon after; a loop may wake a millisecond too early."""
+        left_s = due_s - self.clock()
+        if left_s > 0:
+            self.call_later(left_s, lambda: self.call_at(due_s, what))
+        else:
+            what()
+
     def elapsed_s(self) -> float:
         """Seconds since the start."""
         return self.clock() - self.origin_s
@@ -226,6 +234,9 @@ class _Run:
         ask.sent_s = self.clock()
         self.offered += 1
         self._send(ask, ask.sent_s)
+        leaves = ask.request.cancel_after_s
+        if leaves is not None:
+            self.call_later(leaves, lambda: self._leave(ask))
 
     async def _sleep(self) -> None:
         """Sleeps until the next sweep; what the loop wakes too late is a stall."""
@@ -237,28 +248,37 @@ class _Run:
         ask.attempts += 1
         exchange = Exchange(ask.message, now, self._ended, ask)
         self._in_flight[id(exchange)] = exchange
+        ask.current = exchange
         self.pool.submit(exchange)
-        leaves = ask.request.cancel_after_s
-        if leaves is not None:
-            self.call_later(leaves, lambda: self._cancel(exchange))
 
-    def _cancel(self, exchange: Exchange) -> None:
-        if not exchange.ended:
-            exchange.give_up("cancelled", "", self.clock())
+    def _leave(self, ask: Ask) -> None:
+        """Its user has waited long enough, whichever attempt this is, or between two."""
+        now = self.clock()
+        if self._pausing.pop(id(ask), None) is not None:
+            assert ask.last is not None
+            ask.last = (ask.last[0], "cancelled", "", now)
+            self._close(ask, served=False, now=now)
+        elif ask.current is not None:
+            ask.current.give_up("cancelled", "", now)
 
     def _ended(self, exchange: Exchange, outcome: Outcome, reason: str, now: float) -> None:
         del self._in_flight[id(exchange)]
         ask: Ask = exchange.owner
         ask.last = (exchange, outcome, reason, now)
-        wait = None if self._stopping else self._wait_before_retry(ask)
+        leaves = self._stopping or outcome == "cancelled"
+        wait = None if leaves else self._wait_before_retry(ask)
         if wait is not None:
             self._pausing[id(ask)] = ask
-            self.call_later(wait, lambda: self._retry(ask))
+            self.call_at(now + wait, lambda: self._retry(ask))
             return
+        self._close(ask, served=outcome == "ok", now=now)
+        exchange.owner = None
+
+    def _close(self, ask: Ask, *, served: bool, now: float) -> None:
         self._record(ask)
         if not self._stopping:
-            self._go_on(ask, outcome == "ok", now)
-        ask.last = exchange.owner = None  # a cycle, and no garbage is collected during a run
+            self._go_on(ask, served, now)
+        ask.last = ask.current = None  # cycles, and no garbage is collected during a run
 
     def _wait_before_retry(self, ask: Ask) -> float | None:
         assert ask.last is not None
@@ -296,7 +316,7 @@ class _Run:
         following = _ask_of(self._settings, ask.session, ask.turn + 1, ask.spoken)
         following.intended_s = now + think_s
         self._pausing[id(following)] = following
-        self.call_later(think_s, lambda: self._next_turn(following))
+        self.call_at(following.intended_s, lambda: self._next_turn(following))
 
     def _next_turn(self, ask: Ask) -> None:
         if self._pausing.pop(id(ask), None) is not None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from forebay.load.connection import Connection
 
 _LONGEST_REASON = 300
+# Codes of a Forebay's 503 that is no refusal: it had let the request in, or its engine is dead.
+_FAILURES = ("replica_failed", "deadline_exceeded")
 
 
 class Exchange:
@@ -73,9 +75,9 @@ class Exchange:
         error = _openai_error(self.body)
         reason = _reason(error) if error is not None else _text(self.body)
         # A bare 503 comes from a proxy without a server; an application that refuses says so.
-        if self.status == 429 or (self.status == 503 and error is not None):
-            return "shed", reason or f"HTTP {self.status}"
-        return "failed", reason or f"HTTP {self.status}"
+        refused = self.status == 503 and error is not None and reason not in _FAILURES
+        outcome: Outcome = "shed" if self.status == 429 or refused else "failed"
+        return outcome, reason or f"HTTP {self.status}"
 
     def _verdict_on_body(self) -> tuple[Outcome, str]:
         if b'"choices"' in self.body:

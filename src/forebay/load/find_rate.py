@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from typing import Any
 
-from forebay.capacity.search import Found, Next, RateSearch, Trial
+from forebay.capacity.search import Found, Next, RateSearch, Trial, bracket
 from forebay.load.runner import LoadPlan, LoadRun, run_load
 from forebay.measure.stationarity import ENOUGH as TELLING
 from forebay.measure.stationarity import ttft_trend
@@ -57,6 +58,12 @@ class RateFound:
         return {**asdict(self.found), "trials": [asdict(trial) for trial in self.trials]}
 
 
+def unfinished(trials: Sequence[Trial], why: str) -> RateFound:
+    """What the trials of a search say that ended before it had its answer, and why it did."""
+    low, high = bracket(trials)
+    return RateFound(Found(low or 0.0, low or 0.0, high, f"not finished: {why}"), trials, None)
+
+
 class InvalidTrialError(RuntimeError):
     """The client could not keep up: the rate that it found would be its own."""
 
@@ -103,16 +110,25 @@ def judge(run: LoadRun, tried: Next, goal: Goal) -> Trial:
     good = sum(record.is_good(slo.ttft, slo.tpot) for record in judged)
     share = good / len(judged) if judged else 0.0
     if share < goal.good_share:
-        reason = f"{share:.1%} good, {goal.good_share:.1%} wanted"
+        reason = f"{_below(share, goal.good_share)} good, {goal.good_share:.1%} wanted"
         return Trial(tried.rate, False, reason, tried.precise)
     trend = ttft_trend(judged, warm, run.duration_s, slo.ttft)
     if trend.growing:
-        rise = f"{1e3 * (trend.rise_s or 0):.0f} ms"
-        return Trial(tried.rate, False, f"the queue grows: TTFT rose by {rise}", tried.precise)
+        rise = trend.rise_s or 0.0
+        rose = f"TTFT rose by {1e3 * rise:.0f} ms" if isfinite(rise) else "answers stopped coming"
+        return Trial(tried.rate, False, f"the queue grows: {rose}", tried.precise)
     reason = f"{share:.1%} good"
     if trend.rise_s is None:
         reason += "; too few requests to see whether the queue grows"
     return Trial(tried.rate, True, reason, tried.precise)
+
+
+def _below(share: float, wanted: float) -> str:
+    """A share in percent with as many digits as it takes to see that it is below another."""
+    for digits in (1, 2, 3):
+        if f"{share:.{digits}%}" != f"{wanted:.{digits}%}":
+            break
+    return f"{share:.{digits}%}"
 
 
 def _run(plan: LoadPlan, tried: Next, goal: Goal, number: int) -> LoadRun:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -99,15 +99,18 @@ def stage_rows(run: LoadRun) -> list[dict[str, Any]]:
         mine = [r for r in run.counted if stage.start_s <= r.intended_s < stage.end_s]
         seconds = stage.end_s - stage.start_s
         summary = run.summarised(mine, seconds)
-        tokens = sum(tokens_within(r, stage.start_s, stage.end_s) for r in run.counted)
+        tokens = sum(tokens_within(r, stage.start_s, stage.end_s) for r in run.records)
         rows.append({**asdict(stage), **summary.as_dict(), "tokens_per_s": tokens / seconds})
     return rows
 
 
 def _groups(run: LoadRun, attribute: str) -> dict[str, Any]:
+    def of(records: Sequence[RequestRecord], name: str) -> list[RequestRecord]:
+        return [record for record in records if getattr(record, attribute) == name]
+
     names = sorted({str(getattr(record, attribute)) for record in run.counted})
     return {
-        name: run.summarised([r for r in run.counted if getattr(r, attribute) == name]).as_dict()
+        name: run.summarised(of(run.counted, name), tail=of(run.tail, name)).as_dict()
         for name in names
         if name
     }

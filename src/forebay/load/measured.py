@@ -38,6 +38,7 @@ from forebay.report.load_page import render_load_page
 
 REPORT = "report.html"
 _SERVER, _FLEET = "server.parquet", "fleet.parquet"
+_MADE_OF_IT = ("scaling-replay.html", "find-rate.json")  # by other commands, of the run before
 _FEWEST_FOR_INTERVALS = 30  # requests
 _RESAMPLES = 200  # 100,000 requests take 3 s
 
@@ -54,6 +55,7 @@ class Measured:
         intervals: (low, high) of 95 % by headline figure.
         scaling: decisions on the number of replicas, of a Forebay service that makes any.
         fleet: its size meanwhile, where somebody has looked.
+        unread: seconds at which the server's metrics could not be read.
     """
 
     run: LoadRun
@@ -63,10 +65,12 @@ class Measured:
     intervals: dict[str, tuple[float, float]]
     scaling: Sequence[Decision] = ()
     fleet: Sequence[FleetSize] = ()
+    unread: int = 0
 
     def summary(self) -> dict[str, Any]:
         """What `summary.json` says."""
-        facts = summary_of(self.run, self.endpoint, {"samples": len(self.server)})
+        server = {"samples": len(self.server), "unread": self.unread}
+        facts = summary_of(self.run, self.endpoint, server)
         facts["binding"] = asdict(self.binding)
         facts["intervals"] = {name: list(pair) for name, pair in self.intervals.items()}
         return facts
@@ -93,7 +97,7 @@ class Measured:
                 LoadStage(stage.label, stage.start_s, stage.end_s, stage.rate)
                 for stage in run.workload.report_stages(run.duration_s)
             ],
-            windows=windows(run.counted, _window_s(run.duration_s), slo.ttft, slo.tpot),
+            windows=windows(run.counted, _window_s(run.duration_s), slo.ttft, slo.tpot, run.tail),
             server=self.server,
             fleet=self.fleet,
             max_num_seqs=_slots(self.server),
@@ -109,6 +113,8 @@ class Measured:
             OSError: it cannot be written.
         """
         write_run(folder, self.run, self.summary())
+        for name in (_SERVER, _FLEET, SCALING, *_MADE_OF_IT):  # in a folder that is used again
+            (folder / name).unlink(missing_ok=True)
         for name, series in ((_SERVER, self.server), (_FLEET, self.fleet)):
             if series:
                 table = pa.Table.from_pylist([asdict(one) for one in series])
@@ -152,7 +158,7 @@ def measure(
     measured = judged(run, plan.endpoint, [one for one in samples if one.t >= 0], late)
     # A fleet that decides nothing is of a fixed size, and is not looked at to the end.
     sizes = watch.sizes if watch is not None and decisions else ()
-    return replace(measured, scaling=decisions, fleet=sizes)
+    return replace(measured, scaling=decisions, fleet=sizes, unread=scraper.failures)
 
 
 def judged(
@@ -206,7 +212,7 @@ def _intervals(run: LoadRun) -> dict[str, tuple[float, float]]:
     slo, records = run.workload.slo, run.counted
     if len(records) < _FEWEST_FOR_INTERVALS:
         return {}
-    sampled = sample_run(records, run.duration_s, slo.ttft, slo.tpot)
+    sampled = sample_run(records, run.duration_s, slo.ttft, slo.tpot, run.tail)
     statistics = [metric.statistic for metric in METRICS]
     found = run_intervals(sampled, statistics, np.random.default_rng(0), _RESAMPLES)
     return {

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
+from urllib.parse import quote
 
 import uvloop
 
@@ -76,7 +77,7 @@ class Part:
         self._settings = Settings(
             target=order.target(),
             maker=order.maker(spec.temperature),
-            run_id=order.salt or "run",
+            run_id=quote(order.salt or "run", safe=""),  # it goes into a header
             timeout_s=order.timeout_s,
             retries=RetryPolicy(order.attempts),
             headers=order.headers,
@@ -90,6 +91,7 @@ class Part:
             self._sessions = share_of(self._workload.schedule(), order.worker, order.workers)
             self._stock = stocked(self._settings, self._sessions)
         self._cancel: Callable[[], object] = lambda: None
+        self._stopped = False
         if order.cores:
             os.sched_setaffinity(0, order.cores)
 
@@ -125,6 +127,7 @@ class Part:
 
     def stop(self) -> None:
         """Ends the play early, from another thread; it returns what it measured."""
+        self._stopped = True
         self._cancel()
 
     async def _play(self, origin_s: float, on_tick: OnTick) -> tuple[Played, bool]:
@@ -138,6 +141,8 @@ class Part:
             running.cancel()
 
         self._cancel = lambda: loop.call_soon_threadsafe(stop)
+        if self._stopped:  # before there was anything to cancel
+            loop.call_soon(stop)
         workload, order = self._workload, self._order
         settings = replace(self._settings, origin_s=origin_s, on_tick=on_tick)
         if isinstance(workload, ClosedLoop):

@@ -51,6 +51,12 @@ class Target:
     keep_token_times: bool = True
     breath_s: float = 0.0007
 
+    @property
+    def authority(self) -> str:
+        """What a Host header says."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
     @classmethod
     def from_url(cls, url: str, *, keep_token_times: bool = True) -> Target:
         """Reads ``http[s]://host[:port][/base]``.
@@ -75,9 +81,14 @@ def base_url(url: str) -> str:
     """The URL without a trailing ``/v1`` or slash, with a scheme.
 
     Raises:
-        ValueError: it is no http(s) URL.
+        ValueError: it is no http(s) URL, or has a user or password in it; these are not repeated.
     """
     full = url if "://" in url else f"http://{url}"
+    if "@" in urlsplit(full).netloc:
+        raise ValueError(
+            "a URL with a user or password in it: send them as a header, "
+            '--header "Authorization: Basic ..."'
+        )
     base = full.rstrip("/").removesuffix("/v1").rstrip("/")
     Target.from_url(base)
     return base
@@ -105,13 +116,17 @@ class WireFormat:
 
     def _head(self, message: Message) -> bytes:
         target = self._target
-        lines = [
-            f"POST {target.base_path}{message.path} HTTP/1.1",
-            f"Host: {target.host}:{target.port}",
-            "Content-Type: application/json",
-            "Accept: text/event-stream, application/json",
-            *(f"{name}: {value}" for name, value in message.headers.items()),
-        ]
+        fields = {
+            "Host": target.authority,
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream, application/json",
+        }
+        # Names differ in case and are the same: what is asked for later goes before.
+        chosen = {
+            name.lower(): f"{name}: {value}"
+            for name, value in (*fields.items(), *message.headers.items())
+        }
+        lines = [f"POST {target.base_path}{message.path} HTTP/1.1", *chosen.values()]
         for line in lines:
             if "\r" in line or "\n" in line:
                 raise ValueError("a line break in a request line or header")  # maybe in a key

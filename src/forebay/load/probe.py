@@ -18,6 +18,9 @@ from forebay.load.plan import base_url
 
 _TIMEOUT_S = 10.0
 _FEWEST_WORDS = 20  # a smaller vocabulary would repeat itself
+# As tokenizers write them: as they are, in bytes made printable (GPT-2), as SentencePiece does.
+_SPACES = (" ", "\u0120", "\u2581")
+_LINE_BREAKS = ("\n", "\u010a", "<0x0A>")
 
 
 class EndpointError(RuntimeError):
@@ -139,12 +142,22 @@ def _with_tokenizer(ask: _Asker, endpoint: Endpoint) -> Endpoint:
 
 
 def _single_token_words(ask: _Asker, model: str) -> list[str]:
-    """The common words that are one token each both behind a space and without one."""
+    """The common words that are one token each both behind a space and at a message's start."""
     behind = _token_texts(ask, model, " ".join(["a", *COMMON_WORDS]))
-    found = {
-        text.strip(" \u0120\u2581") for text in behind if text[:1] in (" ", "\u0120", "\u2581")
-    }
-    return [word for word in COMMON_WORDS if word in found]
+    found = {text.strip("".join(_SPACES)) for text in behind if text.startswith(_SPACES)}
+    bare = _whole_lines(_token_texts(ask, model, "\n".join(COMMON_WORDS)))
+    return [word for word in COMMON_WORDS if word in found & bare]
+
+
+def _whole_lines(tokens: Sequence[str]) -> set[str]:
+    """Lines that are one token each."""
+    lines: list[list[str]] = [[]]
+    for token in tokens:
+        if token in _LINE_BREAKS:
+            lines.append([])
+        else:
+            lines[-1].append(token)
+    return {line[0] for line in lines if len(line) == 1}
 
 
 def _token_texts(ask: _Asker, model: str, text: str) -> list[str]:

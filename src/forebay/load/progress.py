@@ -18,7 +18,7 @@ class Progress:
         t: seconds since the start.
         offered: requests sent or tried.
         in_flight: sent and not yet ended.
-        ok, shed, failed: ended so; ``failed`` holds every outcome but those two.
+        ok, shed, failed: ended so; neither those left by their clients nor those stopped.
         tokens: tokens received by requests that ended.
         ttft_p50, ttft_p99: seconds, over the requests that ended since the last report.
         lag_p99: the client's own lateness in seconds, over the same requests.
@@ -41,12 +41,14 @@ class ProgressMeter:
 
     def __init__(self) -> None:
         self._outcomes: Counter[str] = Counter()
+        self._failed = 0
         self._tokens = 0
         self._recent: list[RequestRecord] = []
 
     def ended(self, record: RequestRecord) -> None:
         """Counts one more ended request."""
         self._outcomes[record.outcome] += 1
+        self._failed += record.failure
         self._tokens += record.tokens_out
         self._recent.append(record)
 
@@ -56,8 +58,7 @@ class ProgressMeter:
         p50, p99 = percentiles([r.ttft for r in recent if r.ttft is not None], (50, 99))
         (lag,) = percentiles([r.client_lag for r in recent], (99,))
         ok, shed = self._outcomes["ok"], self._outcomes["shed"]
-        failed = self._outcomes.total() - ok - shed
-        return Progress(t, offered, in_flight, ok, shed, failed, self._tokens, p50, p99, lag)
+        return Progress(t, offered, in_flight, ok, shed, self._failed, self._tokens, p50, p99, lag)
 
 
 def together(parts: Sequence[Progress]) -> Progress:

@@ -118,32 +118,54 @@ class LoadRun:
     def summary(self) -> Summary:
         """The whole run summed up, by the workload's own SLO."""
         slo = self.workload.slo
-        return summarise(self.counted, slo.ttft, slo.tpot, self.duration_s)
+        return summarise(self.counted, slo.ttft, slo.tpot, self.duration_s, self.tail)
 
-    @cached_property
+    @property
     def counted(self) -> list[RequestRecord]:
         """The requests of the load asked for: not the tail of a closed loop, in which fewer and
         fewer clients are left.
         """
-        if self.workload.closed is None:
-            return self.records
-        return of_load(self.records, self.duration_s)
+        return self._parted[0]
 
-    def summarised(self, records: Sequence[RequestRecord], seconds: float | None = None) -> Summary:
-        """Some of the requests summed up."""
+    @property
+    def tail(self) -> list[RequestRecord]:
+        """The others. What they had of tokens by the end is throughput all the same."""
+        return self._parted[1]
+
+    @cached_property
+    def _parted(self) -> tuple[list[RequestRecord], list[RequestRecord]]:
+        if self.workload.closed is None:
+            return self.records, []
+        return without_tail(self.records, self.duration_s)
+
+    def summarised(
+        self,
+        records: Sequence[RequestRecord],
+        seconds: float | None = None,
+        tail: Sequence[RequestRecord] = (),
+    ) -> Summary:
+        """Some of the requests summed up, with the tokens of some of the tail."""
         whole = len(records) == len(self.counted) and seconds in (None, self.duration_s)
         if whole:
             return self.summary
         slo = self.workload.slo
-        return summarise(records, slo.ttft, slo.tpot, seconds or self.duration_s)
+        return summarise(records, slo.ttft, slo.tpot, seconds or self.duration_s, tail)
 
 
-def of_load(records: Sequence[RequestRecord], duration_s: float) -> list[RequestRecord]:
-    """A closed loop's requests without its tail, but with those in it that failed.
+def without_tail(
+    records: Sequence[RequestRecord], duration_s: float
+) -> tuple[list[RequestRecord], list[RequestRecord]]:
+    """A closed loop's requests, and apart from them its tail: in flight when it ended.
 
-    A server that hangs fails requests long after they were sent: all of them in the tail, maybe.
+    Those that failed are none of it: a server that hangs fails requests long after they were sent,
+    all of them in the tail, maybe.
     """
-    return [record for record in records if record.ended_s <= duration_s or record.failure]
+    counted: list[RequestRecord] = []
+    tail: list[RequestRecord] = []
+    for record in records:
+        late = record.ended_s > duration_s and not record.failure
+        (tail if late else counted).append(record)
+    return counted, tail
 
 
 class Workers(Protocol):
@@ -208,7 +230,7 @@ def run_load(
     duration_s = plan.workload.make().seconds
     if client.interrupted:
         duration_s = max(0.001, min(duration_s, max(facts.played_s for _, facts in parts)))
-    return LoadRun(
+    run = LoadRun(
         records=records,
         client=client,
         validity=judge(client),
@@ -218,6 +240,10 @@ def run_load(
         salt=orders[0].salt,
         origin_s=parts[0][1].origin_s,
     )
+    if run.tail and not run.counted:
+        unknown = f"no answer ended within the {duration_s:g} s of the closed loop; a longer --for"
+        return replace(run, validity=Validity(False, (unknown,)))
+    return run
 
 
 def _is_here(plan: LoadPlan, *, near: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import floor
 
 from forebay.measure.evidence import Evidence
 from forebay.measure.pressure import Pressure
@@ -10,7 +11,11 @@ from forebay.measure.pressure import Pressure
 
 def good(run: Evidence) -> str | None:
     """Share of the requests that could be good."""
-    return f"{share(run.good / run.judged)} good" if run.judged > 0 else None
+    if not run.judged > 0:
+        return None
+    part = run.good / run.judged
+    # What is not enough is not rounded up to what is.
+    return f"{share(part if run.kept else floor(1000 * part) / 1000)} good"
 
 
 def before_first(run: Evidence) -> list[str]:
@@ -71,5 +76,7 @@ def share(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """One decimal below 100, thousands separated above."""
+    """Two digits below 1, one decimal below 100, thousands separated above."""
+    if 0 < value < 0.95:
+        return f"{value:.2g}"
     return f"{value:,.1f}" if value < 99.95 else f"{value:,.0f}"

@@ -68,8 +68,8 @@ class RunSample:
         series: what percentiles are taken of, in seconds: ``ttft`` and ``tpot`` where defined,
             ``ttft_adjusted`` of all that was served or failed, a failure counting as +infinity,
             ``e2e`` of what finished, ``itl`` where token times were kept.
-        columns: a number for each request, shape (requests,): ``good``, ``shed`` and ``failed``
-            (0 or 1), ``tokens``.
+        columns: a number for each request, shape (requests,): ``counted``, ``good``, ``shed`` and
+            ``failed`` (0 or 1), ``tokens``. Those not counted have nothing but tokens.
     """
 
     duration_s: float
@@ -93,29 +93,38 @@ def sample_run(
     duration_s: float,
     slo_ttft: float,
     slo_tpot: float | None = None,
+    tail: Sequence[RequestRecord] = (),
 ) -> RunSample:
     """A run of ``duration_s`` seconds as arrays, judged by SLOs in seconds.
+
+    Of the ``tail``, which a closed loop leaves in flight, nothing is taken but the tokens that had
+    come by then.
 
     Raises:
         ValueError: when ``duration_s`` is not above 0.
     """
     if not duration_s > 0:
         raise ValueError(f"a run lasts longer than {duration_s} s")
-    ordered = sorted(records, key=lambda record: record.intended_s)
+    ordered = sorted((*records, *tail), key=lambda record: record.intended_s)
+    late = set(map(id, tail))
+    told = [None if id(record) in late else record for record in ordered]
     return RunSample(
         duration_s,
         _column(r.intended_s for r in ordered),
         series={
-            "ttft": Series.per_request(r.ttft for r in ordered),
-            "ttft_adjusted": Series.per_request(_adjusted_ttft(r) for r in ordered),
-            "tpot": Series.per_request(r.tpot for r in ordered),
-            "e2e": Series.per_request(r.e2e if r.outcome == "ok" else None for r in ordered),
-            "itl": _token_gaps(ordered),
+            "ttft": Series.per_request(None if r is None else r.ttft for r in told),
+            "ttft_adjusted": Series.per_request(
+                None if r is None else _adjusted_ttft(r) for r in told
+            ),
+            "tpot": Series.per_request(None if r is None else r.tpot for r in told),
+            "e2e": Series.per_request(r.e2e if r and r.outcome == "ok" else None for r in told),
+            "itl": _token_gaps(told),
         },
         columns={
-            "good": _column(r.is_good(slo_ttft, slo_tpot) for r in ordered),
-            "shed": _column(r.outcome == "shed" for r in ordered),
-            "failed": _column(r.failure for r in ordered),
+            "counted": _column(r is not None for r in told),
+            "good": _column(r is not None and r.is_good(slo_ttft, slo_tpot) for r in told),
+            "shed": _column(r is not None and r.outcome == "shed" for r in told),
+            "failed": _column(r is not None and r.failure for r in told),
             "tokens": _column(tokens_within(r, 0.0, duration_s) for r in ordered),
         },
     )
@@ -147,8 +156,8 @@ class Draws:
         return found
 
     def mean(self, name: str) -> Floats:
-        """The mean of a column in each row; NaN where no request was drawn."""
-        drawn = self._counts.sum(axis=1)
+        """The mean of a column in each row, of the counted; NaN where none of them was drawn."""
+        drawn = self._total("counted")
         found: Floats = np.where(drawn > 0, self._total(name) / np.maximum(drawn, 1), np.nan)
         return found
 
@@ -177,9 +186,10 @@ def _adjusted_ttft(record: RequestRecord) -> float | None:
     return np.inf if record.failure else None
 
 
-def _token_gaps(records: Sequence[RequestRecord]) -> Series:
-    gaps, weights, owners = owned_token_gaps(records)
-    return Series.of(gaps, owners, None if np.all(weights == 1.0) else weights)
+def _token_gaps(records: Sequence[RequestRecord | None]) -> Series:
+    gaps, weights, owners = owned_token_gaps([r for r in records if r is not None])
+    places = np.flatnonzero([r is not None for r in records])
+    return Series.of(gaps, places[owners], None if np.all(weights == 1.0) else weights)
 
 
 def _column(values: Iterable[float | None]) -> Floats:

@@ -92,8 +92,11 @@ def summarise(
     slo_ttft: float,
     slo_tpot: float | None,
     duration_s: float,
+    tail: Sequence[RequestRecord] = (),
 ) -> Summary:
     """Sums up what was offered in the first ``duration_s`` seconds, judged by SLOs in seconds.
+
+    Of the ``tail``, which a closed loop leaves in flight, only ``tokens_per_s`` takes notice.
 
     Raises:
         ValueError: when ``duration_s`` is not above 0.
@@ -103,7 +106,7 @@ def summarise(
     admitted = [r for r in records if r.admitted]
     good = sum(r.is_good(slo_ttft, slo_tpot) for r in records)
     shed = sum(r.outcome == "shed" for r in records)
-    in_time = sum(tokens_within(r, 0.0, duration_s) for r in records)
+    in_time = sum(tokens_within(r, 0.0, duration_s) for r in (*records, *tail))
     return Summary(
         duration_s=duration_s,
         offered=len(records),

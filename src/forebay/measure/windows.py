@@ -48,8 +48,11 @@ def windows(
     width_s: float,
     slo_ttft: float,
     slo_tpot: float | None = None,
+    tail: Sequence[RequestRecord] = (),
 ) -> list[Window]:
     """Splits a run into windows of ``width_s`` from second 0 to its last event.
+
+    Of the ``tail``, which a closed loop leaves in flight, only the tokens are counted.
 
     Raises:
         ValueError: when ``width_s`` is not above 0.
@@ -59,7 +62,7 @@ def windows(
     groups: dict[int, list[RequestRecord]] = {}
     for record in records:
         groups.setdefault(max(0, math.floor(record.intended_s / width_s)), []).append(record)
-    tokens = _tokens_per_window(records, width_s)
+    tokens = _tokens_per_window([*records, *tail], width_s)
     count = max([len(tokens), *(index + 1 for index in groups)])
     tokens = np.pad(tokens, (0, count - len(tokens)))
     return [

@@ -66,8 +66,9 @@ def timeline(report: LoadReport, columns: Columns) -> Timeline:
 
 def stage_names(stage: LoadStage) -> list[str]:
     """Its name with its rate, and shorter forms."""
-    asked = [] if stage.rate is None else [f"{stage.rate:g}/s"]
-    return [" · ".join([stage.label, *asked]), *asked, stage.label]
+    rate = "" if stage.rate is None else f"{stage.rate:g}/s"
+    asked = [rate] if rate and rate != stage.label else []  # a constant one is called so
+    return list(dict.fromkeys([" · ".join([stage.label, *asked]), *asked, stage.label]))
 
 
 def both(draw: Callable[[tuple[int, int]], str], height: int | None = None) -> str:

@@ -25,9 +25,11 @@ def limit(value: float) -> str:
 
 
 def rate(value: float | None) -> str:
-    """One decimal below 100, thousands separated above."""
+    """Two digits below 1, one decimal below 100, thousands separated above."""
     if value is None or not math.isfinite(value):
         return NONE
+    if 0 < abs(value) < 0.95:
+        return f"{value:.2g}"
     return f"{value:.1f}" if abs(value) < 99.95 else f"{value:,.0f}"
 
 

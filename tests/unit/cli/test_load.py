@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,9 +14,20 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner, Result
 
+from forebay.capacity.search import Next
 from forebay.cli import load as load_command
 from forebay.cli.main import app
+from forebay.load import find_rate
 from forebay.load.folder import read_run
+from forebay.load.order import Endpoint
+from forebay.load.runner import LoadPlan, LoadRun
+from forebay.measure.evidence import gather_evidence
+from forebay.measure.evidence_words import good
+from forebay.measure.records import RequestRecord
+from forebay.measure.validity import ClientFacts, judge
+from forebay.spec.workload_changes import fixed_workload
+
+SPEC = fixed_workload("w", 9, 2, stages=[(5.0, 60.0)])
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +249,61 @@ def test_the_workloads_are_listed_and_shown() -> None:
     shown = CliRunner().invoke(app, ["workloads", "chat"])
     assert shown.stdout.startswith("name: chat")
     assert CliRunner().invoke(app, ["workloads", "nope"]).exit_code == 2
+
+
+def test_metrics_that_cannot_be_read_are_named_before_anything_is_offered(url: str) -> None:
+    result = load(url, "--rate", "1/s", "--for", "1h", "--metrics", "127.0.0.1:1/metrics")
+    assert result.exit_code == 2
+    assert "--metrics: http://127.0.0.1:1/metrics cannot be read" in result.stderr
+
+
+class Trials:
+    """Runs of a search: so many that serve all, then one that ends as a test wants."""
+
+    def __init__(self, fine: int, then: Callable[[LoadRun], LoadRun]) -> None:
+        self._left = fine
+        self._then = then
+
+    def __call__(self, plan: LoadPlan) -> LoadRun:
+        client = ClientFacts(lag_p50_s=0.0, lag_p99_s=0.0, lag_max_s=0.0, planned=1, begun=1)
+        served = RequestRecord(
+            index=0, intended_s=1.0, sent_s=1.0, ended_s=1.2, status=200, outcome="ok",
+            first_token_s=1.1, last_token_s=1.2, tokens_out=2,
+        )  # fmt: skip
+        run = LoadRun(
+            records=[served], client=client, validity=judge(client), started_at=0.0,
+            duration_s=2.0, workload=plan.workload, salt="s",
+        )  # fmt: skip
+        self._left -= 1
+        return run if self._left >= 0 else self._then(run)
+
+
+def stopped(run: LoadRun) -> LoadRun:
+    return replace(run, client=replace(run.client, interrupted=True))
+
+
+def invalid(run: LoadRun) -> LoadRun:
+    return replace(run, validity=judge(replace(run.client, stall_max_s=1.0)))
+
+
+@pytest.mark.parametrize("end", [stopped, invalid])
+def test_a_search_that_ends_early_keeps_its_trials(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[LoadRun], LoadRun]
+) -> None:
+    monkeypatch.setattr(find_rate, "run_load", Trials(2, end))
+    result = load(url, "--find-rate", "--rate", "4/s", "--output", str(tmp_path))
+    assert result.exit_code == 3
+    assert "6.00/s (between 6.00 or more); not finished: " in result.stdout
+    kept = json.loads((tmp_path / "find-rate.json").read_text())
+    assert [trial["rate"] for trial in kept["trials"]] == [4.0, 6.0]
+    assert (kept["rate"], kept["high"]) == (6.0, None)
+
+
+def test_a_share_that_is_not_enough_does_not_read_as_if_it_were() -> None:
+    run = Trials(1, stopped)(LoadPlan(endpoint=Endpoint(url="http://h", model="m"), workload=SPEC))
+    served = run.records[0]
+    missed = replace(served, outcome="failed", first_token_s=None)
+    mixed = replace(run, records=[*[served] * 95, missed])
+    trial = find_rate.judge(mixed, Next(1.0, True), find_rate.Goal())
+    assert trial.reason == "98.96% good, 99.0% wanted"
+    assert good(gather_evidence(mixed.records, duration_s=2.0, slo_ttft_s=1.0)) == "98.9 % good"

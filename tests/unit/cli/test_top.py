@@ -174,6 +174,20 @@ def test_what_is_no_address_is_the_users_input() -> None:
     )
 
 
+def test_a_key_may_end_in_the_line_break_of_its_file(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "key", "fb_right")
+    assert run(url, "--once", OPENAI_API_KEY="fb_right\n").exit_code == 0
+
+
+def test_a_key_that_no_header_may_have_is_not_repeated(url: str) -> None:
+    refused = run(url, "--once", OPENAI_API_KEY="fb_secret\nX-Other: 1")
+    assert refused.exit_code == 2
+    assert "the variable OPENAI_API_KEY holds a line break" in refused.stderr
+    assert "fb_secret" not in refused.output
+
+
 def test_a_key_that_is_missing_or_wrong_is_named_by_its_variable(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ class Reply:
 
     pieces: Sequence[bytes] = ()
     then: str = "go on"  # or "close", or "hang"
+    after_s: float = 0.0  # that it takes to think
 
 
 @dataclass
@@ -76,6 +77,7 @@ async def _answer(
     seen.active += 1
     seen.most_active = max(seen.most_active, seen.active)
     seen.asked.set()
+    await asyncio.sleep(reply.after_s)
     for piece in reply.pieces:
         writer.write(piece)
         await writer.drain()

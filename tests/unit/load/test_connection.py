@@ -158,6 +158,9 @@ async def test_a_refusal_says_why_and_when_to_return() -> None:
     [
         (429, b"slow down", "shed", "slow down"),
         (503, b'{"error": {"message": "engine busy"}}', "shed", "engine busy"),
+        (503, b'{"error": {"message": "x", "code": "replica_failed"}}', "failed", "replica_failed"),
+        (503, b'{"error": {"code": "deadline_exceeded"}}', "failed", "deadline_exceeded"),
+        (503, b'{"error": {"code": "starting"}}', "shed", "starting"),
         (503, b"<html>no server</html>", "failed", "<html>no server</html>"),
         (500, b"", "failed", "HTTP 500"),
         (400, b'{"error": "bad prompt"}', "failed", "bad prompt"),

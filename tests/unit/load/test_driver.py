@@ -6,12 +6,14 @@ import asyncio
 import gc
 import json
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import count, pairwise
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mock_endpoint import DONE, ERROR, GOOD, USAGE, Endpoint, Reply, endpoint, event, plain, stream
@@ -209,6 +211,45 @@ async def test_a_client_that_leaves_is_cancelled_and_no_failure() -> None:
     assert (record.outcome, record.failure) == ("cancelled", False)
 
 
+async def test_a_client_leaves_when_its_time_is_over_whatever_attempt_it_waits_for() -> None:
+    refusal = Reply(plain(429, b"", "retry-after-ms: 300"))
+    async with endpoint(lambda n: refusal if n == 0 else GOOD) as server:
+        leaving = [single(0, cancel_after_s=0.1)]
+        (record,) = await play(server, leaving, retries=RetryPolicy(2))
+    assert (record.outcome, record.attempts, len(server.requests)) == ("cancelled", 1, 1)
+
+
+async def test_a_client_leaves_within_its_second_attempt() -> None:
+    refusal = Reply(plain(429, b"", "retry-after-ms: 1"))
+    async with endpoint(lambda n: refusal if n == 0 else HANG) as server:
+        leaving = [single(0, cancel_after_s=0.1)]
+        (record,) = await play(server, leaving, retries=RetryPolicy(3))
+    assert (record.outcome, record.attempts, len(server.requests)) == ("cancelled", 2, 2)
+
+
+def test_nothing_is_sent_before_its_time_by_a_loop_that_wakes_early() -> None:
+    """As uvloop's does, by up to a millisecond and a half."""
+
+    async def run() -> list[RequestRecord]:
+        refusal = Reply(plain(429, b"", "retry-after-ms: 20"))
+        async with endpoint(lambda n: refusal if n % 2 else GOOD) as server:
+            talks = [conversation(0, turns=9, think_s=0.0204)]
+            records = await play(server, talks, retries=RetryPolicy(2))
+            loop = play_closed_loop(
+                settings_of(server.url, origin_s=time.perf_counter() + 0.0504),
+                (single(number) for number in count()),
+                clients=2,
+                seconds=0.5,
+            )
+            return [*records, *(await loop).records]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        records = runner.run(run())
+    assert len(records) > 9
+    assert min(record.client_lag for record in records) >= 0
+    assert min(record.intended_s for record in records) >= 0
+
+
 async def test_a_client_that_would_leave_later_is_served() -> None:
     async with endpoint(lambda _: GOOD) as server:
         (record,) = await play(server, [single(0, cancel_after_s=LONG_S)])
@@ -250,6 +291,14 @@ async def test_progress_adds_up() -> None:
     assert (tick.shed, tick.ok, tick.tokens) == (1, 2, 6)
     assert tick.ttft_p50 is not None
     assert tick.lag_p99 is not None
+
+
+async def test_who_left_by_its_own_will_is_no_error_of_the_progress() -> None:
+    seen: list[Progress] = []
+    schedule = [single(0, cancel_after_s=0.02), single(1, at_s=1.2)]
+    async with endpoint(lambda n: HANG if n == 0 else GOOD) as server:
+        await play(server, schedule, on_tick=seen.append)
+    assert (seen[0].offered, seen[0].failed) == (1, 0)
 
 
 async def test_garbage_collection_is_back_on_afterwards() -> None:

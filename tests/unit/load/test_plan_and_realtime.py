@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from forebay.load.plan import Message, Target, WireFormat
+from forebay.load.plan import Message, Target, WireFormat, base_url
 from forebay.load.realtime import PRIORITY, realtime_scheduling
 
 
@@ -99,3 +99,30 @@ def test_a_system_without_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with realtime_scheduling() as grant:
         assert not grant.granted
         assert "SCHED_FIFO" in grant.reason
+
+
+def head_of(message: Message, target: Target | None = None) -> list[bytes]:
+    return WireFormat(target or Target("h", 8)).encode(message).split(b"\r\n")
+
+
+def test_an_ipv6_host_has_its_brackets() -> None:
+    assert b"Host: [::1]:9" in head_of(Message(b""), Target("::1", 9))
+
+
+def test_a_header_of_the_users_replaces_one_of_ours_whatever_its_case() -> None:
+    lines = head_of(Message(b"", headers={"host": "model.example.com"}))
+    assert [line for line in lines if line.lower().startswith(b"host:")] == [
+        b"host: model.example.com"
+    ]
+    both = {"authorization": "the run's", "Authorization": "the tenant's"}
+    lines = head_of(Message(b"", headers=both))
+    assert [line for line in lines if line.lower().startswith(b"authorization:")] == [
+        b"Authorization: the tenant's"
+    ]
+
+
+@pytest.mark.parametrize("url", ["http://user:sekret@h:1", "https://sekret@h", "u:sekret@h:80"])
+def test_credentials_in_a_url_are_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ValueError, match="--header") as caught:
+        base_url(url)
+    assert "sekret" not in str(caught.value)

@@ -44,16 +44,22 @@ class Stub:
         }
 
     def _tokenize(self, body: dict[str, Any]) -> tuple[int, Any]:
-        """A vocabulary in which words of up to five letters are one token each."""
+        """Words of up to five letters are one token each, without a space before up to four."""
         if "messages" in body:  # 3 tokens of template around each message, 2 at the start
             texts = [message["content"] for message in body["messages"]]
-            return 200, {"count": 2 + sum(3 + len(text.split()) for text in texts)}
-        tokens: list[str] = []
-        for place, word in enumerate(body["prompt"].split()):
-            space = "\u0120" if place else ""
-            pieces = [word] if len(word) <= 5 else [word[:3], word[3:]]
-            tokens += [space + pieces[0], *pieces[1:]]
+            return 200, {"count": 2 + sum(3 + len(self._tokens(text)) for text in texts)}
+        tokens = self._tokens(body["prompt"])
         return 200, {"count": len(tokens), "token_strs": tokens}
+
+    def _tokens(self, text: str) -> list[str]:
+        tokens: list[str] = []
+        for number, line in enumerate(text.split("\n")):
+            tokens += ["\u010a"] if number else []
+            for place, word in enumerate(line.split()):
+                space, most = ("\u0120", 5) if place else ("", 4)
+                pieces = [word] if len(word) <= most else [word[:3], word[3:]]
+                tokens += [space + pieces[0], *pieces[1:]]
+        return tokens
 
 
 @pytest.fixture
@@ -111,7 +117,9 @@ def test_words_and_template_come_from_the_endpoints_own_tokenizer(stub: Stub) ->
     endpoint = look_at(Asked(url=stub.url))
     assert endpoint.words is not None
     assert "river" not in endpoint.words
-    assert all(len(word) <= 5 for word in endpoint.words)
+    assert len(endpoint.words) > 50
+    for word in endpoint.words:  # a message begins with any of them
+        assert len(stub._tokens(word)) == len(stub._tokens(f"a {word}")) - 1 == 1
     assert (endpoint.first_overhead, endpoint.turn_overhead) == (5, 6)
     assert endpoint.lengths.startswith("exact")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,13 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.load.folder import RunFolderError, read_run, summary_of, without_credentials, write_run
+from forebay.load.folder import (
+    RunFolderError,
+    read_run,
+    stage_rows,
+    summary_of,
+    without_credentials,
+    write_run,
+)
+from forebay.load.measured import judged
 from forebay.load.order import Endpoint
 from forebay.load.runner import LoadRun
 from forebay.load.table import RecordsError, merged, read_records, write_records
+from forebay.measure.evidence import ServerSample
 from forebay.measure.records import OUTCOMES, RequestRecord
 from forebay.measure.validity import ClientFacts, judge
 from forebay.spec.workload_changes import fixed_workload
+from forebay.spec.workload_loading import load_workload_text
 
 seconds = st.floats(0, 1e6)
 records = st.builds(
@@ -140,3 +151,39 @@ def test_what_is_no_run_is_refused(tmp_path: Path, content: str | None, said: st
         (tmp_path / "summary.json").write_text(content)
     with pytest.raises(RunFolderError, match=said):
         read_run(tmp_path)
+
+
+def test_a_closed_loop_is_told_the_tokens_of_answers_that_it_left_unfinished() -> None:
+    loop = fixed_workload("w", 9, 2, clients=1, seconds=2.25)
+    run = replace(a_run(), workload=loop, duration_s=2.25)  # the second has one token by then
+    assert ([one.index for one in run.counted], [one.index for one in run.tail]) == ([0], [1])
+    (stage,) = stage_rows(run)
+    assert stage["offered"] == 1
+    assert stage["tokens_per_s"] == pytest.approx(3 / 2.25)
+    assert run.summary.tokens_per_s == pytest.approx(3 / 2.25)
+
+
+def test_the_last_requests_of_a_trace_belong_to_its_stage(tmp_path: Path) -> None:
+    rows = [f"2024-01-01 00:00:0{s}.0,5,2" for s in (0, 3, 6, 6)]
+    (tmp_path / "t.csv").write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    text = "name: w\ntrace: {file: t.csv, format: azure}\n"
+    workload = load_workload_text(text, "w.yaml", tmp_path)
+    made = [
+        replace(record(number), intended_s=at, sent_s=at)
+        for number, at in enumerate((0.0, 3.0, 6.0, 6.0))
+    ]
+    run = replace(a_run(), workload=workload, records=made, duration_s=workload.make().seconds)
+    assert run.duration_s == 6.0
+    assert [stage["offered"] for stage in stage_rows(run)] == [4]
+
+
+def test_a_folder_used_again_keeps_nothing_of_the_run_before(tmp_path: Path) -> None:
+    decision = {"at": 0.0, "target": 1, "ready": 1}
+    whole = replace(judged(a_run(), ENDPOINT, [ServerSample(t=1.0)]), scaling=[decision])
+    whole.write(tmp_path)
+    (tmp_path / "scaling-replay.html").write_text("of that run")
+    (tmp_path / "notes.txt").write_text("the user's own")
+    assert {"server.parquet", "scaling.jsonl"} <= {file.name for file in tmp_path.iterdir()}
+    judged(a_run(), ENDPOINT, []).write(tmp_path)
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {"requests.parquet", "summary.json", "workload.yaml", "report.html", "notes.txt"}

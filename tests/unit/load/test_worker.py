@@ -192,3 +192,29 @@ def test_an_order_is_the_same_after_its_journey() -> None:
     (order,) = plan("http://h:1").orders(None)
     told = replace(order, endpoint=replace(order.endpoint, words=("a", "b"), ids=(1, 2)))
     assert Order.parse(told.as_json()) == told
+
+
+async def test_a_salt_may_be_written_in_any_letters() -> None:
+    async with endpoint(lambda _: GOOD) as server:
+        found = await run(server, salt="märz 1")
+    assert found.summary.outcomes == {"ok": found.summary.offered}
+    assert all(b"X-Request-Id: m%C3%A4rz%201-" in head for head in server.heads)
+
+
+async def test_a_closed_loop_too_short_for_an_answer_is_not_valid() -> None:
+    """Rather than a run of no requests, of which nobody knows why."""
+    slow = replace(GOOD, after_s=0.5)
+    async with endpoint(lambda _: slow) as server:
+        found = await run(server, workload={"stages": (), "clients": 2, "seconds": 0.05})
+    assert [len(found.counted), len(found.tail)] == [0, 2]
+    assert not found.validity.valid
+    assert "no answer ended within the 0.05 s of the closed loop" in str(found.validity)
+
+
+def test_a_part_that_is_stopped_before_it_began_does_not_play() -> None:
+    order = plan("http://127.0.0.1:1", workload={"stages": [(5.0, 60.0)]}).orders(None)[0]
+    part = Part(order)
+    part.stop()
+    records, facts = part.play(time.time() + 30.0, lambda _: None)
+    assert facts.interrupted
+    assert records == []

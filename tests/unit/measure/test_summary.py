@@ -71,6 +71,18 @@ def test_tokens_that_came_after_the_last_send_are_of_no_rate_in_the_run() -> Non
     assert summary.tokens_per_s == pytest.approx((11 + 5) / 12)
 
 
+def test_of_a_closed_loops_tail_only_the_tokens_that_had_come_are_told() -> None:
+    late = sample(first_token_s=11.0, last_token_s=13.0, ended_s=13.0)
+    alone, with_tail = (
+        summarise([sample()], 1.0, None, 12.0),
+        summarise([sample()], 1.0, None, 12.0, [late]),
+    )
+    assert with_tail.tokens_per_s == pytest.approx((11 + 5) / 12)
+    told = {**with_tail.as_dict(), "tokens_per_s": None}
+    assert told == {**alone.as_dict(), "tokens_per_s": None}
+    assert sum(w.tokens for w in windows([sample()], 1.0, 1.0, tail=[late])) == pytest.approx(22)
+
+
 def test_a_tenth_of_failures_makes_the_adjusted_p99_infinite() -> None:
     run = [sample()] * 9 + [sample(outcome="timeout", first_token_s=None)]
     summary = summarise(run, 1.0, None, 1.0)

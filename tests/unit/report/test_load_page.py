@@ -22,10 +22,11 @@ from parsed_page import Page
 
 from forebay.measure.binding import Binding
 from forebay.measure.summary import summarise
-from forebay.report.load_data import LoadReport
+from forebay.report.load_data import LoadReport, LoadStage
 from forebay.report.load_page import render_load_page
-from forebay.report.load_time import thinned
-from forebay.report.words import seconds
+from forebay.report.load_time import stage_names, thinned
+from forebay.report.words import rate, seconds
+from forebay.spec.workload_changes import fixed_workload
 
 HOSTILE = "<script>alert('x')</script>&\"'</svg>\x00\ud800\u202e$title"
 
@@ -145,11 +146,18 @@ def test_every_stage_has_its_row(report: LoadReport, page: Page) -> None:
         part = [r for r in report.records if stage.start_s <= r.intended_s < stage.end_s]
         summary = summarise(part, SLO_TTFT_S, SLO_TPOT_S, stage.end_s - stage.start_s)
         row = table.row(f"{stage.label} · {stage.rate:g}/s")
-        assert row["Offered /s"] == f"{summary.offered_per_s:.1f}"
-        assert row["Good /s"] == f"{summary.goodput_per_s:.1f}"
-        assert row["Shed /s"] == f"{summary.shed_per_s:.1f}"
+        assert row["Offered /s"] == rate(summary.offered_per_s)
+        assert row["Good /s"] == rate(summary.goodput_per_s)
+        assert row["Shed /s"] == rate(summary.shed_per_s)
         assert row["TTFT p99"] == seconds(summary.ttft_p99)
         assert row["E2E p99"] == seconds(summary.e2e_p99)
+
+
+def test_a_stage_that_is_called_by_its_rate_says_it_once() -> None:
+    spec = fixed_workload("w", 9, 2, stages=[(5.0, 60.0)])
+    (stage,) = spec.report_stages(60.0)
+    assert stage_names(LoadStage(stage.label, 0.0, 60.0, stage.rate)) == ["5/s"]
+    assert stage_names(LoadStage("noon", 0.0, 60.0, 5.0)) == ["noon · 5/s", "5/s", "noon"]
 
 
 def test_only_what_differs_is_broken_down(report: LoadReport, page: Page) -> None:

@@ -66,8 +66,8 @@ def test_seconds(value: float | None, text: str) -> None:
 
 def test_other_words() -> None:
     assert [words.limit(v) for v in (1.0, 0.25, 1.5)] == ["1 s", "250 ms", "1.5 s"]
-    assert [words.rate(v) for v in (None, 0.04, 99.94, 99.96, 2134.4)] == [
-        "–", "0.0", "99.9", "100", "2,134",
+    assert [words.rate(v) for v in (None, 0.0, 0.0278, 0.5, 99.94, 99.96, 2134.4)] == [
+        "–", "0.0", "0.028", "0.5", "99.9", "100", "2,134",
     ]  # fmt: skip
     assert (words.share(9, 10), words.share(1, 0)) == ("90 %", "–")
     assert (words.factor(0.5), words.factor(3.0)) == ("0.5×", "3×")
