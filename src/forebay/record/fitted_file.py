@@ -90,7 +90,7 @@ def _stage(piece: Piece) -> dict[str, str]:
 
 
 def _kind(kind: Kind, path: Path, tables: dict[Path, str]) -> dict[str, Any]:
-    content: dict[str, Any] = {"name": kind.name, "share": round(kind.share, 6)}
+    content: dict[str, Any] = {"name": kind.name, "share": float(f"{kind.share:.6g}")}
     if kind.class_name:
         content["class"] = kind.class_name
     content |= _lengths(kind, path, tables)

@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -71,12 +72,11 @@ def run(
     """
     _raise_file_limit()
     cpu_s, start_s = time.process_time(), time.perf_counter()
-    # Opened first: a file that cannot be written is no news for the end of a recording.
     with (
-        open_trace(plan.output, packed=is_packed(plan.output)) as file,
+        closing(_Trace(plan.output)) as trace,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        proxy = runner.run(_serve(plan, file, on_ready, on_tick))
+        proxy = runner.run(_serve(plan, trace, on_ready, on_tick))
     return {
         "output": str(plan.output),
         **proxy.recorder.totals.as_dict(),
@@ -86,14 +86,42 @@ def run(
     }
 
 
+class _Trace:
+    """The file, made once the proxy listens: a taken port costs nobody the recording before."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def open(self) -> None:
+        """Makes it, in place of one that is there.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._file = open_trace(self._path, packed=is_packed(self._path))
+
+    def write(self, line: str) -> None:
+        assert self._file is not None
+        self._file.write(line)
+
+    def flush(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
 async def _serve(
     plan: ProxyPlan,
-    file: TextIO,
+    trace: _Trace,
     on_ready: Callable[[str], None],
     on_tick: Callable[[Pulse], None] | None,
 ) -> Proxy:
     stop, at_once = asyncio.Event(), asyncio.Event()
-    proxy = Proxy(plan.target, Recorder(file.write, plan.size))
+    proxy = Proxy(plan.target, Recorder(trace.write, plan.size))
 
     def on_signal() -> None:
         (at_once if stop.is_set() else stop).set()
@@ -102,15 +130,16 @@ async def _serve(
         proxy.loop.add_signal_handler(number, on_signal)
     try:
         await proxy.start(plan.host, plan.port)
+        trace.open()  # a file that cannot be written is no news for the end of a recording
         on_ready(proxy.url)
         while not await _within(stop, _TICK_S):
-            _flush(proxy.recorder, file)
+            _flush(proxy.recorder, trace)
             if on_tick is not None:
                 on_tick(_pulse(proxy))
         await _first_of(proxy.close(plan.grace_s), at_once.wait())
     finally:
         await proxy.close()
-        _flush(proxy.recorder, file)
+        _flush(proxy.recorder, trace)
     return proxy
 
 
@@ -119,10 +148,10 @@ def _pulse(proxy: Proxy) -> Pulse:
     return Pulse(proxy.now(), proxy.in_flight, recorder.totals, recorder.fault, proxy.trouble)
 
 
-def _flush(recorder: Recorder, file: TextIO) -> None:
+def _flush(recorder: Recorder, trace: _Trace) -> None:
     """What was recorded so far survives a kill."""
     try:
-        file.flush()
+        trace.flush()
     except OSError as error:
         recorder.fault = recorder.fault or error.strerror or str(error)
 

@@ -28,6 +28,7 @@ from forebay.workload.traces import FORMATS, Row, read_trace, trace_sessions
 
 _POISSON = ArrivalsSpec(poisson=True)
 _MOST_SESSIONS = 1e8  # tens of GB of schedule: a typing error
+_LAST_ROW_S = 0.001  # that a trace's only stage goes on after its last requests: they are its own
 
 
 class ClosedSpec(Strict):
@@ -243,8 +244,9 @@ class WorkloadSpec(Strict):
         One that was interrupted has its last stage cut, and none of those after it.
         """
         if not self.stages:
-            label = f"{self.closed.clients} clients" if self.closed else "trace"
-            return [Stage(label, 0.0, seconds)]
+            if self.closed:
+                return [Stage(f"{self.closed.clients} clients", 0.0, seconds)]
+            return [Stage("trace", 0.0, seconds + _LAST_ROW_S)]
         stages, start = [], 0.0
         for stage in self.stages:
             end = min(start + stage.duration, seconds)

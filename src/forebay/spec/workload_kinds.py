@@ -100,6 +100,13 @@ class KindSpec(Strict):
         default_factory=list, description="Whose requests these are. Default: nobody's."
     )
 
+    @field_validator("class_name")
+    @classmethod
+    def _fits_a_header(cls, value: str) -> str:
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("a class is sent in a header: printable ASCII")
+        return value
+
     @field_validator("joint", mode="before")
     @classmethod
     def _file_or_pairs(cls, value: object, info: ValidationInfo) -> object:

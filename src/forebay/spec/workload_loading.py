@@ -13,6 +13,7 @@ from forebay.spec.workload import WorkloadSpec
 from forebay.spec.yaml_tree import Tree, parse
 
 _FOLDER = files("forebay.spec").joinpath("workloads")
+_MOST_VALUES = 1_000_000  # of a file: a month of rates, one every 10 s, has 800,000
 _START = "forebay workloads chat prints one to start from"
 
 
@@ -66,7 +67,7 @@ def load_workload_text(text: str, file: str, folder: Path | None = None) -> Work
     """
     if all(line.lstrip()[:1] in ("", "#") for line in text.splitlines()):
         raise SpecError([Problem(file, 1, 1, "", "the file is empty", _START)])
-    tree = parse(text, file)
+    tree = parse(text, file, most=_MOST_VALUES)
     try:
         return WorkloadSpec.model_validate(tree.data, context={"folder": folder or Path()})
     except ValidationError as error:

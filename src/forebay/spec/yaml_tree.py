@@ -47,8 +47,8 @@ class Tree:
         return self.keys.get(path) or self.place_of_value(path)
 
 
-def parse(text: str, file: str) -> Tree:
-    """The document in `text`.
+def parse(text: str, file: str, most: int = _MOST_VALUES) -> Tree:
+    """The document in `text`, of so many keys and values at most.
 
     Raises:
         SpecError: not YAML, more than one document, empty, or with a key given twice.
@@ -58,7 +58,7 @@ def parse(text: str, file: str) -> Tree:
         if node is None:
             hint = "forebay init writes a starter file"
             raise SpecError([Problem(file, 1, 1, "", "the file is empty", hint)])
-        places = _Places(file)
+        places = _Places(file, most)
         places.walk(node, ())
         if places.problems:
             raise SpecError(places.problems)
@@ -124,16 +124,17 @@ class _Values(SafeConstructor):
 class _Places:
     """Walks the nodes once, noting places and keys given twice."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, most: int) -> None:
         self.keys: dict[Path, Place] = {}
         self.values: dict[Path, Place] = {}
         self.problems: list[Problem] = []
         self._file = file
+        self._most = most
         self._open: list[yaml.Node] = []
 
     def walk(self, node: yaml.Node, path: Path) -> None:
         self.values[path] = _place(node)
-        if len(self.values) > _MOST_VALUES:
+        if len(self.values) > self._most:
             raise SpecError([Problem(self._file, *_place(node), "", "holds too many values")])
         if any(node is outer for outer in self._open):
             where = _place(node)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_ROUNDING = 1e-9
 _BISECTIONS = 60  # halvings until a double does not change any more
 
 
@@ -249,6 +250,8 @@ def spike(base: float, peak: float, seconds: float, *, start: float, length: flo
         ValueError: the spike does not lie inside.
     """
     after = seconds - start - length
+    if abs(after) < _ROUNDING * seconds:  # 3.3 - 1.1 - 2.2 is not 0
+        after = 0.0
     if start < 0 or not length > 0 or after < 0:
         raise ValueError("the spike must lie inside its stage")
     parts = [(base, start), (peak, length), (base, after)]

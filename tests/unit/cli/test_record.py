@@ -238,3 +238,13 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
+
+
+def test_a_taken_port_costs_no_recording(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("of last week\n")
+    with mock_process({"ttft": "1ms"}) as mock:
+        port = mock.url.rsplit(":", 1)[1]
+        run("proxy", "--to", mock.url, "--port", port, "-o", tmp_path / "new")
+        run("proxy", "--to", mock.url, "--port", port, "-o", tmp_path / "old", "--force")
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "old").read_text() == "of last week\n"

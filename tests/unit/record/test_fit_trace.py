@@ -11,6 +11,7 @@ import yaml
 
 from forebay.record.fit import WouldOverwriteError, fit_trace, read_rows
 from forebay.record.fit_words import cells, verdict_lines, workload_lines
+from forebay.record.fitted_file import fitted_file
 from forebay.spec.workload_loading import load_workload
 from forebay.workload.arrivals import Gamma, Poisson
 from forebay.workload.fit_quality import session_rows
@@ -80,6 +81,14 @@ def test_a_few_pairs_stand_in_the_file_itself(tmp_path: Path) -> None:
     assert [path.name for path in fitted.files] == ["a-often-lengths.csv", "a.yaml"]
     _, seldom = yaml.safe_load((tmp_path / "a.yaml").read_text("utf-8"))["requests"]
     assert seldom["joint"] == [[100 + k, 10 + k] for k in range(39, 400, 40)]
+
+
+def test_one_odd_request_of_millions_is_a_kind_that_loads(tmp_path: Path) -> None:
+    usual = Kind(name="usual", lengths=Independent(Fixed(9), Fixed(2)))
+    kinds = (usual, replace(usual, name="odd", share=4e-7))
+    loop = OpenLoop(curve=RateCurve((Hold(5, 400),)), law=Poisson(), kinds=kinds, seed=1)
+    fitted_file(loop, tmp_path / "w.yaml", "from a test").write()
+    assert [kind.share for kind in load_workload(str(tmp_path / "w.yaml")).requests] == [1.0, 4e-7]
 
 
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ KINDS = [
      "'30' is not a share between 0 and 100 %; write a share such as 5% or 0.05"),
     ("{prompt: 1, output: 1, cancel: {share: 3%}}", "requests.0.cancel.after", "is missing"),
     ("{prompt: 1, output: 1, share: 0}", "requests.0.share", "0 must be above 0"),
+    ("{prompt: 1, output: 1, class: 批量}", "requests.0.class", "printable ASCII"),
     ("{prompt: 1, output: 1, class: 3}", "requests.0.class", "3 is not text (quotes make it text)"),
     ("{prompt: 1, output: 1, clas: x}", "requests.0.clas", "unknown key; did you mean class?"),
     ("{prompt: 1, output: 1, tenants: [{name: a}, {name: a}]}", "requests.0.tenants",

@@ -37,6 +37,14 @@ def test_every_built_in_workload_survives_writing_and_reading(name: str) -> None
         assert again.make() == spec.make()
 
 
+def test_a_week_of_rates_survives_writing_and_reading(tmp_path: Path) -> None:
+    rows = [f"{15 * n},{1 + n % 7}" for n in range(40_320)]
+    (tmp_path / "rates.csv").write_text("\n".join(["seconds,rate", *rows]))
+    text = "name: w\nstages: [{series: rates.csv, for: 168h}]\nrequests: [{prompt: 9, output: 2}]\n"
+    spec = loaded(text, tmp_path)
+    assert loaded(workload_text(spec)) == spec
+
+
 def test_a_trace_is_found_again_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,13 @@ def test_a_spike_lies_where_it_was_put() -> None:
     assert curve.rate(np.array([0.0, 19.9, 20.0, 29.9, 30.0, 59.0])).tolist() == [1, 1, 9, 9, 1, 1]
 
 
+def test_a_spike_may_end_with_its_stage_whatever_the_rounding() -> None:
+    pieces = spike(1, 5, 3.3, start=1.1, length=2.2)  # 3.3 - 1.1 - 2.2 is less than 0
+    assert [piece.seconds for piece in pieces] == [1.1, 2.2]
+    with pytest.raises(ValueError, match="inside its stage"):
+        spike(1, 5, 3.3, start=1.1, length=2.201)
+
+
 def test_a_series_holds_each_rate_until_the_next_time() -> None:
     curve = RateCurve(tuple(series([0, 10, 30], [2, 5, 99])))
     assert (curve.seconds, curve.requests) == (30, 120)
