@@ -39,6 +39,7 @@ START_S = 240
 FREE_S = 60
 MODEL = "demo"
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ON_ALL_CORES = ("raylet", "ray::IDLE")
 _MODEL_TITLES = ("VLLM::EngineCore", "VLLM::Worker")
 _IN_ENGINE_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
@@ -87,11 +88,17 @@ class Server:
         return sizes
 
     def cores(self) -> dict[str, set[int]]:
-        """The cores that its models may run on, and those of all its other threads."""
+        """The cores that its models may run on, and those of all its other threads.
+
+        But for Ray's raylet and idle workers, from which what starts later has its own.
+        """
         found: dict[str, set[int]] = {"models": set(), "others": set()}
         for process in self.processes():
             with suppress(psutil.Error, OSError):
-                part = "models" if _name(process).startswith(_MODEL_TITLES) else "others"
+                name = _name(process)
+                if name in _ON_ALL_CORES:
+                    continue
+                part = "models" if name.startswith(_MODEL_TITLES) else "others"
                 for thread in process.threads():
                     found[part] |= os.sched_getaffinity(thread.id)
         return found
