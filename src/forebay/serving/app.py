@@ -6,7 +6,7 @@ from typing import Any
 
 from forebay.serving import environment
 from forebay.serving.dtypes import engine_dtype
-from forebay.spec.placement import emulated_cpus, placement_bundles
+from forebay.spec.placement import emulated_cpus, placement_bundles, rays_name
 from forebay.spec.service import ServiceSpec
 
 INGRESS_DEPLOYMENT = "ForebayIngress"
@@ -26,7 +26,7 @@ def llm_config(spec: ServiceSpec) -> Any:
     hardware: dict[str, Any] = (
         {"accelerator_config": {"kind": "cpu"}}
         if spec.hardware.is_cpu
-        else {"accelerator_type": spec.hardware.accelerator}
+        else {"accelerator_type": rays_name(spec)}
     )
     return LLMConfig(
         model_loading_config={

@@ -11,6 +11,7 @@ import os
 import tempfile
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from forebay.serving.ports import free_ports
 from forebay.spec.service import ServiceSpec
@@ -84,6 +85,9 @@ _QUIET = {
 }
 
 
+_SHORT_TEMP = "/tmp"
+_LONGEST_TEMP = 107 - 10 - len("/forebay-12345678/") - 56 - len("/metrics.sock")
+
 # Ports that Serve opens beside the API's, fixed unless set: a second service would not start.
 _PORTS = (
     "RAY_SERVE_HAPROXY_METRICS_PORT",
@@ -121,9 +125,30 @@ def variables(spec: ServiceSpec) -> dict[str, str]:
     env["RAY_SERVE_HAPROXY_MAXCONN"] = str(spec.server.max_connections)
     # Serve itself decides how many routers there are, and where: so many beside each HAProxy.
     env["RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE"] = str(spec.server.routers)
-    if spec.model.source_path is not None:
-        env["HF_HUB_OFFLINE"] = "1"  # a local model asks no hub anything
+    if spec.model.source_path is not None and not _names_a_repository(spec.model.engine_args):
+        # A local model asks no hub anything.
+        env["HF_HUB_OFFLINE"] = os.environ.get("HF_HUB_OFFLINE", "1")
     return env
+
+
+def _names_a_repository(engine_args: dict[str, Any]) -> bool:
+    """Whether something beside the model may have to be fetched from a hub."""
+    drafts = engine_args.get("speculative_config")
+    named = [engine_args.get(name) for name in ("tokenizer", "hf_config_path")]
+    named.append(drafts.get("model") if isinstance(drafts, dict) else None)
+    return any(name and not Path(str(name)).is_dir() for name in named)
+
+
+def _place_for_sockets() -> str | None:
+    """Where the folder goes; None for where temporary ones do, of which the name may be too long.
+
+    A socket's path has 107 bytes at most, of which HAProxy takes ten for a name of its own while
+    it starts; Serve puts a node's id (56) and the socket's name after our folder.
+    """
+    usual = tempfile.gettempdir()
+    if len(os.fsencode(usual)) <= _LONGEST_TEMP or not os.access(_SHORT_TEMP, os.W_OK):
+        return None
+    return _SHORT_TEMP
 
 
 def prepare(spec: ServiceSpec) -> Path:
@@ -135,7 +160,7 @@ def prepare(spec: ServiceSpec) -> Path:
     """
     named = (spec.server.port, spec.server.metrics_port)
     ports = free_ports(len(_PORTS), besides=named)
-    folder = Path(tempfile.mkdtemp(prefix="forebay-"))
+    folder = Path(tempfile.mkdtemp(prefix="forebay-", dir=_place_for_sockets()))
     os.environ.update(variables(spec))
     os.environ.update(
         {

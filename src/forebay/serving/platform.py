@@ -125,7 +125,9 @@ class Platform:
                 f"server.ray_address: no Ray cluster answers at {address} ({error}); if it asks "
                 "for a token, set RAY_AUTH_MODE=token"
             ) from error
-        except (RuntimeError, ValueError) as error:  # as of versions that differ
+        except EnvironmentFailedError:
+            raise
+        except Exception as error:  # versions that differ, a token's file, a start that hangs, ...
             where = "Ray did not start" if address is None else f"server.ray_address: {address}"
             raise EnvironmentFailedError(f"{where}: {error}") from error
         self._refuse_foreign_serve()
@@ -148,11 +150,11 @@ class Platform:
 
     def _refuse_foreign_serve(self) -> None:
         """A Serve that runs already has its data plane fixed; ours would not work behind it."""
-        from ray import serve
+        from ray.serve.context import _get_global_client
 
-        if serve.status().applications:
+        if _get_global_client(raise_if_no_controller_running=False) is not None:
             raise EnvironmentFailedError(
-                f"the Ray cluster at {self.spec.server.ray_address} serves applications already; "
+                f"Ray Serve runs on the cluster at {self.spec.server.ray_address} already; "
                 "give Forebay a cluster of its own, or run: serve shutdown"
             )
 
@@ -320,4 +322,5 @@ def _cause(error: Exception) -> str:
     HAProxy says what it cannot open first, and at the end that it gives up.
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return next((line for line in lines if "cannot bind" in line), lines[-1])
+    told = (line for line in lines if "cannot bind" in line or "too long" in line)
+    return next(told, lines[-1])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from forebay.spec.model_folder import weight_files
 from forebay.spec.service import ServiceSpec
 from forebay.spec.units import GIB, MIB, format_bytes
 
@@ -100,9 +101,10 @@ def check_cluster_answers(address: str, field: str) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CLUSTER_S).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: no name that a host could have
+        why = getattr(error, "strerror", None) or error
         raise EnvironmentFailedError(
-            f"{field}: nothing answers at {address} ({error.strerror or error}); "
+            f"{field}: nothing answers at {address} ({why}); "
             "give the address that `ray start` printed, or remove it to start a Ray here"
         ) from error
 
@@ -119,9 +121,10 @@ def _holder(port: int) -> str:
 
 
 def _check_memory(spec: ServiceSpec) -> None:
-    if not spec.hardware.is_cpu and not spec.model.is_emulated:
+    own = spec.hardware.memory_per_replica
+    if own is None and not spec.hardware.is_cpu and not spec.model.is_emulated:
         return
-    per_replica = spec.hardware.memory_per_replica or _replica_bytes(spec)
+    per_replica = own or _replica_bytes(spec)
     fewest = max(spec.scaling.min, 1)  # one starts even where there may be none
     needed = fewest * per_replica + _RAY_BYTES
     free = psutil.virtual_memory().available
@@ -129,20 +132,23 @@ def _check_memory(spec: ServiceSpec) -> None:
         raise EnvironmentFailedError(
             f"{fewest} replicas need {format_bytes(needed)} of memory "
             f"({format_bytes(per_replica)} each and {format_bytes(_RAY_BYTES)} for Ray) and "
-            f"{format_bytes(free)} are free; lower scaling.min or hardware.kv_cache"
+            f"{format_bytes(free)} are free; lower scaling.min or "
+            f"hardware.{'kv_cache' if own is None else 'memory_per_replica'}"
         )
 
 
 def _replica_bytes(spec: ServiceSpec) -> int:
     if spec.model.is_emulated:
         return _EMULATED_BYTES
-    return _REPLICA_BYTES + (spec.hardware.kv_cache or 0) + _weights(spec.model.source_path)
+    workers = spec.model.tensor_parallel_size * spec.model.pipeline_parallel_size
+    kv_cache = workers * (spec.hardware.kv_cache or 0)
+    return _REPLICA_BYTES + kv_cache + _weights(spec.model.source_path)
 
 
 def _weights(folder: Path | None) -> int:
     if folder is None:
         return 0
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in weight_files(folder))
 
 
 def _check_gpu(spec: ServiceSpec) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -166,6 +166,8 @@ def set_floor(service: str, port: int, replicas: int, until: float, address: str
     """
     import ray
 
+    if address in _gcs_addresses():
+        _show_token()
     with _connected(address or _address_of(service, port)):
         try:
             log = ray.get_actor(_name(service), _NAMESPACE)
@@ -200,15 +202,26 @@ def _address_of(service: str, port: int) -> str:
 
 
 def _addresses_here() -> list[str]:
-    """Of each Ray on this machine; this user's token is shown to them, as Ray's "auto" does."""
+    """Of each Ray on this machine; this user's token is shown to them."""
+    _show_token()
+    return sorted(_gcs_addresses())
+
+
+def _gcs_addresses() -> Collection[str]:
+    from ray._private.services import find_gcs_addresses
+
+    found: Collection[str] = find_gcs_addresses()
+    return found
+
+
+def _show_token() -> None:
+    """As Ray does by itself for "auto", and not for an address: a Ray of `serve` asks for it."""
     from ray._private.authentication.authentication_token_setup import (
         maybe_enable_token_auth_if_token_available,
     )
-    from ray._private.services import find_gcs_addresses
 
     logging.getLogger("ray").setLevel(logging.ERROR)  # or it says that it does so
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-    return sorted(find_gcs_addresses())
 
 
 @contextmanager
@@ -217,7 +230,8 @@ def _connected(address: str) -> Iterator[None]:
 
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError) as error:  # the latter: another version of Ray
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        # Nobody there, another version of Ray, no address, no token.
         raise NoServiceError(f"no Ray cluster answers at {address}: {error}") from error
     try:
         yield

@@ -16,8 +16,9 @@ class HardwareSpec(Strict):
     accelerator: str = Field(
         default="cpu",
         min_length=1,
-        description="`cpu`, or an accelerator as Ray names it: `H100`, `L4`, `A10G`, `A100-80G` "
-        "... Default `cpu`: it runs on any machine.",
+        description="`cpu`, or an accelerator as Ray names it: `H100`, `L4`, `A10G` ...; of an "
+        "A100 also its size, `A100-80G` or `A100-40G`, which says what fits, while Ray knows both "
+        "as `A100`: a cluster has one of them. Default `cpu`: it runs on any machine.",
     )
     cpus_per_replica: float = Field(
         default=1.0,
@@ -31,8 +32,9 @@ class HardwareSpec(Strict):
         default=None,
         gt=0,
         examples=["4GiB"],
-        description="Host memory that must be free for each replica before it starts. Default: "
-        "derived from the model and the KV cache at start.",
+        description="Host memory that must be free for each replica before the service starts, on "
+        "this machine; of a cluster's nodes nobody asks. Default: on `cpu` and of emulated "
+        "replicas derived from the model and the KV cache; else none.",
     )
     kv_cache: Bytes | None = Field(
         default=None,

@@ -97,6 +97,8 @@ def _further_problems(
     tree: Tree, file: str, context: dict[str, Any], doubtful: set[Loc]
 ) -> list[Problem]:
     """Faults of the service as a whole that do not rest on a doubtful value."""
+    # What is left of a list would be another list: it goes as a whole.
+    doubtful |= {_outside_lists(tree.data, loc) for loc in doubtful}
     service = _sound_part(tree, context, doubtful)
     if service is None:
         return []
@@ -113,8 +115,18 @@ def _sound_part(tree: Tree, context: dict[str, Any], doubtful: set[Loc]) -> Serv
         try:
             return ServiceSpec.model_validate(whole, context=context)
         except ValidationError as error:
-            doubtful |= {as_fault(one, ServiceSpec).loc[:-1] for one in error.errors()}
+            faults = (as_fault(one, ServiceSpec).loc[:-1] for one in error.errors())
+            doubtful |= {_outside_lists(tree.data, loc) for loc in faults}
     return None
+
+
+def _outside_lists(data: Any, loc: Loc) -> Loc:
+    """The place, or the outermost list that it is in."""
+    for depth, key in enumerate(loc):
+        if isinstance(data, list):
+            return loc[:depth]
+        data = data.get(key) if isinstance(data, dict) else None
+    return loc
 
 
 def _without(data: Any, here: Loc, doubtful: set[Loc]) -> Any:

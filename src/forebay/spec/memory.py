@@ -48,7 +48,7 @@ def context_tokens(spec: ServiceSpec, folder: ModelFolder) -> int | None:
     """Longest prompt + answer of a request; None where only the engine can tell."""
     asked, own = spec.model.engine_args.get("max_model_len"), folder.context_tokens
     if asked in (None, -1):
-        return own
+        return folder.default_context_tokens
     overridden = "hf_overrides" in spec.model.engine_args
     return int(asked) if own is None or overridden else min(int(asked), own)
 

@@ -24,6 +24,7 @@ _CONTEXT_KEYS = (
     "max_seq_length",
     "seq_len",
 )
+_LONG_ROPE = ("longrope", "su")  # two names of one
 _MAX_HEADER = 100 * 2**20  # the safetensors format's own limit
 
 
@@ -61,6 +62,7 @@ class ModelFolder:
 
     path: Path
     context_tokens: int | None  # None: config.json does not say it in a form known here
+    default_context_tokens: int | None  # where nobody asks for one
     dtype: str  # as config.json names it; "auto" when it does not
     float_elements: int  # weights stored as floating point: they follow the engine's dtype
     other_bytes: int  # weights stored in another form (quantized): they keep their size
@@ -86,10 +88,12 @@ def _read(path: Path) -> ModelFolder:
     config = _read_json(path / "config.json")
     text: Mapping[str, Any] = config.get("text_config") or config
     elements, other = _weigh(path)
+    context = _context_tokens(text)
     dtypes = (where.get(key) for where in (text, config) for key in ("dtype", "torch_dtype"))
     return ModelFolder(
         path=path,
-        context_tokens=_context_tokens(text),
+        context_tokens=context,
+        default_context_tokens=_default_context_tokens(text, context),
         dtype=next((name for name in dtypes if isinstance(name, str)), "auto"),
         float_elements=elements,
         other_bytes=other,
@@ -145,21 +149,36 @@ def _context_tokens(text: Mapping[str, Any]) -> int | None:
     try:
         lengths = [int(text[key]) for key in _CONTEXT_KEYS if text.get(key)]
         length = int(text.get("model_max_length") or min(lengths))
-        rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
-        kind = rope.get("rope_type") or rope.get("type") or "default"
+        kind, rope = _rope(text)
         factor = float(rope.get("factor") or 1.0)
         if kind == "yarn":
             return int(int(rope["original_max_position_embeddings"]) * factor)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    if kind in ("default", "mrope", "llama3", "longrope", "su"):
+    if kind in ("default", "mrope", "llama3", *_LONG_ROPE):
         return length
+    if "gemma3" in str(text.get("model_type")):
+        return length  # its figure is the scaled one
     return int(length * factor) if kind in ("linear", "dynamic") else None
+
+
+def _default_context_tokens(text: Mapping[str, Any], most: int | None) -> int | None:
+    """Of LongRoPE what it was trained with: vLLM spares shorter requests the longer one."""
+    trained = text.get("original_max_position_embeddings")
+    if most is not None and isinstance(trained, int) and _rope(text)[0] in _LONG_ROPE:
+        return trained
+    return most
+
+
+def _rope(text: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The kind of RoPE, and its parameters."""
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    return str(rope.get("rope_type") or rope.get("type") or "default"), rope
 
 
 def _weigh(path: Path) -> tuple[int, int]:
     """Elements stored as floating point, and bytes of everything else."""
-    files = _safetensors(path)
+    files = weight_files(path)
     if files:
         weighed = [_weigh_file(file) for file in files]
         return sum(elements for elements, _ in weighed), sum(rest for _, rest in weighed)
@@ -169,7 +188,7 @@ def _weigh(path: Path) -> tuple[int, int]:
     return 0, sum(file.stat().st_size for file in others)
 
 
-def _safetensors(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
     """The files that hold the weights once: a folder may carry a second, consolidated copy."""
     index = path / "model.safetensors.index.json"
     if index.is_file():

@@ -29,4 +29,10 @@ def emulated_cpus(spec: ServiceSpec) -> float:
 def _bundle(spec: ServiceSpec) -> dict[str, float]:
     if spec.hardware.is_cpu:
         return {"CPU": spec.hardware.cpus_per_replica}
-    return {"GPU": 1.0, f"accelerator_type:{spec.hardware.accelerator}": _SLIVER}
+    return {"GPU": 1.0, f"accelerator_type:{rays_name(spec)}": _SLIVER}
+
+
+def rays_name(spec: ServiceSpec) -> str:
+    """The accelerator as Ray's nodes say that they have it: both sizes of an A100 alike."""
+    name = spec.hardware.accelerator
+    return "A100" if name.startswith("A100-") else name

@@ -60,16 +60,21 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, services: dict[str, Any]) -> None:
         self.floors: list[tuple[str, str, int]] = []
+        self.calls: list[str] = []
         self._at = ""
         log = SimpleNamespace(set_floor=SimpleNamespace(remote=lambda *floor: floor))
         monkeypatch.setattr(ray, "init", lambda address, **_: self._connect(services, address))
         monkeypatch.setattr(ray, "shutdown", lambda: setattr(self, "_at", ""))
         monkeypatch.setattr(ray, "get_actor", lambda name, _: self._found(name, log))
         monkeypatch.setattr(ray, "get", self._set)
-        monkeypatch.setattr(scaling_log, "_addresses_here", lambda: sorted(services))
+        monkeypatch.setattr(scaling_log, "_gcs_addresses", lambda: set(services))
+        monkeypatch.setattr(scaling_log, "_show_token", lambda: self.calls.append("token"))
         monkeypatch.setattr(scaling_log, "the_spec", lambda: self._spec(services))
 
     def _connect(self, services: dict[str, Any], address: str) -> None:
+        self.calls.append(address)
+        if address not in services:
+            raise ValueError(f"{address} is no address")
         if services[address] == "of another version":
             raise RuntimeError("Version mismatch")
         self._at = address
@@ -121,3 +126,22 @@ def test_where_it_is_not_known_which_no_floor_is_set(
     assert said.exit_code == 3
     assert told in said.output
     assert not machine.floors
+
+
+@pytest.mark.parametrize(
+    ("address", "calls", "told"),
+    [
+        ("b:1", ["token", "b:1"], "at least 3 replicas"),
+        ("10.0.0.5", ["10.0.0.5"], "no Ray cluster answers at 10.0.0.5"),
+    ],
+)
+def test_a_cluster_that_is_named_is_shown_the_token_if_it_is_here(
+    monkeypatch: pytest.MonkeyPatch, address: str, calls: list[str], told: str
+) -> None:
+    machine = Machine(monkeypatch, {"a:1": ("scaling", 9000), "b:1": ("scaling", 9001)})
+    args = ["scale", "examples/scaling.yaml", "--min", "3", "--address", address]
+    said = CliRunner().invoke(app, args)
+    assert (machine.calls, said.exception is None or isinstance(said.exception, SystemExit)) == (
+        calls, True,
+    )  # fmt: skip
+    assert told in said.output

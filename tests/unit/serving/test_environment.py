@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +57,41 @@ def test_an_old_proxy_outlives_two_streams_in_a_row_on_one_connection(drain_s: i
     drain = f"scaling: {{drain: {drain_s}s}}\nserver: {{drain: 1s}}\n"
     lives_s = int(variables(load_service_text(DEMO + drain))["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"])
     assert lives_s > 2 * drain_s
+
+
+@pytest.mark.parametrize("usual", ["/tmp", "/" + 40 * "t"])
+def test_haproxys_sockets_fit_whatever_folder_temporary_files_go_to(
+    monkeypatch: pytest.MonkeyPatch, usual: str
+) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(tempfile, "tempdir", usual)
+    folder = prepare(load_service_text(DEMO))
+    try:
+        # Serve puts a node's id after the folder, HAProxy ten characters of its own at the end.
+        for name in ("RAY_SERVE_HAPROXY_SOCKET_PATH", "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH"):
+            socket = Path(os.environ[name])
+            assert len(str(socket.parent / ("f" * 56) / socket.name)) + 10 <= 107
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("args", "offline"),
+    [
+        ("{}", "1"),
+        ("{tokenizer: org/name}", None),
+        ("{speculative_config: {model: org/draft, num_speculative_tokens: 2}}", None),
+        ("{speculative_config: {method: ngram, num_speculative_tokens: 2}}", "1"),
+    ],
+)
+def test_only_what_names_nothing_on_a_hub_is_kept_from_it(
+    monkeypatch: pytest.MonkeyPatch, args: str, offline: str | None
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    text = f"name: s\nmodel: {{id: demo, source: demo, engine_args: {args}}}\n"
+    assert variables(load_service_text(text)).get("HF_HUB_OFFLINE") == offline
+
+
+def test_who_says_whether_a_hub_may_be_asked_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert variables(load_service_text(DEMO))["HF_HUB_OFFLINE"] == "0"

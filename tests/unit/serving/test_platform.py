@@ -9,6 +9,7 @@ import psutil
 import pytest
 import ray
 from ray import serve
+from ray.serve import context
 
 from forebay.serving import environment, platform, preflight, processes
 from forebay.serving.platform import Platform
@@ -128,3 +129,35 @@ def test_the_error_of_a_failed_start_is_its_cause(
     with pytest.raises(EnvironmentFailedError) as failed:
         list(service().start())
     assert str(failed.value) == f"Ray Serve did not start: {shown}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied", "/.ray/auth_token"),
+        ray.exceptions.AuthenticationError("no token"),
+        Exception("The current node timed out during startup"),
+    ],
+)
+@pytest.mark.parametrize("server", [{}, {"ray_address": "10.0.0.1:6379"}])
+def test_whatever_ray_says_at_its_start_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, server: dict[str, Any]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(EnvironmentFailedError) as refused:
+        service(server=server)._connect()
+    assert str(error) in str(refused.value)
+
+
+def test_a_serve_without_applications_is_somebody_elses_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    joined = service(server={"ray_address": "10.0.0.1:6379"})
+    monkeypatch.setattr(context, "_get_global_client", lambda **_: None)
+    joined._refuse_foreign_serve()
+    monkeypatch.setattr(context, "_get_global_client", lambda **_: object())
+    with pytest.raises(EnvironmentFailedError, match="serve shutdown"):
+        joined._refuse_foreign_serve()

@@ -6,7 +6,7 @@ from model_folders import GIB, LLAMA_70B, LLAMA_70B_ELEMENTS, make_model
 
 from forebay.spec.checks import check_service, local_model
 from forebay.spec.fit import OVERHEAD_BYTES, fit, why_unknown
-from forebay.spec.memory import demand
+from forebay.spec.memory import context_tokens, demand
 from forebay.spec.model_folder import read_model_folder
 from forebay.spec.service import HardwareSpec, ModelSpec, ServiceSpec
 
@@ -162,3 +162,18 @@ def test_what_the_demo_model_cannot_do_on_cpu(
 
 def test_on_an_accelerator_blocks_of_16_are_fine() -> None:
     assert check_service(service("demo", {"accelerator": "L4"}, block_size=16)) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "context"),
+    [({}, 4096), ({"max_model_len": -1}, 4096), ({"max_model_len": 9999}, 9999)],
+)
+def test_a_long_rope_is_judged_by_the_context_that_is_served(
+    tmp_path: Path, args: dict[str, Any], context: int
+) -> None:
+    config = {
+        **LLAMA_70B, "original_max_position_embeddings": 4096,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]},
+    }  # fmt: skip
+    path = make_model(tmp_path, config, elements=1000)
+    assert context_tokens(service(path, **args), read_model_folder(path)) == context

@@ -290,3 +290,14 @@ def test_whatever_stands_in_a_line_it_is_read_or_refused(at: int, value: str, ke
     except SpecError as refused:
         for problem in refused.problems:
             assert 1 <= problem.line <= len(STARTER) + 1, problem
+
+
+def test_a_fault_in_a_list_hides_no_other() -> None:
+    faulty = """\
+name: chat
+model: {id: a, source: ./nowhere}
+scaling: {min: 1, max: 2, schedule: [{cron: "0 8 * * *", for: 1h, min: 0}]}
+"""
+    assert [problem.field for problem in problems(faulty)] == [
+        "model.source", "scaling.schedule.0.min",
+    ]  # fmt: skip

@@ -149,3 +149,20 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, damage: Any, words
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match="there is no folder"):
         read_model_folder(tmp_path / "none")
+
+
+def test_long_rope_is_served_with_what_it_was_trained_with_unless_asked(tmp_path: Path) -> None:
+    """As vLLM does: `vllm/config/model.py`, where nobody gives `max_model_len`."""
+    config = {
+        **LLAMA_70B, "original_max_position_embeddings": 4096,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]},
+    }  # fmt: skip
+    folder = read_model_folder(make_model(tmp_path, config))
+    assert (folder.context_tokens, folder.default_context_tokens) == (131_072, 4096)
+
+
+def test_the_context_of_gemma_3_is_scaled_already(tmp_path: Path) -> None:
+    scaled = {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+    config = {**LLAMA_70B, **scaled, "model_type": "gemma3_text"}
+    folder = read_model_folder(make_model(tmp_path, config))
+    assert folder.context_tokens == folder.default_context_tokens == 131_072

@@ -77,6 +77,12 @@ def test_a_worker_on_an_accelerator_asks_for_that_kind_of_gpu() -> None:
     assert placement_bundles(spec) == [{"GPU": 1.0, "accelerator_type:H100": 0.001}] * 4
 
 
+@pytest.mark.parametrize("name", ["A100", "A100-40G", "A100-80G"])
+def test_both_sizes_of_an_a100_are_found_under_the_name_that_ray_gives_them(name: str) -> None:
+    spec = _service(f"{{accelerator: {name}}}", "{}")
+    assert placement_bundles(spec) == [{"GPU": 1.0, "accelerator_type:A100": 0.001}]
+
+
 def test_a_worker_on_cpu_asks_for_its_cores() -> None:
     assert placement_bundles(_service("{cpus_per_replica: 4}", "{}")) == [{"CPU": 4.0}]
 
@@ -84,7 +90,7 @@ def test_a_worker_on_cpu_asks_for_its_cores() -> None:
 def test_the_summary_speaks_of_what_was_decided() -> None:
     summary = summarize(_service("{accelerator: A100-80G}", "{tensor_parallel_size: 2}"))
     assert summary["hardware"] == "2 x A100-80G (tensor 2 x pipeline 1)"
-    assert summary["placement"] == "2 x (1 GPU + 0.001 accelerator_type:A100-80G) per replica"
+    assert summary["placement"] == "2 x (1 GPU + 0.001 accelerator_type:A100) per replica"
     assert summary["memory"].startswith("not checked: the size of meta-llama/Llama-3.1-8B")
     assert "interactive: weight 8, first token within 1s" in summary["admission"]
 
