@@ -79,7 +79,8 @@ What Prometheus finds on `server.metrics_port` (8081), or on the metrics ports o
 ran already. Those of the fleet are there where `scaling.min` is below `scaling.max`; of one that
 stays as it is, count the replicas' own. Every series has the label `service` and Ray's own
 (`NodeAddress`, `SessionName` ...) besides those named here. A histogram
-`NAME` has the series `NAME_bucket`, `NAME_sum`, `NAME_count`.
+`NAME` has the series `NAME_bucket`, `NAME_sum`, `NAME_count`; of these Ray makes the sum of the
+middles of the buckets, so quantiles are to be read and not means.
 
 | label | values |
 |---|---|

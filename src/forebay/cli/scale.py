@@ -116,8 +116,11 @@ def read_end(text: str, now: datetime) -> datetime:
         end = datetime.fromisoformat(text)
     except ValueError:
         end = now + timedelta(seconds=_seconds(text))
+    else:
+        if "T" not in text.upper() and " " not in text:  # 2026-12-01+01:00 reads as one o'clock
+            raise ValueError(f"--until {text} has no time of day; write one as 2026-12-01T12:00Z")
     if end.tzinfo is None:
-        raise ValueError(f"--until {text} has no offset; write {text}Z or {text}+01:00")
+        raise ValueError(f"--until {text} has no offset; write a time such as 2026-12-01T12:00Z")
     if end <= now:
         raise ValueError(f"--until {text} is past")
     if end - now > _LONGEST:

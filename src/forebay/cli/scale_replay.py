@@ -13,7 +13,7 @@ import typer
 from forebay.cli.exits import Exit
 from forebay.load.scaling_watch import ScalingFileError, read_decisions
 from forebay.policies.scaling import Capacity
-from forebay.policies.schedules import floors
+from forebay.policies.schedules import EARLY_S, floors
 from forebay.report.scaling_page import ScalingReport, render_scaling_page, rows
 from forebay.simulate.scaling_replay import Look, Recorded, read_record, replay, totals
 from forebay.spec.scaling import declared_capacity, scaling_policy
@@ -63,7 +63,9 @@ def _replayed(spec: ServiceSpec, records: Sequence[Recorded]) -> list[Look]:
     config, limits = scaling_policy(spec)
     schedule = [floor.entry() for floor in spec.scaling.schedule]
     records = [_as_declared(record, declared_capacity(spec)) for record in records]
-    return replay(records, config, limits, lambda at, lead_s: floors(schedule, at, lead_s))
+    return replay(
+        records, config, limits, lambda at, lead_s: floors(schedule, at, lead_s + EARLY_S)
+    )
 
 
 def _as_declared(record: Recorded, declared: Capacity | None) -> Recorded:

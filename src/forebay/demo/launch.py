@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from forebay.demo.run import TIMEOUT_S
@@ -28,7 +29,12 @@ class FleetWatch:
         self._last: FleetSize | None = None
 
     def note(self, size: FleetSize) -> None:
-        """The next size, in order of time."""
+        """The next size, in order of time.
+
+        Where the service's log does not answer just now, what was asked for last still is.
+        """
+        if size.target is None and self._last is not None:
+            size = replace(size, target=self._last.target, reason=self._last.reason)
         for line in changes(self._last, size):
             self._say(line)
         self._last = size
@@ -39,7 +45,7 @@ def changes(before: FleetSize | None, now: FleetSize) -> list[str]:
     lines, at = [], f"{now.t:4.0f} s  "
     if before is None:
         return [f"{at}{_replicas(now.ready)} ready"]
-    if now.target != before.target:
+    if before.target is not None and now.target != before.target:
         lines.append(f"{at}asked for: {before.target} -> {now.target} ({now.reason})")
     if now.ready != before.ready:
         lines.append(f"{at}{_replicas(now.ready)} ready")

@@ -82,7 +82,11 @@ def ask(platform: Platform) -> str:
 
 
 def play(platform: Platform, tick: Tick | None = None, **workload: Any) -> LoadRun:
-    """Offer the demo's requests to the service; see `fixed_workload` for when."""
+    """Offer the demo's requests to the service; see `fixed_workload` for when.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came: part of a run would be told as the whole.
+    """
     spec = fixed_workload("demo", PROMPT_TOKENS, OUTPUT_TOKENS, **workload)
     plan = LoadPlan(
         endpoint=Endpoint(url=platform.url.removesuffix("/v1"), model=platform.spec.model.id),
@@ -90,7 +94,10 @@ def play(platform: Platform, tick: Tick | None = None, **workload: Any) -> LoadR
         timeout_s=TIMEOUT_S,
         cores=sorted(platform.spare_cores) or None,  # not those that the model computes on
     )
-    return run_load(plan, tick)
+    run = run_load(plan, tick)
+    if run.client.interrupted:
+        raise KeyboardInterrupt
+    return run
 
 
 def _slo_s(platform: Platform) -> float:

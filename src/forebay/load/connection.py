@@ -7,6 +7,7 @@ event counter in one call, so that a streamed token costs a few microseconds.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -17,6 +18,7 @@ from forebay.load.sse import TokenStream
 if TYPE_CHECKING:
     from forebay.load.client import Pool
 
+_NUMBER = re.compile(rb"[0-9]+(\.[0-9]+)?")
 _LARGEST_BODY = 1 << 20  # bytes of an error or plain response; the rest is dropped
 
 
@@ -140,12 +142,12 @@ class Connection(asyncio.Protocol):
 
     def _retry_after(self, name: bytes, value: bytes) -> None:
         """Reads both forms; the milliseconds, being finer, win."""
-        if self._exchange is None or not value.strip().isdigit():
+        if self._exchange is None or not _NUMBER.fullmatch(value.strip()):
             return  # Retry-After may also be a date, which no inference server sends
         if name == b"retry-after-ms":
-            self._exchange.retry_after_s = int(value) / 1000
+            self._exchange.retry_after_s = float(value) / 1000
         elif name == b"retry-after" and self._exchange.retry_after_s is None:
-            self._exchange.retry_after_s = float(int(value))
+            self._exchange.retry_after_s = float(value)
 
 
 def _why_lost(when: str, exc: Exception | None) -> str:

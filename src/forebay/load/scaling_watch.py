@@ -18,9 +18,10 @@ from forebay.measure.fleet_size import FleetSize
 SCALING = "scaling.jsonl"
 _PATH = "/forebay/status"
 _PERIOD_S = 1.0
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 12.0  # the service itself waits for up to 11 s for its parts
 _MOST_BYTES = 16 << 20
-_LOOKS_BEFORE = 3  # that tell nothing of a run, after which none are expected to
+_LOOKS_BEFORE = 3  # that tell nothing of a run, after which none are expected to,
+_UNANSWERED_BEFORE = 10  # and so many that were not answered at all
 
 Decision = dict[str, Any]
 OnSize = Callable[[FleetSize], None]
@@ -72,7 +73,7 @@ class ScalingWatch:
         self.sizes: list[FleetSize] = []
         self.late: float | None = None
         self._found: dict[float, Decision] = {}
-        self._looks = 0
+        self._looks = self._unanswered = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._since = 0.0
@@ -92,7 +93,6 @@ class ScalingWatch:
 
     def look(self) -> None:
         """Take in one status; what cannot be read is no reason to stop a run."""
-        self._looks += 1
         try:
             status = self._read()
             for one in status.get("scaling", []):
@@ -100,8 +100,14 @@ class ScalingWatch:
             late = [one["late_p99"] for one in status["replicas"] if "late_p99" in one]
             self.late = max((at for at in (*late, self.late) if at is not None), default=None)
             self._note(FleetSize.told(time.time() - self._since, status))
-        except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError):
+        except OSError as error:
+            # A server of another kind refuses the path; one that is busy does not answer just now.
+            if getattr(error, "code", 500) >= 500:
+                self._unanswered += 1
+                return
+        except (HTTPException, ValueError, KeyError, TypeError, AttributeError):
             pass
+        self._looks += 1
 
     def _note(self, size: FleetSize) -> None:
         self.sizes.append(size)
@@ -113,7 +119,8 @@ class ScalingWatch:
         while not self._stop.wait(max(0.0, due - time.time())):
             self.look()
             tells_nothing = not self._found and self.late is None
-            if tells_nothing and self._looks >= _LOOKS_BEFORE:
+            enough = self._looks >= _LOOKS_BEFORE or self._unanswered >= _UNANSWERED_BEFORE
+            if tells_nothing and enough:
                 return
             due = max(due + self._period_s, time.time())
 

@@ -104,8 +104,18 @@ def _sustains(seen: dict[str, Any] | None) -> str:
 
 
 def _phases(replicas: list[dict[str, Any]]) -> list[str]:
-    """Those that any replica tells, in the order of the one that tells most."""
-    return list(max((one["start_s"] for one in replicas), key=len, default={}))
+    """Those that any replica tells, in the order in which they follow each other.
+
+    Each tells its own in that order: what one of them lacks goes where another has it.
+    """
+    found: list[str] = []
+    for one in replicas:
+        place = 0
+        for phase in one["start_s"]:
+            if phase not in found:
+                found.insert(place, phase)
+            place = found.index(phase) + 1
+    return found
 
 
 def _start_row(one: dict[str, Any], phases: list[str]) -> tuple[str, ...]:

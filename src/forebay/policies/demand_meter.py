@@ -68,10 +68,17 @@ class ReplicaReading:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A replica that is not ready: when it was asked for, and the most a start had taken then."""
+    """A replica that is not ready.
+
+    Attributes:
+        at: when it was asked for; NaN: before anybody looked.
+        most_s: the most that a start had taken then.
+        seen_at: since when it is known to be on its way.
+    """
 
     at: float
     most_s: float
+    seen_at: float
 
 
 class StartTimes:
@@ -111,7 +118,7 @@ class StartTimes:
         """
         starting = max(target - len(ready), 0)
         if self._asked is None:
-            self._asked = [_Asked(nan, 0.0)] * starting
+            self._asked = [_Asked(nan, 0.0, now)] * starting
             self._ready = dict.fromkeys(ready, now)
             self._untold = set(ready)
         came = sorted(set(ready) - self._ready.keys())
@@ -121,7 +128,8 @@ class StartTimes:
             else:
                 self._took(now - asked.at, asked.most_s)
         self._asked = self._asked[len(came) :][:starting]
-        self._asked += [_Asked(now, self.cold_start.most_s)] * (starting - len(self._asked))
+        more = starting - len(self._asked)
+        self._asked += [_Asked(now, self.cold_start.most_s, now)] * more
         self._hear(told or {})
         self._ready |= dict.fromkeys(ready, now)
         self._ready = {n: at for n, at in self._ready.items() if now - at <= _REMEMBERED_S}
@@ -149,9 +157,8 @@ class StartTimes:
         return ColdStart(fmean(self.seconds), pstdev(self.seconds), max(self.seconds))
 
     def waiting_since(self, before: float) -> int:
-        """Replicas that were asked for before then and are not ready yet."""
-        # What is not known is not before.
-        return sum(asked.at < before for asked in self._asked or ())
+        """Replicas that were asked for before then, as far as is known, and are not ready yet."""
+        return sum(asked.seen_at < before for asked in self._asked or ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,10 @@ from datetime import datetime, tzinfo
 
 from cronsim import CronSim
 
+# A floor is promised to be ready: beyond the longest start seen, the second of a tick and the time
+# until routers and HAProxy have heard of a replica.
+EARLY_S = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Window:

@@ -17,7 +17,7 @@ from forebay.policies.autoscaling import Autoscaler, ScalingRecord
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.scaling import Capacity, ScalingConfig
 from forebay.policies.scaling_limits import LimitConfig
-from forebay.policies.schedules import floors
+from forebay.policies.schedules import EARLY_S, floors
 from forebay.serving.replica import PREFIX
 from forebay.serving.scaling_gauges import ScalingGauges
 from forebay.serving.scaling_link import ScalingLink
@@ -29,9 +29,6 @@ from forebay.spec.service import ServiceSpec
 _LOG = logging.getLogger("ray.serve")  # goes to the controller's log
 _TICK_S = 1.0
 _QUIET_TICKS = 10  # a decision that changes nothing is kept once in so many
-# A floor is promised to be ready: beyond the longest start seen, the second of a tick and the time
-# until routers and HAProxy have heard of a replica.
-_FLOOR_EARLY_S = 3.0
 _PATIENCE_S = 15.0  # for what an earlier policy knew
 
 
@@ -183,7 +180,7 @@ class ForebayScaling:
     def _floors(self) -> list[int]:
         """Those of the schedule, and the one set by hand while it has not expired."""
         wall, by_hand = time.time(), self._link.orders.floor
-        lead_s = self._autoscaler.meter.cold_start.most_s + _FLOOR_EARLY_S
+        lead_s = self._autoscaler.meter.cold_start.most_s + EARLY_S
         return [
             *floors(self._schedule, wall, lead_s),
             *([by_hand[0]] if by_hand and wall < by_hand[1] else []),
@@ -205,7 +202,8 @@ class ForebayScaling:
         if is_kept:
             self._quiet = 0
         if record.target != record.before:
-            _LOG.info("replicas %d -> %d: %s", record.before, record.target, record.reason)
+            # Serve's processes log warnings and worse, and this is to be found in the log.
+            _LOG.warning("replicas %d -> %d: %s", record.before, record.target, record.reason)
         plain = record.plain()
         for alarm in self._alarms.look(plain, record.at):
             _LOG.warning("%s, %s: %s", alarm.short, alarm.why, record.reason)

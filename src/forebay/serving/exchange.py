@@ -22,7 +22,7 @@ from forebay.policies.fleet_fairness import FleetFairness
 from forebay.policies.quota_owner import QuotaOwner
 from forebay.policies.quotas import PERIOD_S
 from forebay.serving.fleet_reports import Answer, ByClass, Report
-from forebay.serving.head import on_the_head
+from forebay.serving.head import end_on_the_head, on_the_head
 from forebay.serving.notice_board import forget_ledger, is_first_ledger
 from forebay.serving.tenancy import Tenancy
 
@@ -228,12 +228,7 @@ def start_ledger(service: str) -> None:
 
 def end_ledger(service: str) -> None:
     """End the actor, for a cluster that outlives the service."""
-    import ray
-
-    try:
-        ray.kill(ray.get_actor(_name(service), _NAMESPACE))
-    except ValueError:  # there is none
-        pass
+    end_on_the_head(_name(service), _NAMESPACE)
     forget_ledger(service)
 
 

@@ -53,7 +53,7 @@ class FleetStatus:
         Raises:
             RequestRefusedError: 503: no router has answered; 400: `decisions` is no number.
         """
-        status = await self._current(_decisions_asked(query))
+        status = await self._current(decisions_asked(query))
         if tenant:
             own = {name: one for name, one in status["tenants"].items() if name == tenant}
             replicas = [{**replica, "tenants": {}} for replica in status["replicas"]]
@@ -90,8 +90,12 @@ class FleetStatus:
         return fleet_status(self._service, states, await self._decisions(DECISIONS))
 
 
-def _decisions_asked(query: bytes) -> int:
-    """How many decisions a query asks for."""
+def decisions_asked(query: bytes) -> int:
+    """How many decisions a query asks for.
+
+    Raises:
+        RequestRefusedError: 400: that is no number.
+    """
     asked = parse_qs(query.decode("latin-1")).get("decisions", [str(DECISIONS)])[-1]
     if not asked.isdecimal() or not asked.isascii():
         message = f"decisions={asked[:20]} is not a number of decisions."

@@ -6,8 +6,10 @@ Serve's controller is on it too.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+_GONE_S = 5.0  # until a name is free after its actor was ended
 _ON_THE_HEAD = {"node:__internal_head__": 0.001}  # Ray's own resource; a sliver of it uses up none
 
 
@@ -35,3 +37,20 @@ def on_the_head(actor: type, name: str, namespace: str, *made_with: object) -> A
         )
         .remote(*made_with)
     )
+
+
+def end_on_the_head(name: str, namespace: str) -> None:
+    """End the actor of this name, and wait until another may have it.
+
+    Raises:
+        Exception: whatever Ray raises where its head does not answer.
+    """
+    import ray
+
+    until = time.monotonic() + _GONE_S
+    while time.monotonic() < until:
+        try:
+            ray.kill(ray.get_actor(name, namespace))
+        except ValueError:  # there is none
+            return
+        time.sleep(0.05)

@@ -7,25 +7,24 @@ from typing import Any
 from forebay.observability import catalogue
 from forebay.observability.alarms import alarms
 
+_Totals = dict[Any, tuple[float, float]]  # by replica: tokens, and refusals
+
 
 class LiveLine:
     """Turns what replicas publish into a line, with rates since the line before."""
 
     def __init__(self) -> None:
-        self._before: tuple[float, float, float] | None = None
+        self._before: tuple[float, _Totals] | None = None
 
     def line(
         self, fleet: list[dict[str, Any]], now: float, decision: dict[str, Any] | None = None
     ) -> str:
         """The state of `fleet` at `now` (seconds), with the last decision on its size."""
-        tokens, shed = total(fleet, catalogue.OUTPUT_TOKENS), total(fleet, catalogue.SHED)
+        totals, before = _totals(fleet), self._before
+        self._before = (now, totals)
         tokens_rate = shed_rate = 0.0
-        if self._before is not None and now > self._before[0]:
-            elapsed = now - self._before[0]
-            # A replica that is gone takes its totals along; that is not a negative rate.
-            tokens_rate = max(tokens - self._before[1], 0.0) / elapsed
-            shed_rate = max(shed - self._before[2], 0.0) / elapsed
-        self._before = (now, tokens, shed)
+        if before is not None and now > before[0]:
+            tokens_rate, shed_rate = _rates(totals, before[1], now - before[0])
         return (
             f"replicas {_size(len(fleet), decision)}  "
             f"running {total(fleet, catalogue.RUNNING):.0f}  "
@@ -33,6 +32,27 @@ class LiveLine:
             f"TTFT p50 {_milliseconds(fleet, 'ttft_p50')} p99 {_milliseconds(fleet, 'ttft_p99')}  "
             f"shed/s {shed_rate:.1f}"
         )
+
+
+def _totals(fleet: list[dict[str, Any]]) -> _Totals:
+    """Tokens and refusals by replica."""
+    return {
+        one.get("status", {}).get("replica", number): (
+            total([one], catalogue.OUTPUT_TOKENS),
+            total([one], catalogue.SHED),
+        )
+        for number, one in enumerate(fleet)
+    }
+
+
+def _rates(now: _Totals, before: _Totals, elapsed_s: float) -> tuple[float, float]:
+    """Tokens/s and refusals/s of the replicas that are in both.
+
+    One that is gone takes its totals along, and one that was not heard of for a look brings them.
+    """
+    both = now.keys() & before.keys()
+    tokens, shed = (sum(max(now[n][i] - before[n][i], 0.0) for n in both) for i in (0, 1))
+    return tokens / elapsed_s, shed / elapsed_s
 
 
 def _size(ready: int, decision: dict[str, Any] | None) -> str:

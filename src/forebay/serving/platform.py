@@ -175,6 +175,10 @@ class Platform:
         target = serve.RunTarget(
             target=build(self.spec), name=self.spec.name, route_prefix="/", logging_config=quiet
         )
+        # Of a service that was killed on this cluster its log of scaling would tell this one what
+        # it had learned, and the floor that somebody had set under it.
+        end_log(self.spec.name)
+        end_ledger(self.spec.name)
         notice_board.tell_spec(self.spec)
         notice_board.forget_start(self.spec.name)
         SharedTenants(self.spec.name).forget()
@@ -308,10 +312,10 @@ class Platform:
         # before this service's own Serve was started, it would stop somebody else's.
         joined = self.spec.server.ray_address is not None
         if joined and self._serves and ray.is_initialized():
-            with contextlib.suppress(Exception):  # the cluster may be gone already
-                serve.shutdown()
-                end_ledger(self.spec.name)
-                end_log(self.spec.name)
+            name = self.spec.name
+            for end in (serve.shutdown, partial(end_ledger, name), partial(end_log, name)):
+                with contextlib.suppress(Exception):  # the cluster may be gone already
+                    end()
         with contextlib.suppress(Exception):  # whatever is left is ended by process id
             ray.shutdown()
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from forebay.serving.head import on_the_head
+from forebay.serving.head import end_on_the_head, on_the_head
 from forebay.serving.notice_board import the_spec
 
 _NAMESPACE = "forebay"
@@ -135,12 +135,7 @@ async def node_seconds(service: str, process_began: float) -> float | None:
 
 def end_log(service: str) -> None:
     """End the actor, for a cluster that outlives the service."""
-    import ray
-
-    try:
-        ray.kill(ray.get_actor(_name(service), _NAMESPACE))
-    except ValueError:  # there is none
-        pass
+    end_on_the_head(_name(service), _NAMESPACE)
 
 
 def _name(service: str) -> str:

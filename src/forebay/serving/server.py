@@ -96,6 +96,7 @@ class ForebayServer(LLMServer):
         vocabulary = client.model_config.get_vocab_size()
         await warm_up(replica.admission, replica.tap, vocabulary, replica.clock, self._run_prompt)
         await client.reset_prefix_cache()
+        replica.telemetry.forget()
 
     async def _run_prompt(self, prompt: list[int]) -> None:
         from vllm.sampling_params import RequestOutputKind, SamplingParams

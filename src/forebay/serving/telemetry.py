@@ -99,6 +99,13 @@ class Telemetry:
             return {"ttft_p50": None, "ttft_p99": None}
         return {"ttft_p50": percentile(values, 50), "ttft_p99": percentile(values, 99)}
 
+    def forget(self) -> None:
+        """What was counted so far was nobody's traffic."""
+        self.totals.clear()
+        self._flushed.clear()
+        self._samples.clear()
+        self._recent_ttft.clear()
+
     def flush(self, backend: Backend, gauges: dict[Metric, float]) -> None:
         """Report what was counted since the last flush."""
         for (metric, labels), value in self.totals.items():

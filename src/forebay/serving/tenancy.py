@@ -30,7 +30,7 @@ NEVER_S = 3600.0  # the wait that a request larger than its quota is told
 _MOST_EXCHANGES = 8.0  # of service here, by which what was served elsewhere sets anybody back
 _KEEP = 0.5  # of what was served here lately, a period later: in all it is that of two periods
 _MOST_ASKS = 2  # for one request: what was under way when it came knew nothing of it
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("ray.serve")  # goes to the replica's log
 
 
 def key_of(scope: Scope) -> bytes | None:

@@ -22,7 +22,13 @@ from forebay.policies.decisions import INTERACTIVE
 from forebay.policies.fairness import FairQueue
 from forebay.serving.asgi import App, Receive, Scope, Send, send_response
 from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
-from forebay.serving.fleet import DECISIONS, STATUS_PATH, ScalingLogHandle, ask_scaling_log
+from forebay.serving.fleet import (
+    DECISIONS,
+    STATUS_PATH,
+    ScalingLogHandle,
+    ask_scaling_log,
+    decisions_asked,
+)
 from forebay.serving.notice_board import the_spec
 from forebay.serving.routes import ANYBODYS, Access, access
 from forebay.serving.shared_tenants import SharedTenants
@@ -97,7 +103,8 @@ class ZeroDoor:
         if path not in ANYBODYS and scope["method"] != "OPTIONS":
             self._tenancy.caller(key_of(scope))
         if path == STATUS_PATH and scope["method"] == "GET":
-            status = fleet_status(self._spec.name, [], await self._told(DECISIONS))
+            count = max(decisions_asked(scope.get("query_string", b"")), DECISIONS)
+            status = fleet_status(self._spec.name, [], await self._told(count))
             await send_response(send, 200, json.dumps(status).encode())
         elif path == _HEALTH and await self._sleeps():
             # And is well: a load balancer that took this service out could not wake it.

@@ -39,7 +39,7 @@ class Recorded:
         missing: replicas that `max` withheld.
         woken: whether somebody had asked a fleet of none.
         seen: the policy's inputs; None where the fleet could not be seen.
-        cold_start_s: of a replica, mean.
+        cold_start: of a replica.
         reason: in words.
     """
 
@@ -49,7 +49,7 @@ class Recorded:
     missing: int
     woken: bool
     seen: Observation | None
-    cold_start_s: float
+    cold_start: ColdStart
     reason: str
 
 
@@ -108,7 +108,7 @@ def read_record(plain: Mapping[str, Any]) -> Recorded:
             missing=int(allowed["missing"]),
             woken="woken" in allowed["limits"],
             seen=None if seen is None else _observation(seen),
-            cold_start_s=float(plain["cold_start"]["mean_s"]),
+            cold_start=_cold_start(plain["cold_start"]),
             reason=str(plain["reason"]),
         )
     except KeyError as error:
@@ -122,9 +122,13 @@ def _observation(plain: Mapping[str, Any]) -> Observation:
         "demand": Demand(**plain["demand"]),
         "backlog": Demand(**plain["backlog"]),
         "capacity": Capacity(**plain["capacity"]),
-        "cold_start": ColdStart(**plain["cold_start"]),
+        "cold_start": _cold_start(plain["cold_start"]),
     }
     return Observation(**{**plain, **parts})
+
+
+def _cold_start(plain: Mapping[str, Any]) -> ColdStart:
+    return ColdStart(plain["mean_s"], plain["deviation_s"], plain["longest_s"])
 
 
 class _Fleet:
@@ -165,7 +169,7 @@ def replay(
     first = records[0]
     # It begins with the fleet that there was, within its own bounds.
     target = min(max(first.target, limits.min), limits.max)
-    fleet = _Fleet(target, first.ready, first.at, first.cold_start_s)
+    fleet = _Fleet(target, first.ready, first.at, first.cold_start.mean_s)
     state, limit_state, before_at = ScalingState(), LimitState(), None
     looks = []
     for one in records:
@@ -173,17 +177,16 @@ def replay(
         seen = _as_seen(one, before_at, was, ready)
         if seen is not None:
             wanted, state = want(config, seen, state, one.at)
-        cold = ColdStart(one.cold_start_s) if one.seen is None else one.seen.cold_start
         allowed, limit_state = allow(
             limits,
             wanted,
             was,
             limit_state,
             one.at,
-            floors(one.at, cold.most_s),
+            floors(one.at, one.cold_start.most_s),
             woken=one.woken,
         )
-        fleet.resize(allowed.replicas, one.at, one.cold_start_s)
+        fleet.resize(allowed.replicas, one.at, one.cold_start.mean_s)
         decided = ScalingRecord(
             at=one.at,
             before=was,
@@ -191,7 +194,7 @@ def replay(
             allowed=allowed,
             wanted=wanted,
             seen=seen,
-            cold_start=cold,
+            cold_start=one.cold_start,
             overdue=0,
         )
         looks.append(_look(one, decided))

@@ -11,7 +11,7 @@ from forebay.spec.tenants import Tenants
 from forebay.spec.tenants_loading import load_tenants_text, read_text
 
 LOOK_EVERY_S = 1.0  # a revoked key works for about this long; a stat costs microseconds
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("ray.serve")  # of a replica, whose log has no others
 
 
 @dataclass(frozen=True, slots=True)

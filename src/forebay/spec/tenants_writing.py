@@ -30,6 +30,8 @@ def update_tenants_file(path: Path, edit: Callable[[str], Edited]) -> Edited:
     path = path.resolve()  # through a link, so that not the link is replaced
     lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, _MODE)
     try:
+        if os.fstat(lock).st_uid == os.geteuid():  # who may write the one needs the other
+            _keep_access(lock, path)
         fcntl.flock(lock, fcntl.LOCK_EX)
         edited = edit(read_text(path) if path.exists() else "")
         _replace(path, edited.text)

@@ -320,7 +320,7 @@ def test_where_the_owner_cannot_be_kept_the_group_is_or_gets_nothing(
     monkeypatch.setattr(os, "fchown", chown)
     before = file.stat()
     create(file, "search")
-    assert seen == [(before.st_uid, before.st_gid), (-1, before.st_gid)]
+    assert seen == 2 * [(before.st_uid, before.st_gid), (-1, before.st_gid)]  # the lock's, too
     assert stat.S_IMODE(file.stat().st_mode) == mode
 
 
@@ -345,3 +345,16 @@ def test_the_command_loads_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_who_may_write_the_file_may_take_its_lock(tmp_path: Path) -> None:
+    file, lock = tmp_path / "tenants.yaml", tmp_path / "tenants.yaml.lock"
+
+    def add(name: str) -> None:
+        stored = key_hash(name)
+        update_tenants_file(file, lambda text: add_key(text, "f", name, stored, {}))
+
+    add("a")
+    file.chmod(0o660)
+    add("b")
+    assert stat.S_IMODE(lock.stat().st_mode) == stat.S_IMODE(file.stat().st_mode) == 0o660

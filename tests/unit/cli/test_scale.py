@@ -33,7 +33,9 @@ def test_the_end_is_a_time_or_a_duration(text: str, end: datetime) -> None:
     ("text", "said"),
     [
         ("5", "neither a time"),
-        ("2026-12-01T12:00", "no offset"),
+        ("2026-12-01T12:00", "no offset; write a time such as 2026-12-01T12:00Z"),
+        ("2026-12-02", "no time of day"),
+        ("2026-12-02+01:00", "no time of day"),
         ("2026-12-01T07:00Z", "past"),
         ("2027-12-01T07:00Z", "more than a month"),
     ],
@@ -91,6 +93,7 @@ class Machine:
 
     def _set(self, floor: tuple[int, float], timeout: float) -> None:
         self.floors.append((self._at, self._asked, floor[0]))
+        self.until = datetime.fromtimestamp(floor[1], UTC)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +112,16 @@ def test_a_floor_is_set_where_the_service_runs(
     said = CliRunner().invoke(app, ["scale", "examples/scaling.yaml", "--min", "3"])
     assert said.exit_code == 0, said.output
     assert machine.floors == [(address, "scaling:scaling", 3)]
+    left = machine.until - datetime.now(UTC)
+    assert timedelta(minutes=59) < left <= timedelta(hours=1)
+
+
+def test_a_floor_ends_when_it_was_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, {"a:1": ("scaling", 8000)})
+    end = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
+    args = ["scale", "examples/scaling.yaml", "--min", "3", "--until", end.isoformat()]
+    assert CliRunner().invoke(app, args).exit_code == 0
+    assert machine.until == end
 
 
 @pytest.mark.parametrize(

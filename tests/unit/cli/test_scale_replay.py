@@ -34,6 +34,8 @@ def test_the_table_and_the_page_show_both_fleets(tmp_path: Path) -> None:
     page = (run / "scaling-replay.html").read_text()
     assert "headroom 50%" in page
     assert "<svg" in page
+    assert "knew nothing from before the run" in page
+    assert "set by hand are left out" in page
 
 
 def test_as_json_with_the_same_settings_the_fleets_are_the_same(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -149,3 +149,20 @@ def test_a_terminal_that_is_closed_still_has_the_service_drain(
     monkeypatch.setattr(sys, "stdout", ClosedTerminal())
     serve._watch(cast(Platform, platform))
     assert platform.drained
+
+
+def test_a_second_interrupt_ends_the_drain_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drain(say: Callable[[str], None]) -> bool:
+        os.kill(os.getpid(), signal.SIGINT)
+        Event().wait(60.0)
+        return True
+
+    def show(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    spec = SimpleNamespace(server=SimpleNamespace(drain=60.0))
+    there = SimpleNamespace(spec=spec, fleet=list, last_decision=dict, drain=drain)
+    draining = cast(Platform, there)
+    monkeypatch.setattr(serve, "_show", show)
+    with pytest.raises(KeyboardInterrupt):
+        serve._watch(draining)

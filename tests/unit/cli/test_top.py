@@ -261,3 +261,13 @@ def test_the_phases_of_each_start_are_shown() -> None:
     starts = [t for t in tables(status(1, 1), None) if t.title == "Starts"]
     assert starts[0].columns == ("replica", "image", "weights")
     assert starts[0].rows[0] == ("a", "2.0 s", "30.0 s")
+
+
+def test_a_phase_that_any_replica_tells_is_shown_in_its_place() -> None:
+    told = status(1, 1)
+    first, second = told["replicas"]
+    first["start_s"] = {"image": 2.0, "weights": 30.0, "warm_up": 5.0, "first_answer": 9.0}
+    second["start_s"] = {"node": 1_200.0, "image": 2.0, "weights": 30.0, "warm_up": 5.0}
+    (starts,) = [table for table in tables(told, None) if table.title == "Starts"]
+    assert starts.columns == ("replica", "node", "image", "weights", "warm up", "first answer")
+    assert starts.rows[0] == ("a", "-", "2.0 s", "30.0 s", "5.0 s", "9.0 s")

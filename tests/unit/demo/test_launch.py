@@ -75,3 +75,11 @@ def test_the_runs_folder_keeps_the_sizes(tmp_path: Path) -> None:
     kept = pq.read_table(tmp_path / "run" / "fleet.parquet").to_pylist()
     assert [FleetSize(**one) for one in kept] == sizes
     assert "<h3>Replicas" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+def test_a_log_that_does_not_answer_just_now_is_no_change_of_the_target() -> None:
+    said: list[str] = []
+    watch = FleetWatch(said.append)
+    for second, target in enumerate((None, 4, None, 4, None, 5)):
+        watch.note(FleetSize(t=float(second), ready=4, target=target, reason="more"))
+    assert said == ["   0 s  4 replicas ready", "   5 s  asked for: 4 -> 5 (more)"]

@@ -200,6 +200,15 @@ async def test_a_body_without_length_ends_with_its_connection() -> None:
     assert (await judged(head + event("a") + DONE, closed=True)).outcome == "ok"
 
 
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("Retry-After: 1.5", 1.5), ("retry-after-ms: 12.5", 0.0125), ("Retry-After: inf", None),
+     ("Retry-After: -1", None)],
+)  # fmt: skip
+async def test_a_wait_is_read_with_its_decimals(header: str, seconds: float | None) -> None:
+    assert (await judged(*plain(429, b"", header))).retry_after_s == seconds
+
+
 async def test_a_retry_after_date_is_not_guessed_at() -> None:
     record = await judged(*plain(429, b"", "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT"))
     assert record.retry_after_s is None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from email.message import Message
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -98,3 +101,36 @@ def test_a_broken_file_is_told(tmp_path: Path, content: str | None, said: str) -
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ScalingFileError, match="not a run's folder"):
         read_decisions(tmp_path / "none")
+
+
+def test_looks_that_are_not_answered_say_nothing_of_the_server() -> None:
+    looks = 0
+    told = threading.Event()
+
+    def read() -> Any:
+        nonlocal looks
+        looks += 1
+        if looks <= 5:
+            raise TimeoutError("the first question starts a router")
+        told.set()
+        return {"scaling": [{"at": 7.0}], "replicas": [], "missing": 0}
+
+    watch = ScalingWatch(read, period_s=0.0)
+    watch.start(0.0)
+    assert told.wait(timeout=30)
+    assert [one["at"] for one in watch.stop()] == [7.0]
+
+
+@pytest.mark.parametrize(("status", "looks"), [(404, 3), (503, 10)])
+def test_a_server_of_another_kind_is_not_asked_for_ever(status: int, looks: int) -> None:
+    asked: list[int] = []
+
+    def read() -> Any:
+        asked.append(status)
+        raise HTTPError("http://h", status, "no", Message(), None)
+
+    watch = ScalingWatch(read, period_s=0.0)
+    watch.start(0.0)
+    assert watch._thread is not None
+    watch._thread.join(timeout=30)
+    assert len(asked) == looks

@@ -183,6 +183,21 @@ def test_retry_after_is_the_time_until_it_would_fit() -> None:
     assert 3.5 < shed.retry_after_s < 5.0
 
 
+def test_who_comes_to_a_replica_that_drains_is_told_to_come_when_another_may_have_him() -> None:
+    policy = controller()
+    policy.draining = True
+    shed = policy.decide(SHORT, INTERACTIVE, 0.0)
+    assert isinstance(shed, Shed)
+    assert (shed.reason, shed.retry_after_s) == ("draining", CONFIG.classes[INTERACTIVE].ttft_s)
+
+
+def test_who_is_beyond_the_hard_bound_is_told_when_the_excess_is_computed() -> None:
+    policy = controller(replace(CONFIG, max_queued_tokens=450))
+    count, shed = fill(policy, replace(SHORT, prefill_tokens=9_000))  # 10,000 tokens/s
+    assert (count, shed.reason) == (1, "queue_full")  # an engine that does nothing takes any
+    assert shed.retry_after_s == pytest.approx((2 * 9_000 - 450) / 10_000)
+
+
 def test_jitter_only_lengthens_retry_after() -> None:
     waits = []
     for share in (0.0, 0.5, 0.99):

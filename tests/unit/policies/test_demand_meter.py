@@ -288,3 +288,14 @@ def test_a_replica_that_has_learned_is_believed() -> None:
     seen = meter.read({"a": asked(old["a"], 5, 200), "b": asked(old["b"], 5, 900)}, "ab", 2, 1.0)
     assert seen is not None
     assert seen.demand.decode == 5_500.0
+
+
+def test_replicas_that_were_on_their_way_at_the_first_look_are_overdue_like_others() -> None:
+    times = StartTimes(20.0)
+    times.look([], 2, 0.0)
+    times.look(["a"], 2, 10.0, {"a": 10.0})
+    times.look(["a"], 2, 1_000.0)
+    assert times.waiting_since(1_000.0 - 3 * times.cold_start.most_s) == 1
+    times.look(["a", "b"], 2, 1_001.0)
+    assert times.waiting_since(1_001.0) == 0
+    assert list(times.seconds) == [10.0], "how long that one took is not known"

@@ -75,6 +75,15 @@ def where_a_has_its_part_and_b_has_none() -> AdmissionController:
     return policy
 
 
+def test_who_has_its_part_is_told_when_an_answer_ends() -> None:
+    policy = where_a_has_its_part_and_b_has_none()
+    refused = policy.decide(USUAL, INTERACTIVE, 0.05, "a")
+    assert isinstance(refused, Shed)
+    assert refused.reason == "fair_share"
+    assert refused.retry_after_s == pytest.approx(policy.waits.ends_s(USUAL, 1))
+    assert refused.retry_after_s > 0.5, "not the least that anybody is told"
+
+
 def test_two_who_ask_for_all_of_the_cache_have_half_of_it_each_however_large_they_are() -> None:
     policy = controller()
     large = replace(USUAL, prefill_tokens=1_900)

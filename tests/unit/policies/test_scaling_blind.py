@@ -141,6 +141,10 @@ def test_what_another_remembered_is_gone_on_from() -> None:
     memory = pickle.loads(pickle.dumps(fleet.scaler.memory))
     fleet.scaler = Told().scaler
     fleet.scaler.resume(memory)
+    assert (fleet.scaler.memory.policy, fleet.scaler.memory.limits) == (
+        memory.policy,
+        memory.limits,
+    )
     assert fleet.scaler.meter.cold_start == memory.meter.cold_start
     assert fleet.seconds(30, 2.9).target == 4
     record = fleet.second(2.9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import ray
 
+from forebay.policies.autoscaling import ScalingRecord
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.scaling import Capacity
 from forebay.serving import autoscaler, scaling_link, scaling_log
@@ -45,6 +47,7 @@ def service(scaling: dict[str, Any]) -> ServiceSpec:
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0
+        self.shown: list[ScalingRecord] = []  # as metrics
 
     def monotonic(self) -> float:
         return self.now
@@ -76,7 +79,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(autoscaler, "time", clock)
     monkeypatch.setattr(scaling_log, "time", clock)
-    monkeypatch.setattr(ScalingGauges, "set", lambda _, record: None)
+    monkeypatch.setattr(ScalingGauges, "set", lambda _, record: clock.shown.append(record))
     return clock
 
 
@@ -125,9 +128,10 @@ def test_the_last_point_of_each_replica_is_read_and_half_a_report_is_not() -> No
 
 
 def test_offered_tokens_make_the_fleet_grow_once_a_second_and_the_log_says_why(
-    clock: Clock, log: Log
+    clock: Clock, log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
     policy, one, target = ForebayScaling(SETTINGS), replica("a"), 1
+    caplog.set_level(logging.WARNING, logger="ray.serve")  # as in Serve's processes
     reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
     for second in range(20):
         reading |= {"sequence": float(second), "offered_prefill": 30_000.0 * second}
@@ -140,6 +144,11 @@ def test_offered_tokens_make_the_fleet_grow_once_a_second_and_the_log_says_why(
     grown = [record for record in log.records if record["target"] > record["before"]]
     assert "prefill" in grown[-1]["reason"]
     assert grown[-1]["seen"]["capacity"]["source"] == "learned"
+    sizes = [one.getMessage() for one in caplog.records if one.getMessage().startswith("replicas ")]
+    assert len(sizes) == len(grown)
+    assert "-> 4: " in sizes[-1]
+    assert len(clock.shown) == 20, "once a second, as metrics too"
+    assert clock.shown[-1].target == 4
 
 
 def test_a_lost_log_costs_a_record_and_no_decision(
@@ -151,10 +160,12 @@ def test_a_lost_log_costs_a_record_and_no_decision(
     monkeypatch.setattr(scaling_link, "scaling_log", broken)
     policy, one = ForebayScaling(SETTINGS), replica("a")
     reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
-    for _ in range(12):
-        target, _ = policy(context(3, {one: reading}))
-        assert target == 3
+    target = 1
+    for second in range(40):  # for the first of them it waits for what the log may know
+        reading |= {"sequence": second + 1.0, "offered_prefill": 30_000.0 * second}
+        target, _ = policy(context(target, {one: reading}))
         clock.now += 1.0
+    assert target == 4
 
 
 def test_without_reports_the_fleet_is_held(clock: Clock, log: Log) -> None:
@@ -319,7 +330,7 @@ def test_a_restarted_controller_goes_on_where_it_was(clock: Clock, log: Log) -> 
     # It knows what was asked before it began, and so need not watch for `stable_s` by itself.
     quick = {**SETTINGS, "stable_s": 60.0}
     assert serve(ForebayScaling(quick), clock, 4, 30, 0.0, at=70) == 4
-    assert serve(ForebayScaling(quick), clock, 4, 90, 0.0, at=100) < 4
+    assert serve(ForebayScaling(quick), clock, 4, 50, 0.0, at=100) < 4
 
 
 def test_a_memory_that_reads_well_and_decides_nothing_is_given_up(clock: Clock, log: Log) -> None:
@@ -334,6 +345,7 @@ def test_a_memory_that_reads_well_and_decides_nothing_is_given_up(clock: Clock, 
     kept = len(log.records)
     assert serve(after, clock, target, 40, busy, at=30) == 4
     assert len(log.records) > kept
+    assert serve(after, clock, 4, 40, 2 * busy, at=70) > 4, "it sees what is asked for"
 
 
 def test_until_the_log_has_answered_a_new_controller_holds(
@@ -400,6 +412,7 @@ def test_the_gauges_say_what_is_wanted_and_what_is_missing(clock: Clock, log: Lo
         record = scaler.decide({"a": ReplicaReading(**values)}, ["a"], target, float(second))
         target = record.target
     shown = gauges(record)
+    assert shown[catalogue.REPLICAS_OVERDUE, ""] == record.overdue == 0
     assert shown[catalogue.REPLICAS_TARGET, ""] == 2
     assert shown[catalogue.REPLICAS_WANTED, ""] == 5
     assert shown[catalogue.REPLICAS_MISSING, ""] == 3
@@ -407,6 +420,9 @@ def test_the_gauges_say_what_is_wanted_and_what_is_missing(clock: Clock, log: Lo
     limited = {one for (metric, one), on in shown.items() if on and metric.labels == ("limit",)}
     assert limited == set(record.allowed.limits)
     assert "3 MISSING" in record.reason
+    values = reading | {"sequence": 200.0, "offered_prefill": 40_000.0 * 200}
+    late = scaler.decide({"a": ReplicaReading(**values)}, ["a"], target, 200.0)
+    assert gauges(late)[catalogue.REPLICAS_OVERDUE, ""] == late.overdue == 1
 
 
 def test_a_floor_by_hand_outlives_the_log_that_was_told_it(log: Log, clock: Clock) -> None:

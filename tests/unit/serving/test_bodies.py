@@ -27,6 +27,10 @@ FIELDS = [
     "best_of",
     "max_tokens",
     "max_completion_tokens",
+    "max_output_tokens",
+    "min_tokens",
+    "ignore_eos",
+    "truncate_prompt_tokens",
     "stream",
     "service_tier",
     "background",
@@ -43,7 +47,20 @@ anything = st.recursive(
     max_leaves=20,
 )
 
-bodies = st.dictionaries(st.sampled_from(FIELDS), anything, max_size=6)
+plausible = st.fixed_dictionaries(
+    {},
+    optional={
+        "prompt": st.text(max_size=5) | st.lists(st.text(max_size=5), min_size=1, max_size=12),
+        "messages": st.just([{"role": "user", "content": "x"}]),
+        "input": st.text(max_size=5),
+        "n": st.integers(-1, 20),
+        **dict.fromkeys(
+            ["max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens"],
+            st.integers(-1, 5_000),
+        ),
+    },
+)
+bodies = st.dictionaries(st.sampled_from(FIELDS), anything, max_size=6) | plausible
 
 
 def parse_request(

@@ -52,9 +52,17 @@ def test_serve_is_told_how_many_routers_there_are_beside_each_proxy() -> None:
     assert variables(spec)["RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE"] == "3"
 
 
+def test_a_client_that_takes_nothing_of_its_answer_is_cut_off_after_a_minute() -> None:
+    assert variables(load_service_text(DEMO))["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"] == "60"
+
+
 @pytest.mark.parametrize("drain_s", [5, 600])
-def test_an_old_proxy_outlives_two_streams_in_a_row_on_one_connection(drain_s: int) -> None:
-    drain = f"scaling: {{drain: {drain_s}s}}\nserver: {{drain: 1s}}\n"
+@pytest.mark.parametrize("longer", ["scaling", "server"])
+def test_an_old_proxy_outlives_two_streams_in_a_row_on_one_connection(
+    drain_s: int, longer: str
+) -> None:
+    shorter = {"scaling": "server", "server": "scaling"}[longer]
+    drain = f"{longer}: {{drain: {drain_s}s}}\n{shorter}: {{drain: 1s}}\n"
     lives_s = int(variables(load_service_text(DEMO + drain))["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"])
     assert lives_s > 2 * drain_s
 

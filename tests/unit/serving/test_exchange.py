@@ -101,7 +101,14 @@ async def test_a_gate_that_shuts_down_says_goodbye_before_its_engine_stops(tenan
 
 async def test_without_quotas_nobody_is_told(tmp_path: Path) -> None:
     world = World(responding(200, b"{}"))
+    told: list[str] = []
+
+    async def goodbye() -> None:
+        told.append("goodbye")
+
+    world.tenancy.say_goodbye = goodbye
     await world.tenancy.leave()
+    assert not told
 
 
 async def test_while_the_ledger_is_looked_for_streams_go_on_and_one_thread_looks(

@@ -83,3 +83,16 @@ async def test_what_needs_no_engine_is_answered(world: World) -> None:
     world.dead = True
     assert (await world.ask("/v1/models", "GET")).status == 200
     assert (await world.ask("/health", "GET")).status == 200, "that is the engine's app's to say"
+
+
+async def test_a_replica_that_begins_to_drain_refuses_what_is_new_and_tells_the_routers(
+    world: World,
+) -> None:
+    world.replica.begin_drain()
+    answer = await world.ask()
+    assert (answer.status, answer.error["code"]) == (429, "draining")
+    assert not world.asked
+    told = world.replica.publish()
+    assert read_stats(told).draining
+    assert told["status"]["draining"]
+    assert (await world.ask("/health", "GET")).status == 200, "it is alive"

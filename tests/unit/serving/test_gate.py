@@ -135,6 +135,7 @@ def test_retry_headers(seconds: float, expected: dict[str, str]) -> None:
         (b'{"prompt": "x", "max_tokens": 999999999}', "out_of_range", "max_tokens"),
         (b'{"prompt": "x", "n": 5}', "out_of_range", "n"),
         (b'{"prompt": "x", "n": 0}', "out_of_range", "n"),
+        (b'{"prompt": ["a", "b", "c"], "n": 2}', "out_of_range", "n"),
         (b'{"prompt": ["a", "b", "c", "d", "e"]}', "out_of_range", "prompt"),
     ],
 )

@@ -39,3 +39,13 @@ def test_rates_are_those_since_the_line_before_and_never_negative() -> None:
     more = {**REPLICA, catalogue.OUTPUT_TOKENS.name: 400.0}
     assert "tokens/s 150" in live.line([more, REPLICA], 3.0)
     assert "tokens/s 0" in live.line([REPLICA], 4.0)
+
+
+def test_a_replica_that_leaves_or_is_not_heard_of_for_a_look_distorts_no_rate() -> None:
+    def named(name: str, tokens: float) -> dict[str, Any]:
+        return {**REPLICA, catalogue.OUTPUT_TOKENS.name: tokens, "status": {"replica": name}}
+
+    live = LiveLine()
+    live.line([named("a", 1e5), named("b", 1e5)], 1.0)
+    assert "tokens/s 1000" in live.line([named("a", 1e5 + 1_000)], 2.0)
+    assert "tokens/s 500" in live.line([named("b", 2e5), named("a", 1e5 + 1_500)], 3.0)

@@ -11,9 +11,10 @@ import ray
 from ray import serve
 from ray.serve import context
 
-from forebay.serving import environment, platform, preflight, processes
+from forebay.serving import environment, notice_board, platform, preflight, processes
 from forebay.serving.platform import Platform
 from forebay.serving.preflight import EnvironmentFailedError
+from forebay.serving.shared_tenants import SharedTenants
 from forebay.spec.service import ServiceSpec
 
 MODEL = {"id": "m", "source": "org/model"}
@@ -161,3 +162,37 @@ def test_a_serve_without_applications_is_somebody_elses_too(
     monkeypatch.setattr(context, "_get_global_client", lambda **_: object())
     with pytest.raises(EnvironmentFailedError, match="serve shutdown"):
         joined._refuse_foreign_serve()
+
+
+def test_what_a_killed_service_left_on_a_cluster_is_ended_before_the_next_one_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(serve, "start", lambda **_: called.append("start"))
+    monkeypatch.setattr(serve, "RunTarget", lambda **_: None)
+    monkeypatch.setattr(serve, "run_many", lambda *_, **__: called.append("run"))
+    monkeypatch.setattr(platform, "build", lambda _: None)
+    for name in ("end_log", "end_ledger"):
+        monkeypatch.setattr(platform, name, lambda _, name=name: called.append(name))
+    for name in ("tell_spec", "forget_start"):
+        monkeypatch.setattr(notice_board, name, lambda _: None)
+    monkeypatch.setattr(SharedTenants, "forget", lambda _: None)
+    service(server={"ray_address": "10.0.0.1:6379"})._deploy()
+    assert called == ["start", "end_log", "end_ledger", "run"]
+
+
+def test_a_serve_that_does_not_end_keeps_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+
+    def fail() -> None:
+        raise RuntimeError("the controller does not answer")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(serve, "shutdown", fail)
+    monkeypatch.setattr(platform, "end_ledger", lambda _: called.append("ledger"))
+    monkeypatch.setattr(platform, "end_log", lambda _: called.append("log"))
+    joined = service(server={"ray_address": "10.0.0.1:6379"})
+    joined._connected = joined._serves = True
+    joined.stop()
+    assert called == ["ledger", "log"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from gate_world import Clock
 
@@ -11,6 +13,7 @@ from forebay.policies.cost import CostModel
 from forebay.policies.decisions import INTERACTIVE, AdmissionConfig, ClassPolicy
 from forebay.policies.ledger import Answers
 from forebay.serving.emulated.rates import teach
+from forebay.serving.picking import read_stats
 from forebay.serving.replica import EngineLimits, Replica
 from forebay.spec.service import ServiceSpec
 
@@ -32,17 +35,21 @@ def after_light_load(admission: AdmissionController, steps: int = 4_000) -> None
         )
 
 
-def test_routers_are_told_the_pace_that_admission_itself_goes_by() -> None:
+def replica() -> Replica:
     spec = {"name": "s", "model": {"id": "m", "source": "demo-cpu", "engine": "emulated"}}
     limits = EngineLimits(
         slots=64, kv_tokens=100_000, step_tokens=8_192, context_tokens=16_384, longest_token=9,
         stop_reason="stop", prefix_caching=True,
     )  # fmt: skip
-    replica = Replica(ServiceSpec.model_validate(spec), limits, Clock(), name="r1", seed=0)
-    teach(replica.admission, H100)
-    after_light_load(replica.admission)
-    assert replica.publish()["prefill_rate"] == replica.admission.paces.drain_rate
-    assert replica.publish()["prefill_rate"] > 2 * FEW / STEP_S
+    return Replica(ServiceSpec.model_validate(spec), limits, Clock(), name="r1", seed=0)
+
+
+def test_routers_are_told_the_pace_that_admission_itself_goes_by() -> None:
+    made = replica()
+    teach(made.admission, H100)
+    after_light_load(made.admission)
+    assert made.publish()["prefill_rate"] == made.admission.paces.drain_rate
+    assert made.publish()["prefill_rate"] > 2 * FEW / STEP_S
 
 
 def test_short_prompts_do_not_make_an_emulated_engine_seem_slow() -> None:
@@ -57,3 +64,21 @@ def test_short_prompts_do_not_make_an_emulated_engine_seem_slow() -> None:
     after_light_load(admission)
     assert admission.paces.prefill_rate.rate == pytest.approx(FEW / STEP_S, rel=0.1)
     assert admission.paces.drain_rate > 2 * FEW / STEP_S
+
+
+def telling(value: float) -> Callable[[object], float]:
+    return lambda _: value
+
+
+def test_what_a_replica_publishes_is_what_routers_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"held_s": 3.0, "answer_s": 5.0, "ongoing": 7.0}
+    for name, value in told.items():
+        monkeypatch.setattr(AdmissionController, name, property(telling(value)))
+    made = replica()
+    teach(made.admission, H100)
+    stats = read_stats(made.publish())
+    assert {name: getattr(stats, name) for name in told} == told
+    assert stats.prefill_rate == made.admission.paces.drain_rate > 0
+    assert stats.bytes_per_token == made.admission.costs.bytes_per_token > 0
+    assert (stats.kv_tokens, stats.context_tokens) == (100_000, 16_384)
+    assert stats.wait_s > 0

@@ -164,7 +164,9 @@ async def test_a_tenant_of_the_batch_class_is_never_interactive(
 ) -> None:
     world, _ = made
     await ask(world, "night")
-    assert world.telemetry.totals[catalogue.ADMITTED, (BATCH,)] == 1
+    await ask(world, "night", **{"x-forebay-class": "interactive"})
+    assert world.telemetry.totals[catalogue.ADMITTED, (BATCH,)] == 2
+    assert world.telemetry.totals[catalogue.ADMITTED, (INTERACTIVE,)] == 0
 
 
 async def test_caches_are_shared_within_a_group_alone(
@@ -524,6 +526,7 @@ async def test_a_request_that_never_fits_is_told_by_which_limit(
     assert "tokens_per_minute" in refused.error["message"]
     assert "never fits" in refused.error["message"]
     assert refused.headers["x-should-retry"] == "false"
+    assert 3_600 <= int(refused.headers["retry-after"]) <= 7_200
 
 
 async def test_a_tenants_long_answers_are_charged_as_such_once_some_were_seen(
@@ -582,3 +585,18 @@ async def test_an_error_of_admission_leaves_no_charge_behind(
     assert [demand.use for demand in demands(world, "slots")] == [0]
     assert [demand.use for demand in demands(world, "tokens")] == [0]
     assert (await ask(world, "lab")).status == 200
+
+
+def break_off(file: Path) -> None:
+    file.write_text("tenants: [")
+
+
+async def test_a_wrong_file_is_told_in_the_log_that_serve_writes(
+    file: Path, made: tuple[World, list[FakeEngineRequest]], caplog: pytest.LogCaptureFixture
+) -> None:
+    world, _ = made
+    break_off(file)
+    world.clock.now += 2.0
+    assert (await ask(world, "shop")).status == 200
+    (told,) = [one for one in caplog.records if "kept as it was" in one.getMessage()]
+    assert told.name == "ray.serve"

@@ -45,6 +45,7 @@ class Fleet:
         self.sizes = [(1, 1), (0, 0)]  # target, ready
         self.start_s: float | None = 12.5
         self.jitter = 0.0
+        self.told: int | None = None
         self.door: App = ZeroDoor(
             self._proxy,
             self.spec,
@@ -65,10 +66,11 @@ class Fleet:
 
     async def _decisions(self, count: int) -> list[dict[str, Any]]:
         told = {"reason": "no replica, no demand", "allowed": {"missing": 0}}
+        self.told = count
         return [{**told, "target": target, "ready": ready} for target, ready in self.sizes]
 
     async def ask(
-        self, path: str = CHAT, method: str = "POST", key: str | None = None
+        self, path: str = CHAT, method: str = "POST", key: str | None = None, query: bytes = b""
     ) -> tuple[int, dict[str, str], Any]:
         """Status, headers and body."""
         sent: list[Any] = []
@@ -80,7 +82,10 @@ class Fleet:
             sent.append(message)
 
         headers = [(b"authorization", f"Bearer {key}".encode())] if key else []
-        scope = {"type": "http", "method": method, "path": path, "headers": headers}
+        scope = {
+            "type": "http", "method": method, "path": path, "headers": headers,
+            "query_string": query,
+        }  # fmt: skip
         await self.door(scope, receive, send)
         told = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
         return sent[0]["status"], told, json.loads(sent[1]["body"] or b"null")
@@ -189,6 +194,18 @@ async def test_the_status_says_why_there_is_none(fleet: Fleet) -> None:
     assert status == 200
     assert body["replicas"] == []
     assert body["scaling"][-1]["reason"] == "no replica, no demand"
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "told"),
+    [(b"", 200, 20), (b"decisions=50", 200, 50), (b"decisions=many", 400, None)],
+)
+async def test_as_many_decisions_are_told_as_by_a_replica(
+    fleet: Fleet, query: bytes, status: int, told: int | None
+) -> None:
+    found, _, body = await fleet.ask("/forebay/status", "GET", query=query)
+    assert (found, fleet.told) == (status, told)
+    assert status == 200 or body["error"]["code"] == "out_of_range"
 
 
 async def test_a_log_that_does_not_answer_keeps_no_probe_waiting(

@@ -93,3 +93,16 @@ def test_a_fleet_that_could_not_be_seen_is_held(records: list[Recorded]) -> None
 def test_what_is_no_decision_is_refused(broken: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_record({**decisions()[0], **broken})
+
+
+def test_a_floor_begins_as_early_where_nothing_was_seen_as_where_something_was() -> None:
+    plain = {**decisions()[0], "seen": None}
+    plain["cold_start"] = {"mean_s": 60.0, "deviation_s": 50.0, "longest_s": 180.0}
+    asked: list[float] = []
+
+    def floors(_: float, lead_s: float) -> list[int]:
+        asked.append(lead_s)
+        return []
+
+    replay([read_record(plain)], CONFIG, LIMITS, floors)
+    assert asked == [180.0]
