@@ -86,7 +86,7 @@ def test_what_the_cluster_serves_already_is_refused_and_survives(
     other(cluster, "start")
     serving = ServingProcess(ENGINE_SERVICE, tmp_path, ray_address=f"127.0.0.1:{cluster.port}")
     try:
-        serving.wait_for("serves applications already", timeout_s=60)
+        serving.wait_for("Ray Serve runs on the cluster", timeout_s=60)
         assert serving.process.wait(timeout=60) == 3
     finally:
         serving.end()

@@ -88,8 +88,9 @@ def load(
         bool,
         typer.Option(
             "--find-rate",
-            help="Instead: look for the highest rate that meets the SLO, in trials of --for (30s), "
-            "the first at --rate. Not with --check, --clients, --metrics, --ramp, --ray.",
+            help="Instead: look for the highest rate that meets the SLO, in trials of --for (30s, "
+            "longer at low rates), the first at --rate. Not with --check, --clients, --metrics, "
+            "--ramp, --ray.",
         ),
     ] = False,
     good: Annotated[

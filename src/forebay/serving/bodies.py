@@ -23,7 +23,7 @@ _BYTES_PER_MESSAGE = 16  # role and separators that a chat template adds, about 
 _COMPLETIONS_DEFAULT_TOKENS = 16  # OpenAI's (and vLLM's) default for /v1/completions
 # A route's limits on output tokens, the one that counts first. vLLM ignores every other route's: a
 # client could pass for modest by one.
-_LIMITS_OF = {
+LIMITS_OF = {
     "/v1/completions": ("max_tokens",),
     "/v1/chat/completions": ("max_completion_tokens", "max_tokens"),
     "/v1/responses": ("max_output_tokens",),
@@ -187,7 +187,7 @@ def _shape(
             "use_beam_search",
         )
     most = limits.max_output_tokens or limits.context_tokens
-    max_tokens = _first_count(data, _LIMITS_OF[path], limits)
+    max_tokens = _first_count(data, LIMITS_OF[path], limits)
     if path == "/v1/completions":
         text, ids, prompts = _prompts(data.get("prompt"))
         if max_tokens is None:

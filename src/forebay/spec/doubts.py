@@ -10,6 +10,12 @@ from forebay.spec.service import ServiceSpec
 
 def doubts(spec: ServiceSpec, now: float) -> Iterator[str]:
     """Each as a line; `now` in seconds since 1970."""
+    server = spec.server
+    if server.ray_address is not None and server.host != "0.0.0.0":
+        yield (
+            f"server.host: with {server.host} replicas on other nodes of the cluster cannot be "
+            "reached; write 0.0.0.0 where it has more than one"
+        )
     for place, floor in enumerate(spec.scaling.schedule):
         window = floor.entry()
         if isinstance(window, Window) and window.end <= now:

@@ -77,6 +77,7 @@ class ScalingSpec(Strict):
     )
     schedule: list[FloorSpec] = Field(
         default_factory=list,
+        examples=[[{"min": 4, "cron": "30 8 * * mon-fri", "for": "10h"}]],
         description="Times at which there are more replicas, whatever the demand. Default: none.",
     )
 
@@ -94,14 +95,18 @@ class ScalingSpec(Strict):
         return self.min == self.max == 1
 
 
+_HOSTS = ("127.0.0.1", "localhost", "0.0.0.0")
+
+
 class ServerSpec(Strict):
     """The HTTP server and the cluster it runs on."""
 
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="Address to listen on. Default 127.0.0.1: only this machine, until you say "
-        "otherwise (`0.0.0.0` for all).",
+        description="Address to listen on: `127.0.0.1`, or `0.0.0.0` for all, which a cluster of "
+        "several nodes needs. No other one works: HAProxy reaches the replicas of its own node by "
+        "127.0.0.1 and others by their nodes' addresses. Default 127.0.0.1: only this machine.",
     )
     port: int = Field(
         default=8000,
@@ -174,6 +179,14 @@ class ServerSpec(Strict):
         description="Longest wait until the first replica is ready. Default 10m: a 70B model "
         "takes minutes to load.",
     )
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_one_that_replicas_are_reached_at(cls, host: str) -> str:
+        if host in _HOSTS:
+            return host
+        hint = "write 127.0.0.1 for this machine alone, or 0.0.0.0 for all of its addresses"
+        raise refusal(f"HAProxy would not reach replicas that listen on {host}", hint)
 
     @field_validator("metrics_port")
     @classmethod

@@ -50,7 +50,7 @@ def _setting(doc: FieldDoc) -> str:
     key = doc.path[-1]
     if doc.section is not None:
         return f"{key}:"
-    if doc.default is None:
+    if doc.default is None or doc.default == []:
         return f"# {key}: {as_yaml(doc.example)}"
     return f"{key}: {as_yaml(doc.example if doc.default == {} else doc.default)}"
 

@@ -260,11 +260,10 @@ async def test_more_than_fit_wait_their_turn(client: Client) -> None:
 
 
 def replica_of(
-    engine: EmulatedEngine, profile: EngineProfile, start: StartClock | None = None
+    engine: EmulatedEngine, profile: EngineProfile, start: StartClock | None = None, **more: Any
 ) -> Replica:
-    spec = ServiceSpec.model_validate(
-        {"name": "s", "model": {"id": "demo", "engine": "emulated", "source": "demo-cpu"}}
-    )
+    model = {"id": "demo", "engine": "emulated", "source": "demo-cpu"}
+    spec = ServiceSpec.model_validate({"name": "s", "model": model, **more})
     limits = EngineLimits(
         slots=profile.max_num_seqs,
         kv_tokens=profile.kv_tokens,
@@ -315,6 +314,39 @@ async def test_what_the_gate_lets_in_is_counted_to_the_last_token(
     assert replica.telemetry.total(catalogue.SHED) == refused
     assert not replica.admission.ledger.tickets
     replica.admission.ledger.check_integrity()
+
+
+async def test_no_answer_is_longer_than_the_service_says(engine: EmulatedEngine) -> None:
+    limited = replica_of(engine, FAST, admission={"max_output_tokens": 7})
+    found = Client(limited.gate(EmulatedApi(engine, "demo")))
+    _, body = await found.ask("/v1/chat/completions", chat("hi", ignore_eos=True))
+    answer = json.loads(b"".join(body))
+    assert answer["usage"]["completion_tokens"] == 7
+    assert answer["choices"][0]["finish_reason"] == "length"
+
+
+async def test_a_completion_has_no_limit_but_its_own(client: Client) -> None:
+    body = {"model": "demo", "prompt": "x", "max_completion_tokens": 400, "ignore_eos": True}
+    _, found = await client.ask("/v1/completions", body)
+    assert json.loads(b"".join(found))["usage"]["completion_tokens"] == 16
+
+
+async def test_a_browser_may_ask_first(gated: Client) -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    origin = [(b"origin", b"https://app.example")]
+    for method, path in (("OPTIONS", "/v1/chat/completions"), ("HEAD", "/health")):
+        scope = {"type": "http", "method": method, "path": path, "headers": origin}
+        await gated._app(scope, receive, send)
+    starts = [one for one in sent if one["type"] == "http.response.start"]
+    assert [one["status"] for one in starts] == [200, 200]
+    assert (b"access-control-allow-methods", b"*") in starts[0]["headers"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

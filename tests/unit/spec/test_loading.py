@@ -301,3 +301,14 @@ scaling: {min: 1, max: 2, schedule: [{cron: "0 8 * * *", for: 1h, min: 0}]}
     assert [problem.field for problem in problems(faulty)] == [
         "model.source", "scaling.schedule.0.min",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_replicas_are_reached_where_they_listen(host: str) -> None:
+    assert load_service_text(f"{DEMO}server: {{host: {host}}}").server.host == host
+
+
+def test_an_address_that_the_proxy_would_not_find_replicas_at_is_refused() -> None:
+    (found,) = problems(f"{DEMO}server: {{host: 10.0.0.5}}")
+    assert found.field == "server.host"
+    assert "0.0.0.0" in found.hint

@@ -12,7 +12,7 @@ import yaml
 from forebay.policies.schedules import Recurrence, Window
 from forebay.serving.autoscaler import autoscaling_config, read_floor
 from forebay.spec.doubts import doubts
-from forebay.spec.loading import load_service
+from forebay.spec.loading import load_service, load_service_text
 from forebay.spec.problems import SpecError
 from forebay.spec.summary import summarize
 
@@ -145,3 +145,15 @@ def test_the_plain_form_reads_back(tmp_path: Path) -> None:
     plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     again.write_text(yaml.safe_dump(plain))
     assert load_service(again).scaling == spec.scaling
+
+
+@pytest.mark.parametrize(
+    ("server", "doubtful"),
+    [("{}", False), ("{ray_address: auto}", True), ("{ray_address: auto, host: 0.0.0.0}", False)],
+)
+def test_a_cluster_whose_other_nodes_could_not_be_reached_is_doubted(
+    server: str, doubtful: bool
+) -> None:
+    spec = load_service_text(f"name: a\nmodel: {{id: a, source: demo}}\nserver: {server}\n")
+    told = [line for line in doubts(spec, 0.0) if line.startswith("server.host: ")]
+    assert bool(told) == doubtful

@@ -31,6 +31,7 @@ from forebay.serving.errors import RequestRefusedError, send_error
 
 _BODY_LIMIT = 64 * 1024 * 1024  # the gate's is smaller
 _STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8")]
+_PREFLIGHT = [(b"access-control-allow-methods", b"*"), (b"access-control-allow-headers", b"*")]
 _PATHS = (CHAT, COMPLETIONS, "/v1/models", "/tokenize", "/detokenize", "/health")
 
 
@@ -52,7 +53,9 @@ class EmulatedApi:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
-        elif scope["method"] == "GET":
+        elif scope["method"] == "OPTIONS":  # a browser asks first; the gate says who may
+            await send_response(send, 200, b"", headers=_PREFLIGHT)
+        elif scope["method"] in ("GET", "HEAD"):
             await self._get(scope["path"], send)
         else:
             await self._post(scope["path"], receive, send)

@@ -127,6 +127,7 @@ class EmulatedEngine:
         asked = Asked(request_id, prompt, SimpleNamespace(max_tokens=max_tokens, extra_args=None))
         if self._tap is not None:
             self._tap.on_add(asked)
+            max_tokens = asked.sampling_params.max_tokens  # the service may have a limit of its own
         answer = answer_tokens(prompt, min(max_tokens, stop_after), VOCABULARY)
         listener = self._listeners[request_id] = _Listener(answer)
         request = EngineRequest(

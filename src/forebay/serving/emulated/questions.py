@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from forebay.serving.bodies import LIMITS_OF
 from forebay.serving.emulated.text import encode, render
 from forebay.serving.errors import RequestRefusedError
 
@@ -55,7 +56,7 @@ def questions_of(path: str, data: dict[str, Any], context_tokens: int) -> list[Q
     for prompt in prompts:
         _check_length(prompt, context_tokens)
     options = data.get("stream_options")
-    asked = _count(data, "max_completion_tokens") or _count(data, "max_tokens")
+    asked = next(filter(None, (_count(data, name) for name in LIMITS_OF[path])), None)
     if asked is None and path == COMPLETIONS:
         asked = _COMPLETION_TOKENS
     found = []
