@@ -106,7 +106,20 @@ def load(
     )
     endpoint = Endpoint(url=url, model="demo")
     cores = None if anywhere else spare_cores()
-    return run_load(LoadPlan(endpoint=endpoint, workload=spec, cores=cores, timeout_s=timeout_s))
+    return played(LoadPlan(endpoint=endpoint, workload=spec, cores=cores, timeout_s=timeout_s))
+
+
+def played(plan: LoadPlan) -> LoadRun:
+    """The whole run of a plan.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came: what was measured by then is no figure.
+        WorkerFailedError: a worker failed.
+    """
+    run = run_load(plan)
+    if run.client.interrupted:
+        raise KeyboardInterrupt
+    return run
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 
 import systems
-from client import ROOT, lag_p99_ms
+from client import ROOT, lag_p99_ms, played
 from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, run_load
+from forebay.load.runner import LoadPlan
 from forebay.measure.lateness import MOST_LATE
 from forebay.spec.workload_changes import fixed_workload
 from tables import Bar, exit_by_bars, print_bars, print_table, write
@@ -40,7 +40,7 @@ def main() -> None:
     with systems.running("emulation", command, PORT, model_cores=1) as server:
         memory = replica_megabytes(server)
         psutil.cpu_percent()
-        run = run_load(
+        run = played(
             LoadPlan(
                 endpoint=Endpoint(url=server.url, model="llama-8b"),
                 workload=fixed_workload(

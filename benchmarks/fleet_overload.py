@@ -29,7 +29,7 @@ from typing import Any
 import psutil
 
 import systems
-from client import aborted, admitted_ttft, lag_p99_ms
+from client import aborted, admitted_ttft, lag_p99_ms, played
 from fleet_parts import (
     FILE,
     SERVICE,
@@ -43,7 +43,7 @@ from fleet_parts import (
     until_quiet,
 )
 from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.load.runner import LoadPlan, LoadRun
 from forebay.measure.lateness import MOST_LATE
 from forebay.measure.percentiles import percentile
 from forebay.spec.workload_changes import fixed_workload
@@ -161,7 +161,7 @@ def offered(url: str, rate: float, seconds: float) -> LoadRun:
     """Poisson arrivals at `rate`, to the end of the last answer."""
     spec = fixed_workload("fleet", PROMPT, ANSWER, stages=[(rate, seconds)], seed=1)
     endpoint = Endpoint(url=url, model=SERVICE.model.id)
-    return run_load(LoadPlan(endpoint=endpoint, workload=spec, timeout_s=400.0))
+    return played(LoadPlan(endpoint=endpoint, workload=spec, timeout_s=400.0))
 
 
 def told(run: LoadRun) -> Row:

@@ -27,7 +27,7 @@ import psutil
 import yaml
 
 import systems
-from client import Workload, lag_p99_ms, traced
+from client import Workload, lag_p99_ms, played, traced
 from fleet_parts import (
     FILE,
     REPLICAS,
@@ -41,7 +41,7 @@ from fleet_parts import (
     until_quiet,
 )
 from forebay.load.probe import Asked, look_at
-from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.load.runner import LoadPlan, LoadRun
 from forebay.measure.lateness import MOST_LATE
 from forebay.measure.records import RequestRecord
 from forebay.spec.keys import key_hash, new_key
@@ -148,7 +148,7 @@ class Fleet:
         endpoint = look_at(Asked(url=self.url, api="chat", headers=self.headers))
         before = self.replicas()
         psutil.cpu_percent()
-        run = run_load(
+        run = played(
             LoadPlan(
                 endpoint=endpoint,
                 workload=asked,

@@ -68,11 +68,12 @@ def main() -> None:
     there = {name: TRACES / file for name, file in FILES.items() if (TRACES / file).is_file()}
     for name in sorted(set(FILES) - set(there)):
         print(f"{name}: skipped, there is no {TRACES / FILES[name]}")
-    rows, bars, cache = [], [], None
+    bars = [Bar(f"{name}: replayed", None, 1, at_least=True) for name in FILES if name not in there]
+    rows, cache = [], None
     if not options.only_vllm:
         rows = [against_mock(name, path, options.seconds) for name, path in there.items()]
         print_replays(rows)
-        bars = [bar for row in rows for bar in replay_bars(row)]
+        bars += [bar for row in rows for bar in replay_bars(row)]
     if (options.vllm or options.only_vllm) and "mooncake" in there:
         cache = against_vllm(there["mooncake"], options.speed, options.vllm_seconds)
         bars.append(Bar("prefix cache: hit share off by", cache["off_points"], POINTS, "points"))

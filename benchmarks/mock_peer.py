@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client import ROOT
+from client import ROOT, played
 from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.load.runner import LoadPlan, LoadRun
 from forebay.measure.records import RequestRecord
 from forebay.mock.process import MockProcess, mock_process
 from forebay.spec.workload import WorkloadSpec
@@ -93,7 +93,7 @@ def play(
     """
     cores = [two_cores()[1] if core is None else core]
     endpoint = Endpoint(url=url, model=model)
-    return run_load(LoadPlan(endpoint=endpoint, workload=workload, cores=cores, **plan))
+    return played(LoadPlan(endpoint=endpoint, workload=workload, cores=cores, **plan))
 
 
 def request_id(run: LoadRun, record: RequestRecord) -> str:

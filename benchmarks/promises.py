@@ -25,10 +25,10 @@ from typing import Any
 import yaml
 
 import systems
-from client import SHORT, aborted, lag_p99_ms, settle, spare_cores
+from client import SHORT, aborted, admitted_ttft, lag_p99_ms, played, settle, spare_cores
 from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun, run_load
-from forebay.measure.percentiles import adjusted_percentile, percentiles
+from forebay.load.runner import LoadPlan, LoadRun
+from forebay.measure.percentiles import adjusted_percentile, percentile
 from forebay.measure.prediction import RECENT
 from forebay.measure.records import RequestRecord
 from forebay.spec.workload import WorkloadSpec
@@ -113,6 +113,7 @@ def burst(url: str, best: float) -> Part:
     bars = [
         Bar("burst: TTFT p99 in it", rows[0]["TTFT p99 s"], SLO_S, "s"),
         Bar(f"burst: TTFT p99 from {RECOVERED_S:g} s after", rows[1]["TTFT p99 s"], SLO_S, "s"),
+        Bar("burst: failed or aborted", sum(row["failed"] for row in rows), 0),
         Bar("burst: refused from then on", rows[1]["shed"], 0),
     ]
     return rows, bars
@@ -175,7 +176,7 @@ def play(
             "seed": seed,
         }
     )
-    return run_load(
+    return played(
         LoadPlan(
             endpoint=Endpoint(url=url, model=systems.MODEL),
             workload=spec,
@@ -197,15 +198,14 @@ def status(url: str) -> dict[str, Any]:
 def row(records: Sequence[RequestRecord], run: LoadRun) -> dict[str, Any]:
     """What became of some of a run's requests."""
     ttfts = [r.ttft for r in records if r.ttft is not None]
-    p50, p99 = percentiles(ttfts, (50, 99))
     return {
         "requests": len(records),
         "good": sum(r.is_good(SLO_S) for r in records),
         "shed": sum(r.outcome == "shed" for r in records),
         "aborted": aborted(records),
         "failed": sum(r.failure for r in records),
-        "TTFT p50 s": p50,
-        "TTFT p99 s": p99,
+        "TTFT p50 s": percentile(ttfts, 50),
+        "TTFT p99 s": admitted_ttft(records, 99),
         "TTFT p99 s, refused: endless": adjusted_percentile(ttfts, len(records) - len(ttfts), 99),
         "lag p99 ms": lag_p99_ms(run),
     }

@@ -30,13 +30,13 @@ import yaml
 
 import systems
 from chats import workload
-from client import lag_p99_ms
+from client import lag_p99_ms, played
 from emulated_stock import ROUTERS
 from fleet_parts import FILE, SLOWED, TPOT_S, TTFT_S, late_percent, status
 from forebay.load.probe import Asked, look_at
-from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.load.runner import LoadPlan, LoadRun
 from forebay.measure.lateness import MOST_LATE
-from forebay.measure.percentiles import percentile
+from forebay.measure.percentiles import adjusted_percentile, percentile
 from forebay.measure.records import RequestRecord
 from forebay.spec.keys import key_hash, new_key
 from tables import Bar, exit_by_bars, print_bars, print_table, write
@@ -149,7 +149,7 @@ def measured(name: str, isolation: str, rate: float, warm: float, seconds: float
         snapshot = threading.Timer(warm, lambda: before.append(fleet.counts()))
         snapshot.start()
         psutil.cpu_percent()
-        run = run_load(
+        run = played(
             LoadPlan(
                 endpoint=look_at(Asked(url=fleet.url, api="chat", headers=fleet.any_headers)),
                 workload=workload(
@@ -186,7 +186,8 @@ def row(name: str, isolation: str, run: LoadRun, warm: float, requests: Sequence
         "failed": sum(record.failure for record in records),
         "hit %": hit_percent(begun),
         "TTFT p50 s": percentile(ttfts, 50),
-        "TTFT p99 s": percentile(ttfts, 99),
+        # Who was refused, or had no token, waits for ever: to take fewer is no way to be quicker.
+        "TTFT p99 s": adjusted_percentile(ttfts, len(records) - len(ttfts), 99),
         "busiest / mean": max(requests) * len(requests) / max(sum(requests), 1.0),
     }
 

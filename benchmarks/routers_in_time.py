@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 from chats import Chat, chats, workload
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.profiles import PROFILES
-from forebay.measure.percentiles import percentile
+from forebay.measure.percentiles import adjusted_percentile, percentile
 from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
 from forebay.policies.prompt_parts import part_tokens
 from forebay.serving.emulated.rates import teach
@@ -82,7 +83,9 @@ def measured(name: str, options: Any, isolation: str, load: float) -> dict[str, 
         "hit %": 100 * sum(fate.cached or 0 for fate in begun) / sum(f.ask.prompt for f in begun),
         "promised %": 100 * sum(f.promised for f in begun) / sum(f.ask.prompt for f in begun),
         "TTFT p50 s": percentile([fate.ttft_s or 0.0 for fate in begun], 50),
-        "TTFT p99 s": percentile([fate.ttft_s or 0.0 for fate in begun], 99),
+        "TTFT p99 s": adjusted_percentile(
+            [fate.ttft_s or 0.0 for fate in begun], len(fates) - len(begun), 99
+        ),
         "busiest / mean": max(sent.values()) * REPLICAS / len(fates),
     }
 
@@ -202,7 +205,7 @@ def judged(rows: Sequence[dict[str, Any]], isolation: str) -> list[Bar]:
     theirs = [row for row in rows if row["system"] != "forebay"]
     if not ours or not theirs:
         return []
-    best = min(row["TTFT p99 s"] for row in theirs)
+    best = min(row["TTFT p99 s"] or math.inf for row in theirs)
     hits = max(row["hit %"] for row in theirs)
     return [
         Bar(f"{isolation}: hits, % (best of Ray's)", ours[0]["hit %"], hits, at_least=True),

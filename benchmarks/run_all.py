@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other; needs a quiet machine and most of a day.
+"""The benchmarks, one after the other; needs a quiet machine and most of a day.
 
 One that fails does not keep the others from running. Which did, and which missed or left undecided
 what, is said at the end; missed bars and failures make the exit code 1. What takes rates relative
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,17 +34,26 @@ def run(name: str, *arguments: str) -> None:
     """One benchmark, with its output as it comes."""
     print(f"\n# {name} {' '.join(arguments)}\n", flush=True)
     began = time.time()
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, str(HERE / name), *arguments],
-        check=False,
         cwd=HERE,
         env={**os.environ, "PYTHONPATH": str(SUPPORT)},
     )
+    try:
+        code = process.wait()
+    except BaseException:  # Ctrl-C, or `_end`: it stops its servers, which hear neither
+        process.terminate()
+        process.wait()
+        raise
     missed = bars_since(began, MISSED)
     undecided.extend(f"{name}: {UNDECIDED}: {bar}" for bar in bars_since(began, UNDECIDED))
     failed.extend(f"{name}: {MISSED}: {bar}" for bar in missed)
-    if done.returncode and not (done.returncode == 1 and missed):
-        failed.append(f"{name}: exit code {done.returncode}")
+    if code and not (code == 1 and missed):
+        failed.append(f"{name}: exit code {code}")
+
+
+def _end(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def bars_since(began: float, verdict: str) -> list[str]:
@@ -92,7 +102,8 @@ def fleet() -> None:
 def scaling() -> None:
     """Fleets that grow and shrink, on real Ray and in virtual time."""
     parts = ("shed-burst", "tokens", "floor", "slow-nodes", "drain", "restart", "zero")
-    run("scaling.py", *parts)
+    for part in parts:
+        run("scaling.py", part)
     for name in ("nodes", "scaling_ramp", "scaling_noise", "scaling_traces"):
         run(f"{name}.py")
 
@@ -113,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = parser.parse_args(arguments).groups.split(",")
     if unknown := [name for name in names if name not in GROUPS]:
         parser.error(f"no group {unknown[0]!r}; there are {', '.join(GROUPS)}")
+    signal.signal(signal.SIGTERM, _end)
     for name in names:
         GROUPS[name]()
     print("\n" + "\n".join([*undecided, *failed] or ["every bar met"]), flush=True)

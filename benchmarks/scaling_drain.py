@@ -115,12 +115,14 @@ def _offered(fleet: Fleet, rate: float) -> tuple[LoadRun, LoadRun, list[KeptConn
     short = fixed_workload("short", *_SHORT, stages=[(rate, _LOAD_S)], seed=1)
     streams = fixed_workload("streams", *_STREAM, stages=[(_STREAMS_RATE, _STREAMS_FOR_S)], seed=2)
     with ThreadPoolExecutor(_KEPT + 3) as pool:
-        for one in kept:
-            pool.submit(one.run, over)
-        runs = [pool.submit(fleet.load, workload) for workload in (short, streams)]
-        floors = pool.submit(_set_floors, fleet.file)
-        found = [run.result() for run in runs]
-        over.set()
+        try:
+            for one in kept:
+                pool.submit(one.run, over)
+            runs = [pool.submit(fleet.load, workload) for workload in (short, streams)]
+            floors = pool.submit(_set_floors, fleet.file)
+            found = [run.result() for run in runs]
+        finally:
+            over.set()  # or the pool would wait for them for ever
         floors.result()
     return found[0], found[1], kept
 

@@ -23,9 +23,10 @@ from typing import Any
 import yaml
 
 import systems
+from client import played
 from forebay.engine_model.profiles import PROFILES
 from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.load.runner import LoadPlan, LoadRun
 from forebay.measure.lateness import MOST_LATE
 from forebay.spec.workload import WorkloadSpec
 from tables import Bar
@@ -162,7 +163,7 @@ class Fleet:
         """Offer a workload to it."""
         endpoint = Endpoint(url=self.server.url, model=MODEL)
         plan = LoadPlan(endpoint=endpoint, workload=workload, timeout_s=900.0, **more)
-        return run_load(plan)
+        return played(plan)
 
 
 @contextmanager

@@ -33,9 +33,9 @@ import psutil
 import yaml
 
 import systems
-from client import lag_p99_ms
+from client import lag_p99_ms, played
 from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.load.runner import LoadPlan, LoadRun
 from forebay.measure.lateness import MOST_LATE
 from forebay.measure.validity import LEAST_IDLE
 from forebay.spec.workload import WorkloadSpec
@@ -100,7 +100,7 @@ def measured(
         began = time.time()
         climb_s = sum(seconds for _, seconds in stages[:CLIMB])
         killed = ControllerKilled(server, watch, climb_s, _is_climbing) if kill else None
-        run = run_load(
+        run = played(
             LoadPlan(
                 endpoint=Endpoint(url=server.url, model=MODEL),
                 workload=ramp(stages),

@@ -6,19 +6,21 @@ Run as: python benchmarks/soak.py --capacity RATE [--minutes 10]
 from __future__ import annotations
 
 import argparse
-import json
 import threading
 import time
+from typing import Any
 
 import numpy as np
 
 import systems
-from client import ROOT, SHORT, load, settle
+from client import SHORT, load, settle
+from tables import Bar, exit_by_bars, print_bars, write
 
 PORT = 8000
 SHARE = 0.8
 SAMPLE_S = 10.0
 SETTLED_S = 300.0  # caches and allocators fill in the first minutes; the slope starts here
+MOST_GROWTH = 30.0  # MiB/h of one process: what allocators and caches still do after five minutes
 MIB = 2**20
 
 
@@ -54,15 +56,18 @@ def main() -> None:
         watcher = threading.Thread(target=lambda: found.update(watch(server, stop)))
         watcher.start()
         stages = [(SHARE * options.capacity, 60 * options.minutes)]
-        result = load(server.url, SHORT, stages=stages, seed=1)
-        stop.set()
-        watcher.join()
+        try:
+            result = load(server.url, SHORT, stages=stages, seed=1)
+        finally:
+            stop.set()
+            watcher.join()
     summary = result.summary.as_dict()
-    report(summary, found)
-    (ROOT / "runs" / "soak.json").write_text(json.dumps({"summary": summary, "rss": found}))
+    bars = report(summary, found)
+    print_bars(bars)
+    write("soak", {"summary": summary, "rss": found, "bars": [bar.as_dict() for bar in bars]})
 
 
-def report(summary: dict[str, object], found: dict[str, list[tuple[float, int]]]) -> None:
+def report(summary: dict[str, Any], found: dict[str, list[tuple[float, int]]]) -> list[Bar]:
     keys = ("offered", "admitted", "shed", "failed", "ttft_p50", "ttft_p99", "client_lag_p99")
     print({key: summary[key] for key in keys})
     print("\n| process | MiB at 5 min | at the end | MiB/h |\n|---|---|---|---|")
@@ -72,7 +77,12 @@ def report(summary: dict[str, object], found: dict[str, list[tuple[float, int]]]
             continue
         settled = next(size for t, size in points if t >= SETTLED_S)
         print(f"| {name} | {settled / MIB:.1f} | {points[-1][1] / MIB:.1f} | {growth:+.1f} |")
+    slopes = [one for one in map(slope, found.values()) if one is not None]
+    return [
+        Bar("failed", summary["failed"], 0),
+        Bar("growth of any process", max(slopes, default=None), MOST_GROWTH, "MiB/h"),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    exit_by_bars(main)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 import systems
-from client import WORKLOADS, Workload, settle, spare_cores, traced
+from client import WORKLOADS, Workload, played, settle, spare_cores, traced
 from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun, run_load
+from forebay.load.runner import LoadPlan, LoadRun
 from forebay.measure.records import RequestRecord
 
 SLO_S = 1.0
@@ -85,7 +85,7 @@ class Offer:
             for at, prompt, output in self.arrivals(seed)
         ]
         with traced(self.workload, rows) as spec:
-            run = run_load(
+            return played(
                 LoadPlan(
                     endpoint=Endpoint(url=url, model=systems.MODEL),
                     workload=spec,
@@ -95,9 +95,6 @@ class Offer:
                     keep_token_times=False,
                 )
             )
-        if run.client.interrupted:
-            raise KeyboardInterrupt
-        return run
 
     def good_per_s(self, records: Sequence[RequestRecord]) -> float:
         """Requests/s that finished with their first token in time."""

@@ -10,6 +10,7 @@ import json
 import math
 import statistics
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -117,6 +118,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         print("| " + " | ".join(_shown(value) for value in row) + " |", flush=True)
 
 
+BROKEN = 3  # a benchmark's exit code
 _printed: list[Bar] = []  # in this process, for its exit code
 
 
@@ -138,9 +140,14 @@ def print_bars(bars: Sequence[Bar]) -> None:
 def exit_by_bars(main: Callable[[], object]) -> NoReturn:
     """Run a benchmark and end its process: 1 when a bar that it printed was missed, 0 otherwise.
 
-    What is undecided is no failure (more rounds would decide it), but it is said.
+    What is undecided is no failure (more rounds would decide it), but it is said. One that breaks
+    ends with 3: a missed bar explains a 1, and nothing else.
     """
-    main()
+    try:
+        main()
+    except Exception:
+        traceback.print_exc()
+        sys.exit(BROKEN)
     for verdict in (UNDECIDED, MISSED):
         if names := [bar.name for bar in _printed if bar.verdict == verdict]:
             print(f"\n{verdict}: {'; '.join(names)}", flush=True)

@@ -32,10 +32,20 @@ import numpy as np
 import yaml
 
 import systems
-from client import LONG_OUTPUTS, WORKLOADS, Workload, lag_p99_ms, settle, spare_cores, traced
+from client import (
+    LONG_OUTPUTS,
+    WORKLOADS,
+    Workload,
+    admitted_ttft,
+    lag_p99_ms,
+    played,
+    settle,
+    spare_cores,
+    traced,
+)
 from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun, run_load
-from forebay.measure.percentiles import adjusted_percentile, percentiles
+from forebay.load.runner import LoadPlan, LoadRun
+from forebay.measure.percentiles import adjusted_percentile, percentile
 from forebay.measure.records import RequestRecord
 from forebay.spec.keys import key_hash, new_key
 from tables import Bar, exit_by_bars, print_bars, print_table, write
@@ -236,7 +246,7 @@ def play(
         flows.append((next(iter(rates)), "batch", batch))
     asked = arrivals(flows, size, seconds, dict.fromkeys(later, WARM_S))
     with traced("tenants", asked) as spec:
-        return run_load(
+        return played(
             LoadPlan(
                 endpoint=Endpoint(url=url, model=systems.MODEL),
                 workload=spec,
@@ -278,7 +288,6 @@ def row(case: str, run: LoadRun, tenant: str, of_class: str = "interactive") -> 
     mine = [r for r in all_mine if r.intended_s >= WARM_S]
     served = [r for r in mine if r.outcome == "ok"]
     ttfts = [r.ttft for r in mine if r.ttft is not None]
-    p95, p99 = percentiles(ttfts, (95, 99))
     endless = adjusted_percentile(ttfts, len(mine) - len(ttfts), 95)
     good = sum(r.is_good(TTFT_S, TPOT_S) for r in mine)
     return {
@@ -290,9 +299,9 @@ def row(case: str, run: LoadRun, tenant: str, of_class: str = "interactive") -> 
         "mostly for": reasons(mine),
         "failed": sum(r.failure for r in mine),
         "good share": good / max(len(mine), 1),
-        "TTFT p95 s": p95,
+        "TTFT p95 s": percentile(ttfts, 95),
         "refused: endless": endless,
-        "TTFT p99 s": p99,
+        "TTFT p99 s": admitted_ttft(mine, 99),
         # Of all: what batch is given in the first twenty seconds was asked for in the first few.
         "tokens/s": tokens_while(all_mine, run.duration_s),
         "lag p99 ms": lag_p99_ms(run),

@@ -36,11 +36,18 @@ class Cluster:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "RAY_AUTH_MODE": "disabled"},
         )
+        try:
+            self._wait()
+        except BaseException:
+            self.end()
+            raise
+
+    def _wait(self) -> None:
         give_up = time.monotonic() + START_S
         while not self.names_of("raylet"):
             assert self._process.poll() is None, "ray start ended"
             assert time.monotonic() < give_up, "no raylet"
-            os.sched_yield()
+            time.sleep(0.1)  # of two cores, Ray has both
 
     def names_of(self, part: str) -> list[str]:
         """Names of the cluster's processes that contain `part`."""

@@ -71,11 +71,18 @@ class RayNodes:
         self._process = subprocess.Popen(
             command, stdout=self._log, stderr=subprocess.STDOUT, env={**os.environ, **_VARIABLES}
         )
+        try:
+            self._wait()
+        except BaseException:
+            self.end()
+            raise
+
+    def _wait(self) -> None:
         give_up = time.monotonic() + START_S
         while not _raylets(self._family()):
             assert self._process.poll() is None, "ray start ended"
             assert time.monotonic() < give_up, "no raylet"
-            os.sched_yield()
+            time.sleep(0.1)  # of two cores, Ray has both
 
     @property
     def address(self) -> str:

@@ -81,8 +81,13 @@ def _spec_or_exit(file: Path) -> ServiceSpec:
 
 
 def _set_floor(spec: ServiceSpec, least: int, until: str, address: str | None) -> None:
+    from importlib.util import find_spec
+
     from forebay.serving.scaling_log import NoServiceError, set_floor
 
+    if find_spec("ray") is None:
+        typer.echo("forebay: --min needs Ray, which is not installed here: make setup", err=True)
+        raise typer.Exit(Exit.ENVIRONMENT_FAILED)
     try:
         end = read_end(until, datetime.now(UTC))
     except ValueError as error:

@@ -158,3 +158,10 @@ def test_a_cluster_that_is_named_is_shown_the_token_if_it_is_here(
         calls, True,
     )  # fmt: skip
     assert told in said.output
+
+
+def test_without_ray_it_is_said_what_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    said = CliRunner().invoke(app, ["scale", "examples/scaling.yaml", "--min", "3"])
+    assert said.exit_code == 3
+    assert "needs Ray" in said.output
