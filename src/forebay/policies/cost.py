@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 
 from forebay.policies.outputs import OutputModel
 
+_TEMPLATE_TOKENS = 512  # that a chat template adds, tools' instructions included
+_MOST_OFF = 4.0  # times the ratio, or a part of it, that one prompt is taken for
+_MOST_WEIGHT = 4_000  # tokens of one prompt that count
 _RATIO_KEEP = 0.98  # weight that the learned ratio keeps for every request tokenized since
 _DEFAULT_BYTES_PER_TOKEN = 4.0  # English under BPE vocabularies; corrected by the first requests
 
@@ -142,8 +145,15 @@ class CostModel:
         return replace(cost, output_tokens=round(each * cost.sequences))
 
     def observe_prompt(self, prompt_bytes: int, tokens: int) -> None:
-        """Learn the ratio from `prompt_bytes` of text that became `tokens`."""
-        if prompt_bytes <= 0 or tokens <= 0:
+        """Learn the ratio from `prompt_bytes` of text that became `tokens`.
+
+        Everybody's prompts are priced by it, so nobody may move it far: no text has more tokens
+        than bytes, beside what a template adds, and what is said to is not learned from.
+        """
+        if prompt_bytes <= 0 or tokens <= 0 or tokens > prompt_bytes + _TEMPLATE_TOKENS:
             return
-        self._bytes = self._bytes * _RATIO_KEEP + prompt_bytes
-        self._tokens = self._tokens * _RATIO_KEEP + tokens
+        ratio = prompt_bytes / tokens
+        ratio = min(max(ratio, self.bytes_per_token / _MOST_OFF), self.bytes_per_token * _MOST_OFF)
+        weight = min(tokens, _MOST_WEIGHT)
+        self._bytes = self._bytes * _RATIO_KEEP + ratio * weight
+        self._tokens = self._tokens * _RATIO_KEEP + weight

@@ -18,6 +18,7 @@ from forebay.serving.routes import COSTED
 
 _LOG = logging.getLogger("ray.serve")
 _REQUEST_ID = b"x-request-id"
+_LONGEST_ID = 128  # bytes
 # vLLM's handlers watch for clients that leave, and abort in the engine; Serve watching as well
 # costs two more tasks a request.
 _UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
@@ -84,11 +85,15 @@ class BeforeServe:
 
 
 def _request_id(scope: Scope) -> str:
-    """The name that the client or HAProxy gave the request, or else a new one."""
+    """The name that the client or HAProxy gave the request, or else a new one.
+
+    vLLM repeats it with every token: a long one is no name.
+    """
     given = header(scope, _REQUEST_ID)
-    if given is None:  # HAProxy names requests only where there are routers
+    if given is None or len(given) > _LONGEST_ID:  # HAProxy gives one only where there are routers
         given = str(uuid4()).encode()
-        scope["headers"] = [*scope["headers"], (_REQUEST_ID, given)]
+        others = [pair for pair in scope["headers"] if pair[0] != _REQUEST_ID]
+        scope["headers"] = [*others, (_REQUEST_ID, given)]
     return given.decode("latin-1")
 
 

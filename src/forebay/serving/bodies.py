@@ -16,9 +16,13 @@ from typing import Any
 from forebay.policies.cost import RequestShape
 from forebay.policies.decisions import BATCH, INTERACTIVE
 from forebay.serving.errors import RequestRefusedError
+from forebay.serving.field_limits import check_fields, check_messages, check_prompt_logprobs
 from forebay.serving.json_bodies import loads
-from forebay.serving.message_text import MEDIA_BYTES, TEXT_FIELDS, given_to_tool, is_media
+from forebay.serving.message_text import DUMPED_FIELDS, MEDIA_BYTES, is_media
 
+_USUAL_ROLE = 16  # characters of a role that none is longer than
+# A context of text may be cut, or tokenized alone, in one piece.
+TEXT_PER_TOKEN = 12
 _BYTES_PER_MESSAGE = 16  # role and separators that a chat template adds, about four tokens
 _COMPLETIONS_DEFAULT_TOKENS = 16  # OpenAI's (and vLLM's) default for /v1/completions
 # A route's limits on output tokens, the one that counts first. vLLM ignores every other route's: a
@@ -29,6 +33,13 @@ LIMITS_OF = {
     "/v1/responses": ("max_output_tokens",),
     "/v1/messages": ("max_tokens",),
 }
+# What a route renders, of messages and of what it prints as JSON; vLLM ignores others' fields.
+_MESSAGES_OF = {
+    "/v1/chat/completions": ("messages",),
+    "/v1/responses": ("input", "instructions", "previous_input_messages"),
+    "/v1/messages": ("system", "messages"),
+}
+_DUMPED_OF_ALL = ("tools", "functions", "documents", "chat_template_kwargs")
 # Where vLLM takes `n`, answers to a prompt, and `min_tokens`; and where it takes `ignore_eos`.
 _SAMPLED = frozenset({"/v1/completions", "/v1/chat/completions"})
 _ENDLESS = _SAMPLED | {"/v1/responses"}
@@ -38,6 +49,7 @@ _MOST_PARTS = 20_000  # of a body: they take some 20 ms
 _SMALL = 64 * 1024  # bytes of a body that takes no longer, whatever it is
 # A JSON string, also one that does not end; possessive, so that no body takes a second pass.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_SHORT_FIELDS = frozenset(("role", "type"))  # words that a message's own bytes have room for
 _NESTING = frozenset((dict, list))
 CLASS_HEADER = b"x-forebay-class"
 # From the router: of the namespace that HAProxy strips from clients' requests.
@@ -55,6 +67,7 @@ class InputLimits:
         context_tokens: prompt and answer together.
         max_output_tokens: most tokens one answer may ask for; None: the context.
         longest_token: bytes of the longest token, so that some prompts are known not to fit.
+        caches_apart: tenants do not share what the engine has computed.
     """
 
     max_body: int
@@ -63,6 +76,7 @@ class InputLimits:
     context_tokens: int
     max_output_tokens: int | None
     longest_token: int
+    caches_apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,15 @@ def parse_body(body: bytes, limits: InputLimits) -> dict[str, Any]:
     """
     _check_structure(body, limits)
     return _parse_json(body, limits.max_depth)
+
+
+def check_tokenized(body: bytes, limits: InputLimits) -> None:
+    """Look at a body that is only to be tokenized, or turned into text.
+
+    Raises:
+        RequestRefusedError: 400: it is no JSON object, or takes too long to read.
+    """
+    check_messages("messages", parse_body(body, limits).get("messages"))
 
 
 def read_request(
@@ -186,6 +209,7 @@ def _shape(
             "unsupported",
             "use_beam_search",
         )
+    check_fields(data, caches_apart=limits.caches_apart)
     most = limits.max_output_tokens or limits.context_tokens
     max_tokens = _first_count(data, LIMITS_OF[path], limits)
     if path == "/v1/completions":
@@ -193,7 +217,8 @@ def _shape(
         if max_tokens is None:
             max_tokens = min(_COMPLETIONS_DEFAULT_TOKENS, most)
     else:
-        text, ids, prompts = _conversation(data), 0, 1
+        text, ids, prompts = _conversation(path, data), 0, 1
+    check_prompt_logprobs(data, text, ids)
     truncated_to = _truncated_to(path, data, limits.context_tokens, max_tokens)
     if max_tokens is None:
         max_tokens = limits.max_output_tokens
@@ -317,19 +342,22 @@ def _prompts(prompt: Any) -> tuple[int, int, int]:
     return text, ids, len(prompt)
 
 
-def _conversation(data: dict[str, Any]) -> int:
+def _conversation(path: str, data: dict[str, Any]) -> int:
     """Bytes of everything that a chat template puts into the prompt."""
     size = 0
-    for field in ("messages", "input", "system", "instructions"):
+    for field in _MESSAGES_OF[path]:
         size += _text(data.get(field))
-    for field in ("tools", "functions", "documents"):
+    for field in _DUMPED_OF_ALL:
         if data.get(field):
             size += len(json.dumps(data[field], ensure_ascii=False))
     return size
 
 
 def _text(value: Any) -> int:
-    """Bytes of text in a message, a list of messages, or a list of content parts."""
+    """Bytes of text in a message, a list of messages, or a list of content parts.
+
+    Whatever a message's keys are: which of them a template prints is not known here.
+    """
     if isinstance(value, str):
         return _utf8(value)
     if isinstance(value, list):
@@ -337,18 +365,24 @@ def _text(value: Any) -> int:
     if not isinstance(value, dict):
         return 0
     content = value.get("content")
-    if isinstance(content, str) and len(value) == 2 and "role" in value:  # as most messages are
+    role = value.get("role")
+    is_usual = isinstance(role, str) and len(role) <= _USUAL_ROLE
+    if is_usual and isinstance(content, str) and len(value) == 2:  # as most messages are
         return _BYTES_PER_MESSAGE + _utf8(content)
     if is_media(value):
         return MEDIA_BYTES
-    size = _BYTES_PER_MESSAGE if "role" in value else 0
-    for key in TEXT_FIELDS:
-        if key in value:
-            size += _text(value[key])
-    for dumped in (value.get("tool_calls"), given_to_tool(value)):
-        if dumped:
-            size += len(json.dumps(dumped, ensure_ascii=False))
+    size = _BYTES_PER_MESSAGE if is_usual else 0
+    for key, inner in value.items():
+        if key in DUMPED_FIELDS and isinstance(inner, (dict, list)):
+            size += len(json.dumps(inner, ensure_ascii=False))
+        elif key not in _SHORT_FIELDS or not _is_usual_word(inner):
+            size += _text(inner)
     return size
+
+
+def _is_usual_word(value: Any) -> bool:
+    """Whether a field that is a word is no longer than words are."""
+    return isinstance(value, str) and len(value) <= _USUAL_ROLE
 
 
 def _utf8(text: str) -> int:
@@ -358,6 +392,11 @@ def _utf8(text: str) -> int:
 def _check_fits(shape: RequestShape, limits: InputLimits) -> None:
     """Refuse what is longer than the context however well it is tokenized, and is not cut."""
     if shape.truncated_to is not None:
+        # All of it is tokenized first, in the thread through which every prompt goes.
+        most = TEXT_PER_TOKEN * limits.context_tokens * shape.prompts
+        if shape.prompt_bytes > most:
+            message = f"The prompt has {shape.prompt_bytes} bytes; at most {most} are cut here."
+            raise RequestRefusedError(400, message, "context_length_exceeded", "prompt")
         return
     least = shape.prompt_ids + shape.prompt_bytes // max(limits.longest_token, 1)
     if least <= limits.context_tokens * shape.prompts:

@@ -14,7 +14,7 @@ from forebay.serving.asgi import (
     header,
     read_body,
 )
-from forebay.serving.bodies import InputLimits
+from forebay.serving.bodies import TEXT_PER_TOKEN, InputLimits
 from forebay.serving.errors import RequestRefusedError, retry_headers
 from forebay.serving.routes import Access
 
@@ -26,7 +26,7 @@ _BODY_S = 60.0
 _MOST_IN_PART = 256 * 1024 * 1024
 _NO_ROOM_S = 2.0
 # A context of text may be tokenized in one piece, or its ids turned into text, as JSON has them.
-_TOKENIZED_BYTES, _TOKENIZED_BYTES_PER_TOKEN = 64 * 1024, 12
+_TOKENIZED_BYTES = 64 * 1024
 _CLOSE: Headers = [(b"connection", b"close")]  # the rest of the body may still come
 _SMALL = 64 * 1024  # a body of which the rest may as well come: the connection stays
 
@@ -44,7 +44,7 @@ class BodyReader:
         """Bytes of a body on such a route."""
         most = self._limits.max_body
         if access is Access.TOKENIZER:
-            context = _TOKENIZED_BYTES_PER_TOKEN * self._limits.context_tokens
+            context = TEXT_PER_TOKEN * self._limits.context_tokens
             most = min(max(_TOKENIZED_BYTES, context), most)
         return most
 

@@ -78,6 +78,8 @@ _QUIET = {
     "RAY_metrics_report_interval_ms": "5000",
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_NO_USAGE_STATS": "1",
+    # vLLM waits on its event loop for a client's pattern to compile; its own: 5 s.
+    "VLLM_REGEX_COMPILATION_TIMEOUT_S": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "DO_NOT_TRACK": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

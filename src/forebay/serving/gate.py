@@ -44,6 +44,7 @@ from forebay.serving.bodies import (
     CLASS_HEADER,
     InputLimits,
     ParsedRequest,
+    check_tokenized,
     parse_body,
     read_request,
 )
@@ -187,6 +188,7 @@ class Gate:
             unread = False  # or as far as it should be
             body = await self._bodies.read(scope, receive, kind)
             if kind is Access.TOKENIZER:
+                check_tokenized(body, self._limits)
                 await self._tokenize(scope, replay(body, receive), send)
             elif kind is Access.COSTED:
                 assert caller is not None

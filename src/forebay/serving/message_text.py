@@ -13,15 +13,25 @@ from typing import Any
 TEXT_FIELDS = (
     "content", "text", "output", "arguments", "thinking", "reasoning", "reasoning_content",
 )  # fmt: skip
+# Of those whose values are printed as JSON: what a tool is, or was, called with.
+DUMPED_FIELDS = frozenset(("tool_calls", "input", "function_call"))
 # An image is about a thousand tokens in current models; what sound and film are is not known here.
 MEDIA_BYTES = 4096
 _MEDIA_FIELDS = frozenset(("image_url", "video_url", "audio_url", "input_audio"))
-_MEDIA_TYPES = frozenset(("image", "input_image"))
+_MEDIA_TYPES = frozenset(("image", "input_image", *_MEDIA_FIELDS))
 
 
 def is_media(part: dict[str, Any]) -> bool:
-    """Whether a part of a message is an image, sound or film."""
-    return not _MEDIA_FIELDS.isdisjoint(part) or part.get("type") in _MEDIA_TYPES
+    """Whether a part of a message is an image, sound or film.
+
+    A part is what its type says, and where it says none what it holds. A message is none, whatever
+    further keys it has: vLLM drops them, and renders its text.
+    """
+    if "role" in part:
+        return False
+    if "type" in part:
+        return part["type"] in _MEDIA_TYPES
+    return not _MEDIA_FIELDS.isdisjoint(part)
 
 
 def given_to_tool(part: dict[str, Any]) -> Any:

@@ -133,6 +133,7 @@ class Replica:
             context_tokens=self._engine.context_tokens,
             max_output_tokens=self.spec.admission.max_output_tokens,
             longest_token=self._engine.longest_token,
+            caches_apart=self.spec.cache_isolation == "tenant",
         )
         gate = Gate(
             FailedEngine(app, self._has_failed),

@@ -123,3 +123,23 @@ def test_prices_are_positive_and_within_the_context(
     assert cost.prefill_tokens >= 1
     assert 1 <= cost.output_cap <= 4096
     assert cost.output_tokens <= cost.sequences * cost.output_cap
+
+
+def test_no_client_can_move_what_others_pay() -> None:
+    costs = CostModel(131_072, 256)
+    for _ in range(300):
+        costs.observe_prompt(4_000, 1_000)
+    for _ in range(50):
+        costs.observe_prompt(18, 100_000)  # more tokens than there are bytes
+    assert costs.bytes_per_token == pytest.approx(4.0, rel=0.05)
+    costs.observe_prompt(4_000_000, 1_000_000)
+    costs.observe_prompt(10_000_000, 100)
+    assert costs.bytes_per_token == pytest.approx(4.0, rel=0.2)
+
+
+def test_what_a_template_adds_to_short_prompts_is_learned() -> None:
+    costs = CostModel(4_096, 64)
+    for _ in range(300):
+        costs.observe_prompt(20, 40)
+    priced = costs.price(RequestShape(prompt_bytes=20, prompt_ids=0)).prefill_tokens
+    assert priced == pytest.approx(40, rel=0.1)

@@ -180,3 +180,11 @@ async def test_haproxy_s_question_is_answered_only_where_a_router_lives() -> Non
     answer = await world.post(ingress.ROUTE, {}, through=front)
     assert answer.json["replica_id"] == "app#chat#r1"
     assert (await world.post("/-/healthz", {}, through=front)).status == 299
+
+
+async def test_a_name_that_is_none_is_replaced_by_one() -> None:
+    scope = {"headers": [(b"x-request-id", b"x" * 3_000), (b"host", b"h")]}
+    name = before_serve._request_id(scope)
+    assert len(name) <= 64
+    assert [value for key, value in scope["headers"] if key == b"x-request-id"] == [name.encode()]
+    assert (b"host", b"h") in scope["headers"]

@@ -330,7 +330,7 @@ def test_what_an_assistant_thought_and_documents_are_priced() -> None:
 def test_a_prompt_that_vllm_cuts_is_priced_as_what_is_left_of_it(
     path: str, fields: dict[str, Any], most: int | None
 ) -> None:
-    long = "word " * 30 * LIMITS.context_tokens
+    long = "word " * 2 * LIMITS.context_tokens
     messages = [{"role": "user", "content": long}]
     body = json.dumps({"prompt": long, "messages": messages, "input": long, **fields}).encode()
     parsed = read(path, body)
