@@ -151,6 +151,7 @@ def test_a_terminal_that_is_closed_still_has_the_service_drain(
     assert platform.drained
 
 
+@pytest.mark.usefixtures("signals")
 def test_a_second_interrupt_ends_the_drain_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def drain(say: Callable[[str], None]) -> bool:
         os.kill(os.getpid(), signal.SIGINT)

@@ -86,4 +86,4 @@ def test_nothing_is_shared_where_prefix_caching_is_off() -> None:
 def test_what_is_more_than_text_says_nothing_of_how_long_tokens_are(fields: dict[str, Any]) -> None:
     of_text = entered({"bytes": 100 * len(PROMPT)}).costs.bytes_per_token
     of_more = entered({"bytes": 100 * len(PROMPT), **fields}).costs.bytes_per_token
-    assert of_text > 50.0 > of_more == entered().costs.bytes_per_token
+    assert of_text > 10.0 > of_more == entered().costs.bytes_per_token
