@@ -60,7 +60,9 @@ def check_messages(field: str, messages: Any, *, caches_apart: bool = False) -> 
     for number, one in enumerate(messages):
         if isinstance(one, str):  # of an `input`
             continue
-        if not isinstance(one, dict) or not isinstance(one.get("role", one.get("type")), str):
+        if not isinstance(one, dict) or not (
+            isinstance(one.get("role"), str) or isinstance(one.get("type"), str)
+        ):
             _refuse(field, f"number {number} is no message", "invalid_type")
         content = one.get("content")
         if isinstance(content, list):

@@ -17,7 +17,12 @@ TEXT_FIELDS = (
 DUMPED_FIELDS = frozenset(("tool_calls", "input", "function_call"))
 # An image is about a thousand tokens in current models; what sound and film are is not known here.
 MEDIA_BYTES = 4096
-_MEDIA_FIELDS = frozenset(("image_url", "video_url", "audio_url", "input_audio"))
+_MEDIA_FIELDS = frozenset(
+    (
+        "image_url", "video_url", "audio_url", "input_audio", "image_embeds", "audio_embeds",
+        "video_embeds",
+    )
+)  # fmt: skip
 _MEDIA_TYPES = frozenset(("image", "input_image", *_MEDIA_FIELDS))
 
 

@@ -161,3 +161,14 @@ def test_what_is_cut_to_a_token_is_not_tokenized_without_bound() -> None:
 def test_bodies_within_the_bounds_are_read_as_before() -> None:
     data = parse_body(b'{"messages": [{"role": "user", "content": "hello"}]}', LIMITS)
     assert parse(CHAT, data).shape.prompt_bytes == 16 + 5
+
+
+def test_an_item_of_an_answer_that_is_sent_back_is_one_whatever_else_is_null() -> None:
+    items = [{"role": None, "type": "reasoning", "summary": []}, {"role": "user", "content": "x"}]
+    assert parse(RESPONSES, {"input": items}).shape.prompt_bytes > 0
+
+
+def test_embeddings_are_priced_as_what_they_stand_for() -> None:
+    parts = [{"type": "image_embeds", "image_embeds": "A" * 100_000}]
+    body = {"messages": [{"role": "user", "content": parts}]}
+    assert parse(CHAT, body).shape.prompt_bytes < 10_000
