@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sized
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,19 @@ from forebay.serving.ports import free_ports
 
 RAY = str(Path(sys.executable).parent / "ray")
 START_S = 60.0
+
+
+def wait_for_raylet(head: subprocess.Popen[bytes], raylets: Callable[[], Sized]) -> None:
+    """Until the head has one; Ray has both of two cores meanwhile.
+
+    Raises:
+        AssertionError: it ended, or has none within a minute.
+    """
+    give_up = time.monotonic() + START_S
+    while not raylets():
+        assert head.poll() is None, "ray start ended"
+        assert time.monotonic() < give_up, "no raylet"
+        time.sleep(0.1)
 
 
 class Cluster:
@@ -37,17 +51,10 @@ class Cluster:
             env={**os.environ, "RAY_AUTH_MODE": "disabled"},
         )
         try:
-            self._wait()
+            wait_for_raylet(self._process, lambda: self.names_of("raylet"))
         except BaseException:
             self.end()
             raise
-
-    def _wait(self) -> None:
-        give_up = time.monotonic() + START_S
-        while not self.names_of("raylet"):
-            assert self._process.poll() is None, "ray start ended"
-            assert time.monotonic() < give_up, "no raylet"
-            time.sleep(0.1)  # of two cores, Ray has both
 
     def names_of(self, part: str) -> list[str]:
         """Names of the cluster's processes that contain `part`."""

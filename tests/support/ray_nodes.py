@@ -15,16 +15,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
+from ray_cluster import wait_for_raylet
 
 from forebay.serving.ports import free_ports
 
 RAY = str(Path(sys.executable).parent / "ray")
-START_S = 60.0
 _HEAD = "f" * 51 + "00000"  # ray.autoscaler._private.fake_multi_node.node_provider
 _NODE_ID = "RAY_OVERRIDE_NODE_ID_FOR_TESTING"  # in the environment of a node's processes
 _STORE_BYTES = 100_000_000  # Ray's least is 75 MB
@@ -72,17 +71,10 @@ class RayNodes:
             command, stdout=self._log, stderr=subprocess.STDOUT, env={**os.environ, **_VARIABLES}
         )
         try:
-            self._wait()
+            wait_for_raylet(self._process, lambda: _raylets(self._family()))
         except BaseException:
             self.end()
             raise
-
-    def _wait(self) -> None:
-        give_up = time.monotonic() + START_S
-        while not _raylets(self._family()):
-            assert self._process.poll() is None, "ray start ended"
-            assert time.monotonic() < give_up, "no raylet"
-            time.sleep(0.1)  # of two cores, Ray has both
 
     @property
     def address(self) -> str:

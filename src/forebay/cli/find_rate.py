@@ -42,14 +42,14 @@ def search(plan: LoadPlan, goal: Goal, output: Path | None, as_json: bool) -> Ex
         found = find_rate(plan, goal, tell)
     except (InvalidTrialError, WorkerFailedError) as error:
         typer.echo(f"forebay: {error}", err=True)
-        _keep(trials, str(error), output, as_json)
+        _keep(trials, str(error), plan, output, as_json)
         return Exit.ENVIRONMENT_FAILED
     except ValueError as error:  # a file that the workload names
         typer.echo(f"forebay: {error}", err=True)
         return Exit.INPUT_IS_WRONG
     except KeyboardInterrupt:
         typer.echo("stopped before the rate was found", err=True)
-        _keep(trials, "stopped before the rate was found", output, as_json)
+        _keep(trials, "stopped before the rate was found", plan, output, as_json)
         return Exit.ENVIRONMENT_FAILED
     _tell(found, as_json)
     if output is not None and not _written(found, plan, output):
@@ -79,7 +79,9 @@ def _tell(found: RateFound, as_json: bool) -> None:
     typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else answer_line(found))
 
 
-def _keep(trials: Sequence[Trial], why: str, output: Path | None, as_json: bool) -> None:
+def _keep(
+    trials: Sequence[Trial], why: str, plan: LoadPlan, output: Path | None, as_json: bool
+) -> None:
     """Tells what the trials said so far, and writes it."""
     from forebay.load.find_rate import unfinished
 
@@ -88,10 +90,10 @@ def _keep(trials: Sequence[Trial], why: str, output: Path | None, as_json: bool)
     found = unfinished(trials, why)
     _tell(found, as_json)
     if output is not None:
-        _written(found, None, output)
+        _written(found, plan, output)
 
 
-def _written(found: RateFound, plan: LoadPlan | None, output: Path) -> bool:
+def _written(found: RateFound, plan: LoadPlan, output: Path) -> bool:
     try:
         _write(found, plan, output)
     except OSError as error:
@@ -100,11 +102,11 @@ def _written(found: RateFound, plan: LoadPlan | None, output: Path) -> bool:
     return True
 
 
-def _write(found: RateFound, plan: LoadPlan | None, output: Path) -> None:
+def _write(found: RateFound, plan: LoadPlan, output: Path) -> None:
     from forebay.load.measured import judged
 
     output.mkdir(parents=True, exist_ok=True)
-    if found.run is not None and plan is not None:
+    if found.run is not None:
         judged(found.run, plan.endpoint, ()).write(output)
     text = json.dumps(found.as_dict(), indent=2, allow_nan=False)
     (output / "find-rate.json").write_text(f"{text}\n", "utf-8")

@@ -1,7 +1,8 @@
-"""Which parts of a message become tokens of the prompt, in any of the APIs' shapes.
+"""What of a message becomes tokens of the prompt, in any of the APIs' shapes.
 
-The gate counts them (`bodies.py`) and the router compares them (`prompt_head.py`): by the same
-fields, or what the one promises would not be what the other prices.
+The router compares the fields that most messages have (`prompt_head.py`); the gate prices the text
+of all (`bodies.py`), since a key that nobody counts would hide a prompt. What is an image, sound or
+film is the same for both.
 """
 
 from __future__ import annotations
