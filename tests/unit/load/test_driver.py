@@ -51,7 +51,9 @@ async def open_loop(server: Endpoint, count: int, **more: Any) -> list[RequestRe
     return await play(server, singles(count), **more)
 
 
-async def closed_loop(server: Endpoint, clients: int, most: int) -> list[RequestRecord]:
+async def closed_loop(
+    server: Endpoint, clients: int, most: int, **more: Any
+) -> list[RequestRecord]:
     """Runs until ``most`` requests were made, then is cancelled from inside."""
     task = asyncio.current_task()
     assert task is not None
@@ -62,8 +64,8 @@ async def closed_loop(server: Endpoint, clients: int, most: int) -> list[Request
                 task.cancel()
             yield single(number)
 
-    played = await play_closed_loop(settings_of(server.url), stream_of(), clients, LONG_S)
-    return played.records
+    settings = settings_of(server.url, **more)
+    return (await play_closed_loop(settings, stream_of(), clients, LONG_S)).records
 
 
 async def test_each_request_is_sent_and_recorded_in_order() -> None:
@@ -235,17 +237,12 @@ def test_nothing_is_sent_before_its_time_by_a_loop_that_wakes_early() -> None:
         async with endpoint(lambda n: refusal if n % 2 else GOOD) as server:
             talks = [conversation(0, turns=9, think_s=0.0204)]
             records = await play(server, talks, retries=RetryPolicy(2))
-            loop = play_closed_loop(
-                settings_of(server.url, origin_s=time.perf_counter() + 0.0504),
-                (single(number) for number in count()),
-                clients=2,
-                seconds=0.5,
-            )
-            return [*records, *(await loop).records]
+            origin_s = time.perf_counter() + 0.0504
+            return [*records, *await closed_loop(server, clients=2, most=40, origin_s=origin_s)]
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         records = runner.run(run())
-    assert len(records) > 9
+    assert len(records) > 40
     assert min(record.client_lag for record in records) >= 0
     assert min(record.intended_s for record in records) >= 0
 
