@@ -93,7 +93,9 @@ def main() -> None:
     theirs = static(bounds, factors, options.seconds) if bounds else []
     rows = ours + for_cpu + theirs
     print_table(list(rows[0]), [tuple(row.values()) for row in rows])
-    bars = judged(ours + for_cpu, theirs, refusal_cpu_ms(for_cpu)) if ours + for_cpu else []
+    bars = judged(ours + for_cpu, theirs) if ours + for_cpu else []
+    if for_cpu:
+        bars.append(Bar("CPU of a refusal", refusal_cpu_ms(for_cpu), REFUSAL_CPU_MS, "ms"))
     if bars:
         print_bars(bars)
     write("fleet_overload", {"rows": rows, "bars": [bar.as_dict() for bar in bars]})
@@ -200,7 +202,7 @@ def refusal_cpu_ms(rows: Sequence[Row]) -> float | None:
     return each_ms if each_ms > 0.0 else None  # the machine's pace changed by more
 
 
-def judged(ours: list[Row], theirs: list[Row], refusal_ms: float | None) -> list[Bar]:
+def judged(ours: list[Row], theirs: list[Row]) -> list[Bar]:
     """Forebay against the best bound at each factor, and by itself."""
     bars = []
     for x in sorted({row["x"] for row in theirs}):
@@ -217,7 +219,6 @@ def judged(ours: list[Row], theirs: list[Row], refusal_ms: float | None) -> list
         *bars,
         Bar("TTFT p99 of the served", max(row["TTFT p99 s"] for row in ours), TTFT_S, "s"),
         Bar("refusal p99", worst_ms, REFUSAL_MS, "ms"),
-        Bar("CPU of a refusal", refusal_ms, REFUSAL_CPU_MS, "ms"),
         Bar("lateness p99 of the worst replica",
             max(row["late p99 %"] for row in ours + theirs), 100 * MOST_LATE, "% of a step"),
         Bar("runs whose client was late", sum(not row["valid"] for row in ours + theirs), 0),
