@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import CostModel
 from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
 from forebay.policies.own_prefixes import OwnPrefixes
+from forebay.policies.replica import ReplicaCore
 from forebay.serving.asgi import App, Message, Receive, Scope, Send
 from forebay.serving.bodies import InputLimits
 from forebay.serving.gate import Gate
@@ -102,10 +102,11 @@ class World:
             kv_tokens=100_000,
             step_tokens=2048,
         )
-        self.admission = AdmissionController(config, CostModel(CONTEXT, 64), lambda: 0.0)
+        self.core = ReplicaCore(config, CostModel(CONTEXT, 64), lambda: 0.0)
+        self.admission = self.core.admission
         self.admission.paces.prefill_rate.seed(1_000.0, 1.0)
         self.telemetry = Telemetry(self.clock)
-        self.tap = EngineTap(self.admission, self.telemetry, self.clock, STOP, self.most_tokens)
+        self.tap = EngineTap(self.core, self.telemetry, self.clock, STOP, self.most_tokens)
         limits = InputLimits(self.max_body, 8, 4, CONTEXT, self.most_tokens, longest_token=10)
         spec = ServiceSpec.model_validate(
             {"name": "s", "model": {"id": "demo", "source": "demo"}, "tenants": self.tenants},
@@ -115,7 +116,7 @@ class World:
         self.tenancy = tenancy
         self.gate = Gate(
             self.app,
-            self.admission,
+            self.core,
             self.tap,
             limits,
             self.telemetry,

@@ -30,6 +30,7 @@ from forebay.policies.decisions import (
     StepOutput,
 )
 from forebay.policies.prompt_parts import part_tokens
+from forebay.policies.replica import ReplicaCore
 from forebay.policies.tickets import Sequence as Answer
 from forebay.policies.tickets import Ticket
 
@@ -133,19 +134,18 @@ class OneReplica:
             batch_stretch=self.batch_stretch,
         )
         costs = CostModel(self.profile.max_model_len, 256)
-        self.admission = AdmissionController(config, costs, random.Random(self.seed).random)
+        self.core = ReplicaCore(config, costs, random.Random(self.seed).random)
+        self.admission = self.core.admission
         self.admission.fair.set_weights(self.weights)
         self.engine = EngineModel(self.profile)
         self.now = 0.0
         self.fates: list[Fate] = []
         self._step: Step | None = None
         self._running: dict[str, _Running] = {}
-        self._deadlines: list[tuple[float, str]] = []
-        self._names: dict[str, Ticket] = {}
+        self._leaving: list[tuple[float, int, Ticket]] = []  # when clients lose patience
+        self._names: dict[Ticket, str] = {}
         self._numbers = 0
-        self._let_go: list[Ticket] = []  # from the gate, and not yet in the engine
-        self._waiting: dict[Ticket, tuple[str, Fate, int]] = {}  # at the gate
-        self.admission.on_release = self._let_go.append
+        self._waiting: dict[Ticket, tuple[str, Fate, int]] = {}  # not in the engine yet
         if self.warm:
             self._warm_up()
 
@@ -174,18 +174,18 @@ class OneReplica:
     def _steps_until(self, moment: float) -> None:
         while self._step is not None:
             ends_at = self._ends_at(self._step)
-            due = self._deadlines[0][0] if self._deadlines else float("inf")
-            if min(due, ends_at) > moment:
+            due_at = min(self.core.next_due, self._leaving[0][0] if self._leaving else math.inf)
+            if min(due_at, ends_at) > moment:
                 break
-            if due <= ends_at:
-                self.now = max(self.now, due)
-                self._expire(heapq.heappop(self._deadlines)[1])
+            if due_at <= ends_at:
+                self.now = max(self.now, due_at)
+                self._give_up()
             else:
                 self.now = ends_at
-                self._hand_out(self.engine.finish_step())
+                outputs = self.engine.finish_step()
                 # The engine does not wait for what the gate makes of a step: the next has begun.
                 self._step = self.engine.start_step(self.now)
-                self._enter_released()
+                self._hand_out(outputs)
             self._checked()
         self.now = max(self.now, moment) if moment != float("inf") else self.now
 
@@ -208,33 +208,31 @@ class OneReplica:
         fate = Fate(ask)
         self.fates.append(fate)
         cost = self.price(ask, cached)
-        decision = self.admission.decide(cost, ask.class_name, self.now, ask.tenant)
+        decision = self.core.offer(cost, (ask.tenant, ask.class_name), self.now)
         if isinstance(decision, Admitted):
-            self._add(fate, decision, ask, cost.output_cap)
+            self._add(fate, decision, cost.output_cap)
         else:
             fate.shed = decision
         self._checked()
         return fate
 
-    def _add(self, fate: Fate, decision: Admitted, ask: Ask, cap: int) -> None:
+    def _add(self, fate: Fate, decision: Admitted, cap: int) -> None:
         ticket = decision.ticket
         fate.ticket, fate.predicted_s = ticket, decision.predicted_s
         self._numbers += 1
         name = f"{self._numbers:09}"
         self._waiting[ticket] = name, fate, cap
-        if not (ticket.answers_give_way or ticket.held):
-            self._let_go.append(ticket)
-        wait_s = min(self.classes[ask.class_name].deadline_s, ask.patience_s)
-        heapq.heappush(self._deadlines, (self.now + wait_s, name))
-        self._names[name] = ticket
-        self._enter_released()
+        self._names[ticket] = name
+        if fate.ask.patience_s < math.inf:
+            entry = self.now + fate.ask.patience_s, self._numbers, ticket
+            heapq.heappush(self._leaving, entry)
+        self._enter_all(decision.released)
 
-    def _enter_released(self) -> None:
-        """The engine receives what the gate has let go."""
-        for ticket in self._let_go:
+    def _enter_all(self, released: Iterable[Ticket]) -> None:
+        """The engine receives what may go to it."""
+        for ticket in released:
             if not ticket.closed:
                 self._enter(ticket)
-        self._let_go.clear()
         if self._step is None:
             self._step = self.engine.start_step(self.now)
 
@@ -250,32 +248,35 @@ class OneReplica:
             ask.tenant or None,
             range(1, self.profile.max_model_len + 1),
         )
-        self.admission.entered(ticket, self.now)
-        bound = self.admission.bind(ticket, ask.prompt, cap)
+        bound = self.core.took(ticket, ask.prompt, cap, self.now)
         request = replace(request, **bound.marks._asdict())
         self._running[name] = _Running(fate, bound)
         self.engine.add(request, self.now)
 
-    def _expire(self, name: str) -> None:
-        ticket = self._names.get(name)
-        if ticket is not None and ticket.first_token_at is None:
-            self._end(ticket, name)
+    def _give_up(self) -> None:
+        """Requests end whose deadline has passed, or whose client waits no longer."""
+        for ticket in self.core.due(self.now):
+            self._end(ticket)
+        while self._leaving and self._leaving[0][0] <= self.now:
+            ticket = heapq.heappop(self._leaving)[2]
+            if not ticket.closed and ticket.first_token_at is None:
+                self._end(ticket)
 
     def leave(self, fate: Fate) -> None:
         """The client of a request has gone."""
-        name = next(n for n, ticket in self._names.items() if ticket is fate.ticket)
-        self._end(self._names[name], name)
+        assert fate.ticket is not None
+        self._end(fate.ticket)
 
-    def _end(self, ticket: Ticket, name: str) -> None:
+    def _end(self, ticket: Ticket) -> None:
         """The request is over before its time, in the engine or at the gate."""
-        self.engine.abort(name)
-        self._waiting.pop(ticket, None)
-        self._close(name)
-        self._enter_released()
+        self.engine.abort(self._names[ticket])
+        self._enter_all(self._close(ticket))
 
-    def _close(self, name: str) -> None:
+    def _close(self, ticket: Ticket) -> list[Ticket]:
+        name = self._names.pop(ticket)
+        self._waiting.pop(ticket, None)
         self._running.pop(name, None)
-        self.admission.close(self._names.pop(name), self.now)
+        return self.core.close(ticket, self.now)
 
     def _hand_out(self, outputs: list[Output]) -> None:
         steps, over = [], []
@@ -286,7 +287,7 @@ class OneReplica:
                 one.fate.first_at = self.now
             if ended:
                 one.fate.ended_at = self.now
-                over.append(output.request_id)
+                over.append(one.sequence.ticket)
             steps.append(
                 StepOutput(
                     one.sequence,
@@ -296,10 +297,10 @@ class OneReplica:
                     output.finish == "stop",
                 )
             )
-        if steps:
-            self.admission.observe_step(steps, self.now, self.now)
-        for name in over:
-            self._close(name)
+        released = self.core.step(steps, self.now, self.now) if steps else []
+        for ticket in over:
+            released += self._close(ticket)
+        self._enter_all(released)
 
     def _checked(self) -> None:
         if self.check is not None:

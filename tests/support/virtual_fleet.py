@@ -18,7 +18,6 @@ from one_replica import Ask, Fate, OneReplica
 
 from forebay.engine_model.profile import EngineProfile
 from forebay.engine_model.profiles import PROFILES
-from forebay.engine_model.sequences import Output
 from forebay.engine_model.step_time import StepTime
 from forebay.policies.decisions import INTERACTIVE
 from forebay.policies.prefix_index import chunk_hashes
@@ -26,6 +25,7 @@ from forebay.policies.prompt_parts import part_tokens
 from forebay.policies.quotas import Charge, Refused
 from forebay.policies.replica_view import ReplicaStats
 from forebay.policies.routing import Prompt, RoutingPolicy
+from forebay.policies.tickets import Ticket
 from forebay.serving.emulated.rates import teach
 from forebay.serving.exchange import FleetLedger
 from forebay.serving.tenancy import Caller, Tenancy
@@ -53,7 +53,7 @@ class Member(OneReplica):
         super().__init__(profile=profile, tpot_s=TPOT_S, warm=False)
         teach(self.admission, profile)
         self.tenancy = Tenancy(spec, name, lambda: self.now, self.admission.fair)
-        self._published = self._prompts = self._cached = 0
+        self._published = 0
 
     def arrive(self, ask: Ask, cached: int) -> None:
         """A request that the router has sent here, as the gate takes it."""
@@ -79,25 +79,17 @@ class Member(OneReplica):
             overhead_s=typical.overhead_s,
             kv_tokens=self.profile.kv_tokens,
             arrivals=len(self.fates),
-            prompt_tokens=self._prompts,
-            cached_tokens=self._cached,
+            prompt_tokens=self.core.prompt_tokens,
+            cached_tokens=self.core.cached_tokens,
             answer_s=self.admission.answer_s,
             held_s=self.admission.held_s,
             ongoing=self.admission.ongoing,
         )
 
-    def _hand_out(self, outputs: list[Output]) -> None:
-        for output in outputs:
-            if output.cached_tokens is not None:
-                self._prompts += self._running[output.request_id].fate.ask.prompt
-                self._cached += output.cached_tokens
-        super()._hand_out(outputs)
-
-    def _close(self, name: str) -> None:
-        ticket = self._running[name].fate.ticket
-        assert ticket is not None
-        super()._close(name)
+    def _close(self, ticket: Ticket) -> list[Ticket]:
+        released = super()._close(ticket)
         self.tenancy.ended(ticket, self.now)
+        return released
 
 
 class VirtualFleet:

@@ -20,7 +20,7 @@ from an injected function. The shell (`serving/`) reports what the engine did th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -145,8 +145,6 @@ class AdmissionController:
             foresight=self.foresight,
         )
         self.draining = False
-        # Called with each held ticket that may now go to the engine.
-        self.on_release: Callable[[Ticket], None] = lambda _: None
         self._jitter = jitter
 
     # --- deciding -------------------------------------------------------------------------
@@ -224,14 +222,13 @@ class AdmissionController:
         self.ledger.open(ticket, cost.output_tokens / cost.sequences)
         if is_batch:
             self.pacing.hold(ticket)
-            self._release(now)
-            return Admitted(ticket, expected_s)
+            return Admitted(ticket, expected_s, self._release(now))
         self.cutting.came(cost.prefill_per_sequence)
         if ticket.held:
             self.turns.queue_of(ticket).add(ticket)
         elif ticket.steps_aside:
             self.pacing.steps_aside(ticket)
-        return Admitted(ticket, expected_s)
+        return Admitted(ticket, expected_s, () if ticket.held else (ticket,))
 
     def _others_wait(self, class_name: str) -> bool:
         """Whether there is anybody whom one of this class would cost something by being late.
@@ -409,22 +406,26 @@ class AdmissionController:
 
     # --- releasing ------------------------------------------------------------------------
 
-    def _release(self, now: float) -> None:
-        """Let into the engine whoever of those held at the gate may go."""
+    def _release(self, now: float) -> list[Ticket]:
+        """Those held at the gate that may go to the engine now; they are held no longer."""
         if not (self.turns.waiting or len(self.pacing.held)):
-            return  # as at nearly every step
-        self._release_in_turn(self.turns.held, now)
-        self._release_batch(now)
-        self._release_in_turn(self.turns.held_aside, now)  # with batch of earlier tags before it
+            return []  # as at nearly every step
+        return [
+            *self._release_in_turn(self.turns.held, now),
+            *self._release_batch(now),
+            # With batch of earlier tags before it.
+            *self._release_in_turn(self.turns.held_aside, now),
+        ]
 
-    def _release_in_turn(self, held: HeldQueue, now: float) -> None:
+    def _release_in_turn(self, held: HeldQueue, now: float) -> Iterator[Ticket]:
         while (ticket := held.first()) is not None and self.turns.may_enter(ticket, now):
             held.remove(ticket)
             if ticket.steps_aside:
                 self._look_again(ticket, now)
-            self._enter(ticket)
+            self.ledger.release(ticket)
+            yield ticket
 
-    def _release_batch(self, now: float) -> None:
+    def _release_batch(self, now: float) -> Iterator[Ticket]:
         parts = self.room.parts(now) if len(self.pacing.held) else {}
         for ticket in self.pacing.held.in_turn():
             if self.ledger.in_engine and self.room.has_its_part(ticket.flow, ticket.cost, parts):
@@ -435,7 +436,8 @@ class AdmissionController:
                     if self.config.heeds_marks:
                         ticket.step_tokens = self.pacing.step_tokens(self.paces.law)
                 self.pacing.enters(ticket)
-                self._enter(ticket)
+                self.ledger.release(ticket)
+                yield ticket
             else:
                 return
 
@@ -447,10 +449,6 @@ class AdmissionController:
         if way.steps_aside:
             _take(ticket, way)
         self.pacing.steps_aside(ticket)
-
-    def _enter(self, ticket: Ticket) -> None:
-        self.ledger.release(ticket)
-        self.on_release(ticket)
 
     def _may_enter(self, ticket: Ticket, now: float) -> bool:
         ledger = self.ledger
@@ -498,33 +496,38 @@ class AdmissionController:
         """The first sequence of a ticket reached the engine at `now` (s)."""
         self.observer.entered(ticket, now)
 
-    def observe_step(self, outputs: Iterable[StepOutput], engine_at: float, now: float) -> None:
-        """Account one engine step that ended at `engine_at` and was seen at `now` (seconds)."""
-        self.observer.step(outputs, engine_at, now)
-        self._release(now)
+    def observe_step(
+        self, outputs: Iterable[StepOutput], engine_at: float, now: float
+    ) -> list[Ticket]:
+        """Account one engine step that ended at `engine_at` and was seen at `now` (seconds).
 
-    def observe_steps(self, outputs: Sequence[StepOutput], ends: Sequence[float]) -> None:
+        Returns those that were held and may go to the engine now, as the methods below do.
+        """
+        self.observer.step(outputs, engine_at, now)
+        return self._release(now)
+
+    def observe_steps(self, outputs: Sequence[StepOutput], ends: Sequence[float]) -> list[Ticket]:
         """Account steps in a row in which the same answers go on, ended at `ends` (seconds).
 
         The outputs are of all of them together. The rates learned are those of single steps.
         """
         self.observer.steps(outputs, ends)
-        self._release(ends[-1])
+        return self._release(ends[-1])
 
-    def end(self, sequence: Answer, *, natural: bool, now: float) -> None:
+    def end(self, sequence: Answer, *, natural: bool, now: float) -> list[Ticket]:
         """An answer has ended where no step shows it: at a stop string (`natural`), or failed."""
         self.observer.end(sequence, natural=natural)
-        self._release(now)
+        return self._release(now)
 
-    def close(self, ticket: Ticket, now: float) -> None:
-        """The request is over, however it ended; release what it still holds."""
+    def close(self, ticket: Ticket, now: float) -> list[Ticket]:
+        """The request is over, however it ended; what it still holds is free."""
         if not ticket.closed:
             self.observer.leaves(ticket, now)
         if ticket.held and not ticket.closed:
             in_turn = not ticket.answers_give_way
             (self.turns.queue_of(ticket) if in_turn else self.pacing.held).remove(ticket)
         self.ledger.close(ticket)
-        self._release(now)
+        return self._release(now)
 
     def check_integrity(self) -> None:
         """Raise AssertionError when a total or a bound does not hold."""

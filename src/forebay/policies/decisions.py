@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -62,13 +63,18 @@ class AdmissionConfig:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The request will be served, under this ticket; its expected TTFT in seconds.
+    """The request will be served.
 
-    It may go to the engine unless the ticket is held: then once it is released.
+    Attributes:
+        ticket: under which.
+        predicted_s: expected TTFT, in seconds.
+        released: tickets whose requests may go to the engine now, in this order: its own, unless it
+            is held, and others that were.
     """
 
     ticket: Ticket
     predicted_s: float
+    released: SequenceOf[Ticket] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,16 @@ Only what is let in goes through that, and comes here a second time (record 0034
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from forebay.observability import catalogue
-from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import Cost
 from forebay.policies.decisions import BATCH, Admitted, Decision, Shed
 from forebay.policies.own_prefixes import OwnPrefixes, under_salt
-from forebay.policies.quotas import WINDOW_S, Refused
+from forebay.policies.quotas import Refused
+from forebay.policies.replica import ReplicaCore
 from forebay.policies.routing import Prompt
 from forebay.policies.tarpit import Tarpit
 from forebay.serving.asgi import (
@@ -58,14 +57,10 @@ from forebay.serving.tap import EngineTap
 from forebay.serving.telemetry import Telemetry
 from forebay.serving.tenancy import NEVER_S, Caller, Tenancy, key_of, quota_wait_s
 from forebay.serving.tokenizer_turns import TokenizerTurns
-from forebay.serving.turnstile import Turnstile
 from forebay.serving.under_ticket import LetIn, UnderTicket
 
 # Until a request that a replica failed at may come again: routers have heard by then.
 _FAILED_S = 1.0
-# A refusal for quota tells a wait of up to a window, jittered up to twice that.
-_QUOTA_RETRIES_S = 2 * WINDOW_S
-
 _LET_IN = "forebay.let_in"  # where a request's scope carries its `LetIn`
 
 _SHED_TEXT = {
@@ -90,7 +85,7 @@ class Gate:
     def __init__(
         self,
         app: App,
-        admission: AdmissionController,
+        core: ReplicaCore,
         tap: EngineTap,
         limits: InputLimits,
         telemetry: Telemetry,
@@ -102,7 +97,7 @@ class Gate:
 
         Args:
             app: vLLM's, or one like it.
-            admission: decides.
+            core: decides.
             tap: between `app` and the engine.
             limits: what may be asked for.
             telemetry: counts.
@@ -111,27 +106,19 @@ class Gate:
             prefixes: what is probably cached here; None where routers say so.
         """
         self.app = app
-        self.admission = admission
+        self.core = core
+        self.admission = core.admission
         self._tap = tap
         self._limits = limits
         self._telemetry = telemetry
         self._tenancy = tenancy
         self._clock = clock
         self._prefixes = prefixes
-        self._turnstile = Turnstile()
-        self._under_ticket = UnderTicket(
-            app, admission, tap, telemetry, tenancy, self._turnstile, clock
-        )
+        self._under_ticket = UnderTicket(app, core, tap, telemetry, tenancy, clock)
         self._tarpit = Tarpit()
         self._tokenizer = TokenizerTurns()
-        self._bodies = BodyReader(limits, admission.jittered)
-        admission.on_release = self._under_ticket.release
-        tap.entered = self._turnstile.arrived
-        tap.began = self._under_ticket.began
+        self._bodies = BodyReader(limits, self.admission.jittered)
         self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
-        # Until then retries are new demand: while no replica was there, nobody counted.
-        self.retries_new_until = -math.inf
-        self._quota_refused_at: dict[str, float] = {}  # the last time, by tenant
         routes: list[Any] = list(getattr(app, "routes", []))
         self._routes = sorted(routes, key=lambda route: getattr(route, "path", "") not in COSTED)
 
@@ -226,7 +213,7 @@ class Gate:
     ) -> LetIn | None:
         """A costed request that is let in; None: it is answered."""
         arrived = self._clock()
-        turn = await self._turnstile.decision()
+        turn = await self._tap.turnstile.decision()
         request, prompt = self._read(scope, body, caller)
         class_name = BATCH if caller.batch_only else request.class_name
         self._telemetry.count(catalogue.OFFERED, class_name)
@@ -312,9 +299,6 @@ class Gate:
         try:
             cost = self.admission.costs.price(request.shape)
             decision = await self._decide(cost, class_name, caller, arrived, retries)
-            if self._is_new_demand(decision, caller, arrived, retries):
-                likely = self.admission.costs.likely(cost)
-                self._telemetry.offered.add(likely, self.admission.room.kv_s(likely))
             self._tarpit.came(refused=isinstance(decision, Shed))
             if isinstance(decision, Admitted):
                 decision.ticket.cache_salt = caller.cache_salt
@@ -330,19 +314,6 @@ class Gate:
             raise
         return decision
 
-    def _is_new_demand(self, decision: Decision, caller: Caller, now: float, retries: int) -> bool:
-        """Whether the fleet should grow for it: not beyond a quota, nor for what was counted.
-
-        A retry was, unless its first attempt may have found no quota left, or no replica at all.
-        What a replica that stops refuses is sent elsewhere, and told apart there.
-        """
-        if isinstance(decision, Shed) and decision.reason in ("quota", "draining"):
-            if decision.reason == "quota":
-                self._quota_refused_at[caller.name] = now
-            return False
-        refused_at = self._quota_refused_at.get(caller.name, -math.inf)
-        return not retries or now - refused_at < _QUOTA_RETRIES_S or now < self.retries_new_until
-
     async def _decide(
         self, cost: Cost, class_name: str, caller: Caller, arrived: float, retries: int
     ) -> Decision:
@@ -351,12 +322,11 @@ class Gate:
             caller, cost.tokens, arrived, cost.most_tokens, cost.least_tokens
         )
         if isinstance(charge, Refused):
-            budget_s = self.admission.config.classes[class_name].ttft_s
-            return Shed("quota", 0.0, budget_s, self.admission.jittered(quota_wait_s(charge)))
+            return self.core.over_quota((caller.name, class_name), arrived, quota_wait_s(charge))
         now = self._clock()  # the fleet may have been asked
         try:
-            decision = self.admission.decide(
-                cost, class_name, now, caller.name, retries=retries, waited_s=now - arrived
+            decision = self.core.offer(
+                cost, (caller.name, class_name), now, retries=retries, waited_s=now - arrived
             )
         except Exception:
             self._tenancy.turned_away(caller, class_name, charge, now)
@@ -365,6 +335,7 @@ class Gate:
             self._tenancy.turned_away(caller, class_name, charge, now)
         else:
             self._tenancy.let_in(decision.ticket, charge)
+            self._tap.waiting.release(decision.released)
         return decision
 
     async def _keep_back(self) -> None:

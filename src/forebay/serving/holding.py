@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from forebay.policies.tickets import Ticket
@@ -17,11 +17,12 @@ class WaitingRoom:
         """Nobody waits."""
         self._waiting: dict[Ticket, asyncio.Future[None]] = {}
 
-    def release(self, ticket: Ticket) -> None:
-        """The ticket may go to the engine; whoever waits for it goes on."""
-        free = self._waiting.get(ticket)
-        if free is not None and not free.done():
-            free.set_result(None)
+    def release(self, tickets: Iterable[Ticket]) -> None:
+        """These may go to the engine; whoever waits for one of them goes on."""
+        for ticket in tickets:
+            free = self._waiting.get(ticket)
+            if free is not None and not free.done():
+                free.set_result(None)
 
     @asynccontextmanager
     async def released(self, ticket: Ticket, receive: Receive) -> AsyncIterator[Receive]:

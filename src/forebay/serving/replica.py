@@ -11,11 +11,11 @@ from typing import Any
 from forebay.measure.lateness import StepLateness
 from forebay.observability import catalogue
 from forebay.observability.status import ClassStatus, ReplicaStatus
-from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import CostModel
 from forebay.policies.decisions import INTERACTIVE, AdmissionConfig, ClassPolicy
 from forebay.policies.offered_work import reading_of
 from forebay.policies.own_prefixes import OwnPrefixes
+from forebay.policies.replica import ReplicaCore
 from forebay.serving.asgi import App
 from forebay.serving.bodies import InputLimits
 from forebay.serving.exchange import Exchange
@@ -109,9 +109,10 @@ class Replica:
             heeds_marks=engine.heeds_marks,
         )
         costs = CostModel(engine.context_tokens, spec.admission.default_output_tokens)
-        self.admission = AdmissionController(limits, costs, random.Random(seed).random)
+        self.core = ReplicaCore(limits, costs, random.Random(seed).random)
+        self.admission = self.core.admission
         self.tap = EngineTap(
-            self.admission,
+            self.core,
             self.telemetry,
             clock,
             engine.stop_reason,
@@ -137,7 +138,7 @@ class Replica:
         )
         gate = Gate(
             FailedEngine(app, self._has_failed),
-            self.admission,
+            self.core,
             self.tap,
             limits,
             self.telemetry,
@@ -147,7 +148,7 @@ class Replica:
         )
         ask_scaling = ask_scaling_log(self.spec.name) if self._scales else None
         if not self.spec.scaling.min:
-            gate.retries_new_until = self.clock() + _FIRST_HEARD_S
+            self.core.retries_new_until = self.clock() + _FIRST_HEARD_S
         ask = self._fleet_of_one if self.spec.scaling.stays_at_one else ask_routers(self.spec.name)
         gate.fleet = FleetStatus(self.spec.name, ask, self.clock, ask_scaling)
         return gate
@@ -250,7 +251,7 @@ class Replica:
     def reading(self) -> dict[str, float]:
         """What the autoscaler reads (`policies.demand_meter.ReplicaReading`)."""
         self._read += 1
-        counted = reading_of(self.admission, self.telemetry.offered, self._read)
+        counted = reading_of(self.admission, self.core.offered, self._read)
         start = self._start if self.ready_at is not None else None
         reading = replace(counted, start_s=0.0 if start is None else start.own_s)
         return {PREFIX + name: float(value) for name, value in asdict(reading).items()}

@@ -13,12 +13,14 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from forebay.observability import catalogue
-from forebay.policies.admission import AdmissionController
 from forebay.policies.decisions import StepOutput
 from forebay.policies.marks import Marks
+from forebay.policies.replica import ReplicaCore
 from forebay.policies.shared_prefixes import Chunks, prompt_chunks
 from forebay.policies.tickets import Sequence, Ticket
+from forebay.serving.holding import WaitingRoom
 from forebay.serving.telemetry import Telemetry
+from forebay.serving.turnstile import Turnstile
 
 # The ticket under which the current task may call the engine. Tasks that vLLM's handlers start
 # copy their context, so it reaches every call that a request makes.
@@ -54,7 +56,7 @@ class EngineTap:
 
     def __init__(
         self,
-        admission: AdmissionController,
+        core: ReplicaCore,
         telemetry: Telemetry,
         clock: Callable[[], float],
         stop_reason: object,
@@ -65,17 +67,17 @@ class EngineTap:
         """Know no request.
 
         Args:
-            admission: whose tickets these are.
+            core: whose tickets these are.
             telemetry: counts tokens.
             clock: seconds.
             stop_reason: the engine's finish reason for an answer that ended by itself.
             most_tokens: of an answer, also where the client sets no limit; None: the context.
             prefix_caching: whether prompts that begin alike share KV blocks in it.
         """
-        self._admission = admission
+        self.core = core
+        self.waiting = WaitingRoom()  # those held at the gate
+        self.turnstile = Turnstile()  # those on their way to the engine
         self._most_tokens = most_tokens
-        self.entered: Callable[[Ticket], None] = lambda ticket: None  # told as it enters the engine
-        self.began: Callable[[Ticket], None] = lambda ticket: None  # told of its first token
         # Ends what the engine still makes for these ids, whoever waits for it.
         self.abort: Callable[[list[str]], None] = lambda ids: None
         self._telemetry = telemetry
@@ -93,21 +95,18 @@ class EngineTap:
                 answers are all being made already.
         """
         ticket = CURRENT_TICKET.get()
-        if ticket is None or ticket.closed or ticket.held or ticket.is_used_up:
+        if ticket is None or not self.core.can_take(ticket):
             raise UnadmittedError(f"request {request.request_id} reached the engine unadmitted")
         request.priority = ticket.tag
         request.cache_salt = ticket.cache_salt
         request.data_parallel_rank = None
         prompt = len(request.prompt_token_ids or ())
         cap = self._capped(request.sampling_params)
-        self.entered(ticket)
-        if not any(s.bound for s in ticket.sequences):
-            self._admission.entered(ticket, self._clock())
-            # From requests with one text prompt: others do not say whose bytes they were.
-            if ticket.prompt_bytes and _is_text(request):
-                self._admission.costs.observe_prompt(ticket.prompt_bytes, prompt)
+        self.turnstile.arrived(ticket)
         self._ids.setdefault(ticket, []).append(request.request_id)
-        sequence = self._admission.bind(ticket, prompt, cap, self._chunks(request))
+        sequence = self.core.took(
+            ticket, prompt, cap, self._clock(), self._chunks(request), is_text=_is_text(request)
+        )
         self._sequences[request.request_id] = sequence
         _mark(request.sampling_params, sequence)
 
@@ -132,19 +131,19 @@ class EngineTap:
             params.max_tokens = min(params.max_tokens or self._most_tokens, self._most_tokens)
             # vLLM's engine core checks this again as it reads the request, and dies of it.
             params.min_tokens = min(getattr(params, "min_tokens", 0), params.max_tokens)
-        return params.max_tokens or self._admission.costs.context_tokens
+        return params.max_tokens or self.core.admission.costs.context_tokens
 
     def on_step(self, outputs: Iterable[EngineOutput], engine_at: float | None) -> None:
         """The engine finished a step with these outputs, at its own `engine_at` (seconds)."""
         now = self._clock()
         steps = [step for output in outputs if (step := self._read(output, now)) is not None]
         if steps:
-            self._admission.observe_step(steps, engine_at if engine_at else now, now)
+            self.waiting.release(self.core.step(steps, engine_at if engine_at else now, now))
             produced = sum(step.tokens for step in steps)
             self._telemetry.count(catalogue.OUTPUT_TOKENS, amount=produced)
             for ticket in dict.fromkeys([s.sequence.ticket for s in steps if s.cached is not None]):
                 if ticket.first_token_at == now:
-                    self.began(ticket)
+                    self._telemetry.began(ticket)
 
     def _read(self, output: EngineOutput, now: float) -> StepOutput | None:
         """What a step did for one sequence; None where it made no token or nobody asks any more."""
@@ -158,7 +157,7 @@ class EngineTap:
             # It failed, and vLLM says so to its client. In the queue it stays until its ticket is
             # closed: what was computed of its prompt is reckoned there.
             if ended and sequence.state == "running":
-                self._admission.end(sequence, natural=False, now=now)
+                self.waiting.release(self.core.end(sequence, natural=False, now=now))
             return None
         cached = None
         if sequence.state == "queued":
@@ -173,10 +172,10 @@ class EngineTap:
         """These answers ended at a stop string, which the engine itself does not see."""
         for request_id in request_ids:
             if (sequence := self._sequences.pop(request_id, None)) is not None:
-                self._admission.end(sequence, natural=True, now=self._clock())
+                self.waiting.release(self.core.end(sequence, natural=True, now=self._clock()))
 
     def forget(self, ticket: Ticket) -> None:
-        """The ticket is closed: nothing more is heard of its sequences, and nothing made of them.
+        """The ticket is over: nothing more is heard of its sequences, and nothing made of them.
 
         Whoever waits for a whole answer in vLLM's app goes on waiting when its request's task is
         cancelled, as at a missed deadline: vLLM lets only a client that leaves end it.

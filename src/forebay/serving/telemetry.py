@@ -14,7 +14,7 @@ from forebay.measure.percentiles import percentile
 from forebay.measure.prediction import PredictionQuality
 from forebay.observability import catalogue
 from forebay.observability.catalogue import Metric
-from forebay.policies.offered_work import OfferedWork
+from forebay.policies.tickets import Ticket
 
 Labels = tuple[str, ...]
 _RECENT = 512  # first tokens that the live line's percentiles look back on
@@ -44,7 +44,7 @@ class Telemetry:
         self._samples: dict[tuple[Metric, Labels], list[float]] = {}
         self._recent_ttft: deque[tuple[float, float]] = deque(maxlen=_RECENT)
         self.prediction = PredictionQuality()
-        self.offered = OfferedWork()
+        self._expected: dict[Ticket, float] = {}  # seconds, of those without a first token
         self.first_answer_at: float | None = None
         self.posts = 0  # requests that a router has sent here, whatever became of them
 
@@ -58,10 +58,34 @@ class Telemetry:
         if metric is catalogue.TTFT:
             self._recent_ttft.append((self._clock(), value))
 
-    def answered(self, first_token_at: float) -> None:
-        """A request got its first token then: the first of them ends the start."""
+    def admitted(self, ticket: Ticket, expected_s: float) -> None:
+        """A request is about to run; its first token is expected after so many seconds."""
+        self.sample(catalogue.PREDICTED, ticket.class_name, ticket.asked_s + expected_s)
+        self._expected[ticket] = expected_s
+
+    def began(self, ticket: Ticket) -> None:
+        """It has its first token: the first one of all ends the replica's start."""
+        expected_s = self._expected.pop(ticket, None)
+        if expected_s is None or ticket.first_token_at is None:
+            return  # of the warm-up
         if self.first_answer_at is None:
-            self.first_answer_at = first_token_at
+            self.first_answer_at = ticket.first_token_at
+        waited_s = ticket.first_token_at - ticket.admitted_at
+        self.prediction.add(expected_s, waited_s)
+        self.sample(catalogue.TTFT, ticket.class_name, ticket.asked_s + waited_s)
+
+    def finished(self, ticket: Ticket, outcome: str) -> None:
+        """It is over, however it ended."""
+        self._expected.pop(ticket, None)
+        self.count(catalogue.FINISHED, ticket.class_name, outcome)
+        if ticket.tenant:
+            self.count(catalogue.TENANT_TOKENS, ticket.tenant, amount=ticket.used_tokens)
+        if ticket.first_token_at is None or len(ticket.sequences) > 1:
+            return  # of several, some may have waited for the slots of the others
+        later = ticket.sequences[0].produced - 1
+        if outcome == "ok" and later > 0 and ticket.last_token_at is not None:
+            tpot_s = (ticket.last_token_at - ticket.first_token_at) / later
+            self.sample(catalogue.TPOT, ticket.class_name, tpot_s)
 
     def total(self, metric: Metric) -> float:
         """A counter's total over all labels."""

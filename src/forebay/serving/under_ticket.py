@@ -7,21 +7,19 @@ the ticket is held counts, and so does the time from its arrival to its admissio
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
-from forebay.observability import catalogue
-from forebay.policies.admission import AdmissionController
 from forebay.policies.decisions import Admitted
+from forebay.policies.replica import ReplicaCore
 from forebay.policies.tickets import Ticket
 from forebay.serving.asgi import App, ClientGoneError, Message, Receive, Scope, replay
 from forebay.serving.bodies import ParsedRequest
 from forebay.serving.error_shaper import ErrorShaper
 from forebay.serving.errors import retry_headers
-from forebay.serving.holding import WaitingRoom
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 from forebay.serving.telemetry import Telemetry
 from forebay.serving.tenancy import Tenancy
-from forebay.serving.turnstile import Turnstile
 
 
 class LetIn:
@@ -42,27 +40,20 @@ class UnderTicket:
     def __init__(
         self,
         app: App,
-        admission: AdmissionController,
+        core: ReplicaCore,
         tap: EngineTap,
         telemetry: Telemetry,
         tenancy: Tenancy,
-        turnstile: Turnstile,
         clock: Callable[[], float],
     ) -> None:
-        """Nobody was let in yet; see `Gate` and `turnstile.py` for what these are."""
+        """Nobody was let in yet; see `Gate` for what these are."""
         self._app = app
-        self._admission = admission
+        self._core = core
         self._tap = tap
         self._telemetry = telemetry
         self._tenancy = tenancy
-        self._turnstile = turnstile
         self._clock = clock
-        self._room = WaitingRoom()
-        self._predicted: dict[Ticket, float] = {}  # seconds, of those without a first token
-
-    def release(self, ticket: Ticket) -> None:
-        """A ticket that was held at the gate may go to the engine."""
-        self._room.release(ticket)
+        self._deadlines = Deadlines(core, clock)
 
     async def serve(
         self, scope: Scope, receive: Receive, shaper: ErrorShaper, let_in: LetIn
@@ -74,9 +65,7 @@ class UnderTicket:
         try:
             if request.shape.prompts == 1 and request.shape.truncated_to is None:
                 ticket.prompt_bytes = request.shape.prompt_bytes
-            predicted_s = ticket.asked_s + admitted.predicted_s
-            self._telemetry.sample(catalogue.PREDICTED, ticket.class_name, predicted_s)
-            self._predicted[ticket] = admitted.predicted_s
+            self._telemetry.admitted(ticket, admitted.predicted_s)
             outcome = await self._run(scope, let_in.body, receive, shaper, ticket)
         except asyncio.CancelledError:
             outcome = "disconnected"
@@ -89,35 +78,32 @@ class UnderTicket:
         self, scope: Scope, body: bytes, receive: Receive, shaper: ErrorShaper, ticket: Ticket
     ) -> str:
         """Run vLLM's app under the class's deadline; returns how it ended."""
-        deadline_s = self._admission.config.classes[ticket.class_name].deadline_s
         client = _Client(receive)
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as deadline:
 
                 def expire() -> None:
-                    # /v1/responses tells a stream's beginning before there is any token.
-                    if ticket.first_token_at is None:
-                        # To cancel the app and each of its tasks takes some turns of the event
-                        # loop. A token that comes meanwhile would begin an answer that is cut.
-                        shaper.withheld = True
-                        deadline.reschedule(loop.time())
+                    # To cancel the app and each of its tasks takes some turns of the event loop.
+                    # A token that comes meanwhile would begin an answer that is cut.
+                    shaper.withheld = True
+                    deadline.reschedule(asyncio.get_running_loop().time())
 
-                timer = loop.call_later(max(deadline_s - ticket.asked_s, 0.0), expire)
+                self._deadlines.watch(ticket, expire)
                 try:
                     if ticket.held:
-                        async with self._room.released(ticket, client.receive) as going_on:
+                        async with self._tap.waiting.released(ticket, client.receive) as going_on:
                             await self._to_app(scope, body, going_on, shaper, ticket)
                     else:
                         await self._to_app(scope, body, client.receive, shaper, ticket)
                 except ClientGoneError:
                     return "disconnected"
                 finally:
-                    timer.cancel()
+                    self._deadlines.forget(ticket)
         except TimeoutError:
             if not deadline.expired():
                 raise
         if shaper.withheld:
+            deadline_s = self._core.admission.config.classes[ticket.class_name].deadline_s
             message = f"No first token within {deadline_s:.1f} s; the request was aborted."
             await shaper.fail(503, message, "deadline_exceeded", retry_headers(deadline_s / 2))
             return "deadline"
@@ -133,39 +119,69 @@ class UnderTicket:
     async def _to_app(
         self, scope: Scope, body: bytes, receive: Receive, shaper: ErrorShaper, ticket: Ticket
     ) -> None:
-        await self._turnstile.enter(ticket)
+        await self._tap.turnstile.enter(ticket)
         try:
             await self._app(scope, replay(body, receive), shaper.send)
         finally:
-            self._turnstile.arrived(ticket)
-
-    def began(self, ticket: Ticket) -> None:
-        """It has its first token; its answer may go on for minutes."""
-        predicted_s = self._predicted.pop(ticket, None)
-        if predicted_s is None or ticket.first_token_at is None:
-            return  # of the warm-up
-        waited_s = ticket.first_token_at - ticket.admitted_at
-        self._telemetry.answered(ticket.first_token_at)
-        self._telemetry.prediction.add(predicted_s, waited_s)
-        self._telemetry.sample(catalogue.TTFT, ticket.class_name, ticket.asked_s + waited_s)
+            self._tap.turnstile.arrived(ticket)
 
     def finish(self, admitted: Admitted, outcome: str) -> None:
         """It is over, however it ended."""
         ticket, now = admitted.ticket, self._clock()
-        self._telemetry.count(catalogue.FINISHED, ticket.class_name, outcome)
-        self._admission.close(ticket, now)
+        self._deadlines.forget(ticket)
+        released = self._core.close(ticket, now)
         self._tenancy.ended(ticket, now)
-        if ticket.tenant:
-            used = ticket.used_tokens
-            self._telemetry.count(catalogue.TENANT_TOKENS, ticket.tenant, amount=used)
+        self._telemetry.finished(ticket, outcome)
         self._tap.forget(ticket)
-        self._predicted.pop(ticket, None)
-        if ticket.first_token_at is None or len(ticket.sequences) > 1:
-            return  # of several, some may have waited for the slots of the others
-        later = ticket.sequences[0].produced - 1
-        if outcome == "ok" and later > 0 and ticket.last_token_at is not None:
-            tpot = (ticket.last_token_at - ticket.first_token_at) / later
-            self._telemetry.sample(catalogue.TPOT, ticket.class_name, tpot)
+        self._tap.waiting.release(released)
+
+
+class Deadlines:
+    """One timer for the next deadline of the core."""
+
+    def __init__(self, core: ReplicaCore, clock: Callable[[], float]) -> None:
+        """Watch nobody; `clock` is the core's, in seconds."""
+        self._core = core
+        self._clock = clock
+        self._expire: dict[Ticket, Callable[[], None]] = {}
+        self._missed: set[Ticket] = set()  # before they were watched
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf
+
+    def watch(self, ticket: Ticket, expire: Callable[[], None]) -> None:
+        """Call `expire` once its deadline has passed without a first token."""
+        if ticket in self._missed:
+            self._missed.remove(ticket)
+            expire()
+            return
+        self._expire[ticket] = expire
+        self._set()
+
+    def forget(self, ticket: Ticket) -> None:
+        """It is over."""
+        self._expire.pop(ticket, None)
+        self._missed.discard(ticket)
+
+    def _set(self) -> None:
+        due_at = self._core.next_due
+        if due_at < self._rings_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            wait_s = max(due_at - self._clock(), 0.0)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._ring)
+            self._rings_at = due_at
+
+    def _ring(self) -> None:
+        # The loop's timer may be a hair early by the core's clock.
+        now = max(self._clock(), self._rings_at)
+        self._timer, self._rings_at = None, math.inf
+        for ticket in self._core.due(now):
+            expire = self._expire.pop(ticket, None)
+            if expire is None:
+                self._missed.add(ticket)
+            else:
+                expire()
+        self._set()
 
 
 class _Client:

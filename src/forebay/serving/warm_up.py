@@ -56,7 +56,7 @@ async def warm_up(
         try:
             await run(prompt)
         finally:
-            admission.close(decision.ticket, clock())
+            tap.waiting.release(admission.close(decision.ticket, clock()))
             tap.forget(decision.ticket)
         return decision.ticket
 

@@ -7,8 +7,7 @@ deadline.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from forebay.engine_model.profile import EngineProfile
@@ -18,7 +17,8 @@ from forebay.policies.cost import CostModel, RequestShape
 from forebay.policies.decisions import INTERACTIVE, AdmissionConfig, Shed, StepOutput
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.marks import Marks
-from forebay.policies.offered_work import OfferedWork, reading_of
+from forebay.policies.offered_work import reading_of
+from forebay.policies.replica import ReplicaCore
 from forebay.policies.replica_view import ReplicaStats
 from forebay.policies.shared_prefixes import Chunks, prompt_chunks
 from forebay.policies.tickets import Sequence as Answer
@@ -145,36 +145,31 @@ class GatedReplica(OpenReplica):
         """Nothing is admitted yet; `default_output` tokens are expected of an answer at first."""
         super().__init__(name, profile, skip=skip)
         costs = CostModel(profile.max_model_len, default_output)
-        self.admission = AdmissionController(config, costs, lambda: 0.0)
+        self.core = ReplicaCore(config, costs, lambda: 0.0)
+        self.admission = self.core.admission
         teach(self.admission, profile)
-        self.offered = OfferedWork()
         self._running: dict[str, _Running] = {}
-        self._held: dict[Ticket, Fate] = {}  # admitted, and waiting at the gate
-        self._let_go: list[Ticket] = []  # from it, and not yet in the engine
-        self.admission.on_release = self._let_go.append
-        self._deadlines: list[tuple[float, str]] = []
-        self._published = self._read = self._arrived = 0
-        self._prompt_tokens = self._cached_tokens = 0
+        self._held: dict[Ticket, Fate] = {}  # admitted, and not in the engine yet
+        self._names: dict[Ticket, str] = {}
+        self._published = self._read = 0
 
     def advance(self, now: float) -> None:
         """Go on until `now`, giving up on the way what is late."""
-        while self._deadlines and self._deadlines[0][0] <= now:
-            due, name = heapq.heappop(self._deadlines)
-            if self._waits(name):
-                super().advance(due)
-                self._expire(name, due)
+        while (due_at := self.core.next_due) <= now:
+            super().advance(due_at)  # some may begin just in time
+            for ticket in self.core.due(due_at):
+                self._expire(self._names[ticket], due_at)
         super().advance(now)
 
-    def _waits(self, name: str) -> bool:
-        one = self._running.get(name)
-        return one is not None and one.ticket.first_token_at is None
-
     def _expire(self, name: str, now: float) -> None:
-        if self._waits(name):  # it may have begun just in time
-            self._abort(name)
-            self.admission.close(self._running.pop(name).ticket, now)
-            self._fates.pop(name).end("deadline", now)
-            self._enter_released(now)
+        self._abort(name)
+        ticket = self._running.pop(name).ticket
+        self._fates.pop(name).end("deadline", now)
+        self._enter_all(self._close(ticket, now), now)
+
+    def _close(self, ticket: Ticket, now: float) -> list[Ticket]:
+        del self._names[ticket]
+        return self.core.close(ticket, now)
 
     def _abort(self, name: str) -> None:
         if self._held.pop(self._running[name].ticket, None) is None:
@@ -183,7 +178,6 @@ class GatedReplica(OpenReplica):
     def arrive(self, fate: Fate, now: float) -> None:
         """The gate's decision."""
         fate.replica = self.name
-        self._arrived += 1
         ask, admission = fate.ask, self.admission
         cost = admission.costs.price(
             RequestShape(
@@ -193,9 +187,7 @@ class GatedReplica(OpenReplica):
                 cached_tokens=fate.promised,
             )
         )
-        decision = admission.decide(cost, INTERACTIVE, now)
-        likely = admission.costs.likely(cost)
-        self.offered.add(likely, admission.room.kv_s(likely))
+        decision = self.core.offer(cost, ("", INTERACTIVE), now)
         if isinstance(decision, Shed):
             fate.reason = decision.reason
             fate.end("shed", now)
@@ -203,24 +195,17 @@ class GatedReplica(OpenReplica):
         ticket = decision.ticket
         name = f"{ask.number:09}"
         self._running[name] = _Running(ticket, ticket.sequences[0])
-        self._fates[name] = fate
-        self._held[ticket] = fate
-        if not ticket.held:
-            self._let_go.append(ticket)
-        self._enter_released(now)
-        deadline_s = admission.config.classes[INTERACTIVE].deadline_s
-        heapq.heappush(self._deadlines, (now + deadline_s, name))
+        self._fates[name] = self._held[ticket] = fate
+        self._names[ticket] = name
+        self._enter_all(decision.released, now)
 
-    def _enter_released(self, now: float) -> None:
-        """The engine receives what the gate has let go."""
-        for ticket in self._let_go:
+    def _enter_all(self, released: Iterable[Ticket], now: float) -> None:
+        """The engine receives what may go to it."""
+        for ticket in released:
             if (fate := self._held.pop(ticket, None)) is not None:
                 cap = ticket.cost.output_cap
-                self.admission.entered(ticket, now)
-                chunks = self._chunks(fate.ask)
-                bound = self.admission.bind(ticket, fate.ask.prompt, cap, chunks)
-                self._enter(fate, cap, ticket.tag, now, marks=bound.marks)
-        self._let_go.clear()
+                took = self.core.took(ticket, fate.ask.prompt, cap, now, self._chunks(fate.ask))
+                self._enter(fate, cap, ticket.tag, now, marks=took.marks)
 
     def _chunks(self, ask: Ask) -> Chunks:
         return prompt_chunks(ask.ids, ask.salt) if self.profile.prefix_caching else ()
@@ -233,9 +218,8 @@ class GatedReplica(OpenReplica):
         """See `OpenReplica`."""
         super().give_up(now)
         for one in self._running.values():
-            self.admission.close(one.ticket, now)
+            self._close(one.ticket, now)
         self._running.clear()
-        self._let_go.clear()
 
     def _tell(self, done: Done) -> list[str]:
         steps = [
@@ -248,16 +232,11 @@ class GatedReplica(OpenReplica):
             )
             for output in done.outputs
         ]
-        for output in done.outputs:
-            if output.cached_tokens is not None:
-                self._prompt_tokens += self._fates[output.request_id].ask.prompt
-                self._cached_tokens += output.cached_tokens
-        if steps:
-            self.admission.observe_steps(steps, done.ends)
-        over = super()._tell(done)
+        released = self.core.steps(steps, done.ends) if steps else []
+        over, now = super()._tell(done), done.ends[-1]
         for name in over:
-            self.admission.close(self._running.pop(name).ticket, done.ends[-1])
-        self._enter_released(done.ends[-1])
+            released += self._close(self._running.pop(name).ticket, now)
+        self._enter_all(released, now)
         return over
 
     def publish(self, now: float) -> ReplicaStats:
@@ -270,9 +249,9 @@ class GatedReplica(OpenReplica):
             prefill_rate=self.admission.paces.drain_rate,
             overhead_s=typical.overhead_s,
             kv_tokens=self.profile.kv_tokens,
-            arrivals=self._arrived,
-            prompt_tokens=self._prompt_tokens,
-            cached_tokens=self._cached_tokens,
+            arrivals=self.core.arrivals,
+            prompt_tokens=self.core.prompt_tokens,
+            cached_tokens=self.core.cached_tokens,
             answer_s=self.admission.answer_s,
             held_s=self.admission.held_s,
             ongoing=self.admission.ongoing,
@@ -281,4 +260,4 @@ class GatedReplica(OpenReplica):
     def reading(self) -> ReplicaReading:
         """What the autoscaler reads."""
         self._read += 1
-        return reading_of(self.admission, self.offered, self._read)
+        return reading_of(self.admission, self.core.offered, self._read)

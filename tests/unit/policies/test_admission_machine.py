@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -56,7 +58,6 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.controller = AdmissionController(config, CostModel(CONTEXT, 64), lambda: jitter)
         self.controller.paces.prefill_rate.seed(10_000.0, 5.0)
-        self.controller.on_release = self.released
         self.open: list[Ticket] = []
         if steps_known:  # so that very long prompts give way
             law = self.controller.paces.law
@@ -71,8 +72,12 @@ class AdmissionMachine(RuleBasedStateMachine):
     def sequences(self, *states: str) -> list[Sequence]:
         return [s for t in self.in_engine() for s in t.sequences if s.state in states]
 
-    def released(self, ticket: Ticket) -> None:
-        """A held ticket goes to the engine: in turn, and into slots that batch may have."""
+    def released(self, tickets: Iterable[Ticket]) -> None:
+        for ticket in tickets:
+            self.goes_to_the_engine(ticket)
+
+    def goes_to_the_engine(self, ticket: Ticket) -> None:
+        """A held ticket does: in turn, and into slots that batch may have."""
         assert not ticket.closed
         line = (*ticket.flow, ticket.steps_aside)
         assert ticket.tag >= self.entered.get(line, 0), "not in turn"
@@ -98,7 +103,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.now += seconds
         if seconds > 100.0:  # longer than any deadline: nobody waits still, flows may begin anew
             for ticket in self.open:
-                self.controller.close(ticket, self.now)
+                self.released(self.controller.close(ticket, self.now))
             self.open.clear()
             self.last_tag.clear()
             self.entered.clear()
@@ -147,6 +152,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             return
         assert isinstance(decision, Admitted)
         ticket = decision.ticket
+        self.released(one for one in decision.released if one is not ticket or class_name == BATCH)
         assert decision.predicted_s >= 0
         assert ticket.tag == due, "the place that was predicted is not the one that was given"
         bounded = ledger.queued_prefill if class_name == BATCH else ledger.engine_prefill
@@ -205,7 +211,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             StepOutput(s, 1, 0 if s.state == "queued" else None, ended=ends, natural=ends)
             for s in moving
         ]
-        self.controller.observe_step(outputs, self.now, self.now)
+        self.released(self.controller.observe_step(outputs, self.now, self.now))
         for sequence in moving:
             assert sequence.state == ("ended" if ends else "running")
 
@@ -213,8 +219,8 @@ class AdmissionMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def stop_string(self, data: st.DataObject) -> None:
         sequence = data.draw(st.sampled_from(self.sequences("queued", "running")))
-        self.controller.end(sequence, natural=True, now=self.now)
-        self.controller.observe_step([StepOutput(sequence, 1)], self.now, self.now)
+        self.released(self.controller.end(sequence, natural=True, now=self.now))
+        self.released(self.controller.observe_step([StepOutput(sequence, 1)], self.now, self.now))
         assert sequence.state == "ended"
 
     @precondition(lambda self: self.open)
@@ -222,7 +228,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     def request_ends(self, data: st.DataObject) -> None:
         ticket = data.draw(st.sampled_from(self.open))
         self.open.remove(ticket)
-        self.controller.close(ticket, self.now)
+        self.released(self.controller.close(ticket, self.now))
         due = self.controller.fair.preview(ticket.tenant, ticket.class_name)
         self.controller.close(ticket, self.now)
         assert self.controller.fair.preview(ticket.tenant, ticket.class_name) == due

@@ -51,13 +51,13 @@ class OwnChunks(OneReplica):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bind, numbers = self.admission.bind, count(1)
+        took, numbers = self.core.took, count(1)
 
-        def with_chunks(ticket: Ticket, prompt: int, cap: int) -> Answer:
+        def with_chunks(ticket: Ticket, prompt: int, cap: int, now: float) -> Answer:
             first = next(numbers) * 10**6
-            return bind(ticket, prompt, cap, prompt_chunks(range(first, first + prompt), 0))
+            return took(ticket, prompt, cap, now, prompt_chunks(range(first, first + prompt), 0))
 
-        self.admission.bind = with_chunks  # type: ignore[assignment, method-assign]
+        self.core.took = with_chunks  # type: ignore[assignment, method-assign]
 
 
 @pytest.mark.parametrize("kind", [OneReplica, OwnChunks])

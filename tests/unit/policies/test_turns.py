@@ -43,7 +43,6 @@ class Gate:
         self.policy = AdmissionController(config, CostModel(16_384, 64), lambda: 0.0)
         self.policy.paces.prefill_rate.seed(rate, 1e6)
         self.released: list[Ticket] = []
-        self.policy.on_release = self.released.append
 
     def ask(self, tokens: int, now: float, name: str = INTERACTIVE) -> Decision:
         return self.policy.decide(Cost(1, tokens, 10, 10), name, now)
@@ -53,12 +52,17 @@ class Gate:
         assert isinstance(decision, Admitted), decision
         if not decision.ticket.held:
             self.policy.entered(decision.ticket, now)
+        if name == BATCH:
+            self.released += decision.released
         return decision.ticket
 
     def first_token(self, ticket: Ticket, now: float) -> None:
         sequence = self.policy.bind(ticket, ticket.cost.prefill_tokens, 10)
-        self.policy.observe_step([StepOutput(sequence, 1, cached=0)], now, now)
+        self.released += self.policy.observe_step([StepOutput(sequence, 1, cached=0)], now, now)
         self.policy.check_integrity()
+
+    def close(self, ticket: Ticket, now: float) -> None:
+        self.released += self.policy.close(ticket, now)
 
 
 def test_the_second_long_prompt_waits_for_the_first() -> None:
@@ -98,7 +102,7 @@ def test_they_enter_in_the_order_of_arrival_and_one_that_leaves_lets_the_next_go
     gate.policy.waits.lateness = Lateness(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
     first, second, third = (gate.admit(290, 0.0) for _ in range(3))
     assert [one.held for one in (first, second, third)] == [False, True, True]
-    gate.policy.close(second, 0.1)
+    gate.close(second, 0.1)
     assert not gate.released
     gate.first_token(first, 0.3)
     assert gate.released == [third]
@@ -119,7 +123,7 @@ def test_very_long_ones_that_give_way_are_computed_one_after_the_other() -> None
     assert not gate.admit(PART, 0.03).held
     gate.first_token(first, 0.7)
     assert gate.released == [second]
-    gate.policy.close(second, 0.8)
+    gate.close(second, 0.8)
     assert gate.released == [second, third]
     assert [one.marks.until_answer for one in third.sequences] == [True]
 
@@ -196,5 +200,5 @@ def test_an_engine_that_never_has_a_queue_still_tells_how_fast_prompts_drain() -
     for k in range(40):
         ticket = gate.admit(1000, float(k))
         gate.first_token(ticket, k + 0.5)
-        gate.policy.close(ticket, k + 0.6)
+        gate.close(ticket, k + 0.6)
     assert gate.policy.paces.prefill_rate.rate == pytest.approx(2000, rel=0.1)

@@ -712,19 +712,19 @@ async def test_a_retry_is_no_new_demand_unless_nobody_was_there_to_count_it() ->
     world, _ = serving()
     again = {"x-stainless-retry-count": "1"}
     await world.post("/v1/chat/completions", CHAT, headers=again)
-    assert world.telemetry.offered.sequences == 0
-    world.gate.retries_new_until = world.clock.now + 60.0
+    assert world.core.offered.sequences == 0
+    world.core.retries_new_until = world.clock.now + 60.0
     await world.post("/v1/chat/completions", CHAT, headers=again)
     world.clock.now += 61.0
     await world.post("/v1/chat/completions", CHAT, headers=again)
-    assert world.telemetry.offered.sequences == 1
+    assert world.core.offered.sequences == 1
 
 
 async def test_what_a_replica_that_stops_refuses_is_no_demand() -> None:
     world, _ = serving()
     world.admission.draining = True
     assert (await world.post("/v1/chat/completions", CHAT)).error["code"] == "draining"
-    assert world.telemetry.offered.sequences == 0
+    assert world.core.offered.sequences == 0
 
 
 async def test_flex_tier_and_header_mean_batch() -> None:

@@ -17,6 +17,7 @@ from forebay.policies.decisions import (
     Admitted,
     ClassPolicy,
 )
+from forebay.policies.replica import ReplicaCore
 from forebay.policies.shared_prefixes import CHUNK
 from forebay.serving.tap import CURRENT_TICKET, EngineTap
 from forebay.serving.telemetry import Telemetry
@@ -37,8 +38,9 @@ def entered(*requests: dict[str, Any], caching: bool = True) -> AdmissionControl
         kv_tokens=100_000,
         step_tokens=2048,
     )
-    admission, clock = AdmissionController(config, CostModel(8192, 64), lambda: 0.0), Clock()
-    tap = EngineTap(admission, Telemetry(clock), clock, STOP, prefix_caching=caching)
+    core, clock = ReplicaCore(config, CostModel(8192, 64), lambda: 0.0), Clock()
+    admission = core.admission
+    tap = EngineTap(core, Telemetry(clock), clock, STOP, prefix_caching=caching)
     for number, fields in enumerate(requests):
         decision = admission.decide(Cost(1, len(PROMPT), 4, 4), INTERACTIVE, 0.0)
         assert isinstance(decision, Admitted)

@@ -204,12 +204,12 @@ async def test_demand_is_what_a_quota_allows_at_whichever_attempt(
     world, _ = made
     again = {"x-stainless-retry-count": "1"}
     assert (await ask(world, "lab")).status == 429
-    assert world.telemetry.offered.sequences == 0
+    assert world.core.offered.sequences == 0
     share_quotas(world)
     assert (await ask(world, "lab", **again)).status == 200
-    assert world.telemetry.offered.sequences == 1
+    assert world.core.offered.sequences == 1
     assert (await ask(world, "shop", **again)).status == 200
-    assert world.telemetry.offered.sequences == 1  # its first attempt was counted
+    assert world.core.offered.sequences == 1  # its first attempt was counted
 
 
 async def test_a_retry_of_who_has_a_quota_was_counted_unless_the_quota_was_used_up_of_late(
@@ -219,17 +219,17 @@ async def test_a_retry_of_who_has_a_quota_was_counted_unless_the_quota_was_used_
     again = {"x-stainless-retry-count": "1"}
     share_quotas(world)
     assert (await ask(world, "lab", **again)).status == 200
-    assert world.telemetry.offered.sequences == 0  # refused, if at all, for the engine's sake
+    assert world.core.offered.sequences == 0  # refused, if at all, for the engine's sake
     while (answer := await ask(world, "lab")).status == 200:
         pass
     assert answer.error["code"] == "quota"
-    counted = world.telemetry.offered.sequences
+    counted = world.core.offered.sequences
     for waited_s, share in ((70.0, 1), (130.0, 0)):
         world.clock.now += waited_s
         share_quotas(world)
         assert (await ask(world, "lab", **again)).status == 200
         counted += share
-        assert world.telemetry.offered.sequences == counted
+        assert world.core.offered.sequences == counted
 
 
 async def test_what_was_waited_for_the_fleets_word_is_no_time_left(

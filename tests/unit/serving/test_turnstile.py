@@ -116,6 +116,6 @@ async def test_who_leaves_or_fails_on_the_way_gives_up_the_place(leaves: int) ->
     assert rest == [200] * 20
     await asyncio.gather(*going, *failing, return_exceptions=True)
     assert not burst.world.admission.ledger.tickets
-    door = burst.world.gate._turnstile
+    door = burst.world.tap.turnstile
     assert not door._on_their_way
     assert door._places._value == turnstile._ON_THEIR_WAY
