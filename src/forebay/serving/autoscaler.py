@@ -18,7 +18,7 @@ from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.scaling import Capacity, ScalingConfig
 from forebay.policies.scaling_limits import LimitConfig
 from forebay.policies.schedules import EARLY_S, floors
-from forebay.serving.replica import PREFIX
+from forebay.serving.names import READING_PREFIX, SCALING_PERIOD_S
 from forebay.serving.scaling_gauges import ScalingGauges
 from forebay.serving.scaling_link import ScalingLink
 from forebay.serving.scaling_log import Sizes
@@ -27,7 +27,6 @@ from forebay.spec.schedule import FloorSpec
 from forebay.spec.service import ServiceSpec
 
 _LOG = logging.getLogger("ray.serve")  # goes to the controller's log
-_TICK_S = 1.0
 _QUIET_TICKS = 10  # a decision that changes nothing is kept once in so many
 _PATIENCE_S = 15.0  # for what an earlier policy knew
 
@@ -69,8 +68,8 @@ def autoscaling_config(spec: ServiceSpec) -> dict[str, Any]:
         # long a start takes.
         "initial_replicas": max(scaling.min, 1),
         **_SERVES_LIMITS_OFF,
-        "metrics_interval_s": _TICK_S,
-        "look_back_period_s": 5 * _TICK_S,
+        "metrics_interval_s": SCALING_PERIOD_S,
+        "look_back_period_s": 5 * SCALING_PERIOD_S,
         "policy": AutoscalingPolicy(
             policy_function="forebay.serving.autoscaler:ForebayScaling",
             policy_kwargs={"settings": settings},
@@ -117,7 +116,7 @@ class ForebayScaling:
         """The target, and no state: it lives here, and its copy in the log."""
         target: int = context.target_num_replicas
         now = self._clock()
-        if now - self._ticked_at < _TICK_S:
+        if now - self._ticked_at < SCALING_PERIOD_S:
             return target, {}
         self._ticked_at = now
         try:
@@ -224,7 +223,7 @@ def read_floor(values: dict[str, Any]) -> FloorSpec:
 
 def readings(raw_metrics: Any) -> dict[str, ReplicaReading]:
     """Each replica's last report, of those that report all of it."""
-    by_name = {name: raw_metrics.get(PREFIX + name, {}) for name in ReplicaReading.names()}
+    by_name = {name: raw_metrics.get(READING_PREFIX + name, {}) for name in ReplicaReading.names()}
     found = {}
     for replica in by_name["sequence"]:
         series = [by_name[name].get(replica) for name in ReplicaReading.names()]

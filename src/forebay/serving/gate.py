@@ -16,7 +16,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from forebay.observability import catalogue
 from forebay.policies.admission import AdmissionController
@@ -40,8 +40,6 @@ from forebay.serving.asgi import (
     send_response,
 )
 from forebay.serving.bodies import (
-    CACHED_HEADER,
-    CLASS_HEADER,
     InputLimits,
     ParsedRequest,
     check_tokenized,
@@ -51,7 +49,7 @@ from forebay.serving.bodies import (
 from forebay.serving.body_reader import BodyReader
 from forebay.serving.error_shaper import ErrorShaper
 from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
-from forebay.serving.fleet import STATUS_PATH, FleetStatus
+from forebay.serving.names import CACHED_HEADER, CLASS_HEADER, STATUS_PATH
 from forebay.serving.prompt_head import prompt_of
 from forebay.serving.routes import ANYBODYS, COSTED, Access, access
 from forebay.serving.tap import EngineTap
@@ -82,6 +80,18 @@ _NEVER_FITS = (
     "Not admitted: it takes more tokens than the tenant's quota has for a minute "
     "(tokens_per_minute), and never fits."
 )
+
+
+class StatusPage(Protocol):
+    """What answers `STATUS_PATH`; it asks the fleet, of which a gate knows nothing."""
+
+    async def body(self, tenant: str, query: bytes = b"") -> bytes:
+        """The answer's body, as this tenant may see it.
+
+        Raises:
+            RequestRefusedError: nobody can tell, or the query is wrong.
+        """
+        ...
 
 
 class Gate:
@@ -128,7 +138,7 @@ class Gate:
         admission.on_release = self._under_ticket.release
         tap.entered = self._turnstile.arrived
         tap.began = self._under_ticket.began
-        self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
+        self.fleet: StatusPage | None = None  # answers STATUS_PATH, when set
         # Until then retries are new demand: while no replica was there, nobody counted.
         self.retries_new_until = -math.inf
         self._quota_refused_at: dict[str, float] = {}  # the last time, by tenant

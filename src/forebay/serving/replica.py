@@ -22,6 +22,7 @@ from forebay.serving.exchange import Exchange
 from forebay.serving.failed_engine import FailedEngine
 from forebay.serving.fleet import FleetStatus, ask_routers, ask_scaling_log
 from forebay.serving.gate import Gate
+from forebay.serving.names import READING_PREFIX
 from forebay.serving.scaling_log import node_seconds
 from forebay.serving.start_clock import StartClock
 from forebay.serving.tap import EngineTap
@@ -32,7 +33,6 @@ from forebay.spec.tenants_file import LastGood, TenantsFile
 
 _FLUSH_S = 1.0
 _FIRST_HEARD_S = 60.0  # who was refused while no replica was there comes back within that
-PREFIX = "forebay_"  # of what Serve carries to the autoscaler beside its own counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +253,7 @@ class Replica:
         counted = reading_of(self.admission, self.telemetry.offered, self._read)
         start = self._start if self.ready_at is not None else None
         reading = replace(counted, start_s=0.0 if start is None else start.own_s)
-        return {PREFIX + name: float(value) for name, value in asdict(reading).items()}
+        return {READING_PREFIX + name: float(value) for name, value in asdict(reading).items()}
 
     def status(self) -> ReplicaStatus:
         """This replica's part of `/forebay/status`."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from forebay.serving.head import end_on_the_head, on_the_head
+from forebay.serving.names import ACTOR_NAMESPACE, scaling_actor
 from forebay.serving.notice_board import the_spec
 
-_NAMESPACE = "forebay"
 _KEPT = 2_000  # records: some MB
 _FORGOTTEN_S = 3_600.0  # who was asked for so long ago and has told nothing will not
 _NEWS_S = 3.0  # until the policy has heard of who asks, and HAProxy of the replica
@@ -121,7 +121,7 @@ class ScalingLog:
 
 def scaling_log(service: str) -> Any:
     """The service's log actor, made if there is none."""
-    return on_the_head(ScalingLog, _name(service), _NAMESPACE)
+    return on_the_head(ScalingLog, scaling_actor(service), ACTOR_NAMESPACE)
 
 
 async def node_seconds(service: str, process_began: float) -> float | None:
@@ -135,11 +135,7 @@ async def node_seconds(service: str, process_began: float) -> float | None:
 
 def end_log(service: str) -> None:
     """End the actor, for a cluster that outlives the service."""
-    end_on_the_head(_name(service), _NAMESPACE)
-
-
-def _name(service: str) -> str:
-    return f"scaling:{service}"
+    end_on_the_head(scaling_actor(service), ACTOR_NAMESPACE)
 
 
 class NoServiceError(RuntimeError):
@@ -165,7 +161,7 @@ def set_floor(service: str, port: int, replicas: int, until: float, address: str
         _show_token()
     with _connected(address or _address_of(service, port)):
         try:
-            log = ray.get_actor(_name(service), _NAMESPACE)
+            log = ray.get_actor(scaling_actor(service), ACTOR_NAMESPACE)
             ray.get(log.set_floor.remote(replicas, until), timeout=10)
         except ValueError:
             message = f"no service {service!r} that scales runs on this cluster"

@@ -17,7 +17,7 @@ from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.scaling import Capacity
 from forebay.serving import autoscaler, scaling_link, scaling_log
 from forebay.serving.autoscaler import ForebayScaling, autoscaling_config, readings
-from forebay.serving.replica import PREFIX
+from forebay.serving.names import READING_PREFIX
 from forebay.serving.scaling_gauges import ScalingGauges
 from forebay.serving.scaling_log import ScalingLog, Sizes
 from forebay.spec.scaling import declared_capacity
@@ -104,7 +104,7 @@ def replica(name: str) -> Any:
 def reported(values: dict[Any, dict[str, float]]) -> dict[str, dict[Any, list[Any]]]:
     """Serve's raw metrics: for each name and replica, points in time."""
     return {
-        PREFIX + name: {
+        READING_PREFIX + name: {
             who: [SimpleNamespace(timestamp=0.0, value=-1.0), SimpleNamespace(value=said[name])]
             for who, said in values.items()
             if name in said
