@@ -90,7 +90,7 @@ def engine_kwargs(spec: ServiceSpec) -> dict[str, Any]:
 
 
 def _replicas(spec: ServiceSpec) -> dict[str, Any]:
-    from forebay.serving.autoscaler import autoscaling_config
+    from forebay.serving.scaling_settings import autoscaling_config
 
     if spec.scaling.min == spec.scaling.max:
         return {"num_replicas": spec.scaling.min, "autoscaling_config": None}

@@ -10,6 +10,7 @@ from typing import Any
 
 from forebay.measure.lateness import StepLateness
 from forebay.observability import catalogue
+from forebay.observability.metric import Metric
 from forebay.observability.status import ClassStatus, ReplicaStatus
 from forebay.policies.admission import AdmissionController
 from forebay.policies.cost import CostModel
@@ -195,7 +196,7 @@ class Replica:
         held_bytes = self._engine.kv_tokens * self.admission.costs.bytes_per_token
         self._prefixes.observe(self.telemetry.total(seen), self.telemetry.total(cached), held_bytes)
 
-    def _gauges(self) -> dict[catalogue.Metric, float]:
+    def _gauges(self) -> dict[Metric, float]:
         ledger, late = self.admission.ledger, self._lateness.p99 if self._lateness else None
         emulation = {} if late is None else {catalogue.EMULATION_LATE: late}
         return {
