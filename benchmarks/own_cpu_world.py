@@ -18,8 +18,8 @@ from forebay.policies.decisions import Admitted
 from forebay.policies.quotas import PERIOD_S
 from forebay.policies.routing import Prompt, RoutingPolicy
 from forebay.serving.asgi import Message, Receive, Scope, Send
-from forebay.serving.environment import STATS_PERIOD_S
 from forebay.serving.exchange import FleetLedger
+from forebay.serving.names import STATS_PERIOD_S
 from forebay.serving.picking import Picked, ReplicaPicker
 from forebay.serving.replica import EngineLimits, Replica
 from forebay.serving.tap import CURRENT_TICKET, EngineTap

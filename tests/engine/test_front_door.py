@@ -24,8 +24,8 @@ from forebay.observability.catalogue import (
     RUNNING,
     SHED,
     TENANT_TOKENS,
-    Metric,
 )
+from forebay.observability.metric import Metric
 
 FLOOD = 120
 

@@ -83,7 +83,7 @@ def _spec_or_exit(file: Path) -> ServiceSpec:
 def _set_floor(spec: ServiceSpec, least: int, until: str, address: str | None) -> None:
     from importlib.util import find_spec
 
-    from forebay.serving.scaling_log import NoServiceError, set_floor
+    from forebay.serving.floor_by_hand import NoServiceError, set_floor
 
     if find_spec("ray") is None:
         typer.echo("forebay: --min needs Ray, which is not installed here: make setup", err=True)

@@ -1,4 +1,6 @@
-"""Every metric Forebay exports, named once: code, dashboards, alerts and docs read this.
+"""Every metric of a replica, named once: code, dashboards, alerts and docs read this.
+
+The fleet's are in `fleet_metrics.py`.
 
 Ray's metrics agent puts `ray_` in front of each name in the Prometheus exposition, and `_total`
 behind a counter's; docs/reference/metrics.md is generated from here.
@@ -6,32 +8,11 @@ behind a counter's; docs/reference/metrics.md is generated from here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-Kind = Literal["counter", "gauge", "histogram"]
+from forebay.observability.metric import Metric
 
 # Seconds. Dense where the default SLO (1 s) lies, so that a p99 near it can be read off.
 _TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 _TPOT_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
-
-
-# Compared by identity: each request looks some ten up, and to hash every field and bucket bound for
-# that took a tenth of the gate's time.
-@dataclass(frozen=True, slots=True, eq=False)
-class Metric:
-    """One metric: its name without prefix, kind, meaning with unit, labels, bucket bounds."""
-
-    name: str
-    kind: Kind
-    description: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-
-    @property
-    def exposed(self) -> str:
-        """Its name in the Prometheus exposition; a histogram's series add to it."""
-        return f"ray_{self.name}_total" if self.kind == "counter" else f"ray_{self.name}"
 
 
 OFFERED = Metric(
@@ -96,51 +77,6 @@ TPOT = Metric(
     "Time per output token after the first.",
     ("class",),
     _TPOT_BUCKETS,
-)
-
-REPLICAS_WANTED = Metric(
-    "forebay_replicas_wanted", "gauge", "Replicas that the demand asks for, before any limit."
-)
-REPLICAS_TARGET = Metric("forebay_replicas_target", "gauge", "Replicas asked for.")
-REPLICAS_READY = Metric("forebay_replicas_ready", "gauge", "Replicas that serve.")
-REPLICAS_MISSING = Metric(
-    "forebay_replicas_missing", "gauge", "Replicas that scaling.max withholds from the demand."
-)
-REPLICAS_OVERDUE = Metric(
-    "forebay_replicas_overdue",
-    "gauge",
-    "Replicas asked for that have not started in three times the longest start seen.",
-)
-REPLICA_DEMAND = Metric(
-    "forebay_replica_demand",
-    "gauge",
-    "Replicas that each part of the demand would keep busy: prefill, decode, kv, backlog, and all "
-    "of it as expected after a cold start (forecast).",
-    ("kind",),
-)
-SCALING_LIMITED = Metric(
-    "forebay_scaling_limited",
-    "gauge",
-    "1 while this limit shapes the number of replicas: blind, stabilisation, step, woken, floor, "
-    "min or max; else 0.",
-    ("limit",),
-)
-COLD_START = Metric(
-    "forebay_cold_start_seconds",
-    "gauge",
-    "From asking for a replica until it serves, mean of the last starts.",
-)
-
-# Of the fleet as one, set by whoever decides on its size.
-OF_THE_FLEET: tuple[Metric, ...] = (
-    REPLICAS_WANTED,
-    REPLICAS_TARGET,
-    REPLICAS_READY,
-    REPLICAS_MISSING,
-    REPLICAS_OVERDUE,
-    REPLICA_DEMAND,
-    SCALING_LIMITED,
-    COLD_START,
 )
 
 # Of each replica.

@@ -6,10 +6,10 @@ from typing import Any
 
 from forebay.serving import environment
 from forebay.serving.dtypes import engine_dtype
+from forebay.serving.names import INGRESS_DEPLOYMENT, SPEC_KEY, STATS_PERIOD_S
 from forebay.spec.placement import emulated_cpus, placement_bundles, rays_name
 from forebay.spec.service import ServiceSpec
 
-INGRESS_DEPLOYMENT = "ForebayIngress"
 _HEALTH_PERIOD_S = 2.0
 # A saturated replica answers late, and a restart would only add to the load (ray#54070).
 _HEALTH_TIMEOUT_S = 60.0
@@ -20,7 +20,7 @@ def llm_config(spec: ServiceSpec) -> Any:
     """Ray Serve LLM's configuration for this spec."""
     from ray.serve.llm import LLMConfig
 
-    from forebay.serving.server import SPEC_KEY, ForebayServer
+    from forebay.serving.server import ForebayServer
 
     source = spec.model.source_path
     hardware: dict[str, Any] = (
@@ -72,7 +72,7 @@ def _routing(spec: ServiceSpec) -> Any:
     return RequestRouterConfig(
         request_router_class=ForebayRequestRouter,
         request_router_kwargs={"routers": spec.server.routers},
-        request_routing_stats_period_s=environment.STATS_PERIOD_S,
+        request_routing_stats_period_s=STATS_PERIOD_S,
     )
 
 
@@ -90,7 +90,7 @@ def engine_kwargs(spec: ServiceSpec) -> dict[str, Any]:
 
 
 def _replicas(spec: ServiceSpec) -> dict[str, Any]:
-    from forebay.serving.autoscaler import autoscaling_config
+    from forebay.serving.scaling_settings import autoscaling_config
 
     if spec.scaling.min == spec.scaling.max:
         return {"num_replicas": spec.scaling.min, "autoscaling_config": None}

@@ -3,6 +3,9 @@
 Replicas report what they were offered (`record_autoscaling_stats`); once a second their last
 reports go to `policies/autoscaling.py`. What it decides and why goes to a named actor, so that
 neither a restarted controller nor a replica that leaves takes the record with it.
+
+The controller is one process for the whole cluster, and imports what is imported here: nothing of
+the service's file (`scaling_settings.py` reads that), and no replica.
 """
 
 from __future__ import annotations
@@ -11,71 +14,22 @@ import logging
 import pickle
 import time
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from forebay.observability.alarms import NewAlarms
 from forebay.policies.autoscaling import Autoscaler, ScalingRecord
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.scaling import Capacity, ScalingConfig
 from forebay.policies.scaling_limits import LimitConfig
-from forebay.policies.schedules import EARLY_S, floors
-from forebay.serving.replica import PREFIX
+from forebay.policies.schedules import EARLY_S, Recurrence, Window, floors
+from forebay.serving.names import READING_PREFIX, SCALING_PERIOD_S
 from forebay.serving.scaling_gauges import ScalingGauges
 from forebay.serving.scaling_link import ScalingLink
 from forebay.serving.scaling_log import Sizes
-from forebay.spec.scaling import declared_capacity, scaling_policy
-from forebay.spec.schedule import FloorSpec
-from forebay.spec.service import ServiceSpec
 
 _LOG = logging.getLogger("ray.serve")  # goes to the controller's log
-_TICK_S = 1.0
 _QUIET_TICKS = 10  # a decision that changes nothing is kept once in so many
 _PATIENCE_S = 15.0  # for what an earlier policy knew
-
-
-# Serve wraps every policy in limits of its own, which know nothing of ours: growth is believed only
-# when each of the calls of 30 s, ten a second, has asked for it, and ours decides once a second. A
-# policy that has its own limits is passed on at once and in full.
-_SERVES_LIMITS_OFF = {
-    "upscale_delay_s": 0.0,
-    "downscale_delay_s": 0.0,
-    "downscale_to_zero_delay_s": 0.0,
-    "upscaling_factor": 1.0,
-    "downscaling_factor": 1.0,
-}
-
-
-def autoscaling_config(spec: ServiceSpec) -> dict[str, Any]:
-    """Serve's `autoscaling_config` for a spec with room between `min` and `max`."""
-    from ray.serve.config import AutoscalingPolicy
-
-    scaling = spec.scaling
-    policy, limits = scaling_policy(spec)
-    declared = declared_capacity(spec)
-    settings = {
-        "service": spec.name,
-        "min": limits.min,
-        "max": limits.max,
-        "headroom": policy.headroom,
-        "stable_s": limits.stable_s,
-        "cold_start_s": scaling.cold_start,
-        "tolerated_s": policy.tolerated_s,
-        "capacity": None if declared is None else (declared.prefill, declared.decode),
-        "schedule": [floor.model_dump(mode="json", by_alias=True) for floor in scaling.schedule],
-    }
-    return {
-        "min_replicas": scaling.min,
-        "max_replicas": scaling.max,
-        # A fleet that may be of none still starts with one: it shows that the file works, and how
-        # long a start takes.
-        "initial_replicas": max(scaling.min, 1),
-        **_SERVES_LIMITS_OFF,
-        "metrics_interval_s": _TICK_S,
-        "look_back_period_s": 5 * _TICK_S,
-        "policy": AutoscalingPolicy(
-            policy_function="forebay.serving.autoscaler:ForebayScaling",
-            policy_kwargs={"settings": settings},
-        ),
-    }
 
 
 class SteadyClock:
@@ -102,7 +56,7 @@ class ForebayScaling:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings
         self._autoscaler = self._knowing_nothing()
-        self._schedule = [read_floor(floor).entry() for floor in settings["schedule"]]
+        self._schedule = [read_floor(floor) for floor in settings["schedule"]]
         self._link = ScalingLink(settings["service"])
         self._gauges = ScalingGauges(settings["service"])
         self._alarms = NewAlarms()
@@ -117,7 +71,7 @@ class ForebayScaling:
         """The target, and no state: it lives here, and its copy in the log."""
         target: int = context.target_num_replicas
         now = self._clock()
-        if now - self._ticked_at < _TICK_S:
+        if now - self._ticked_at < SCALING_PERIOD_S:
             return target, {}
         self._ticked_at = now
         try:
@@ -217,14 +171,16 @@ class ForebayScaling:
         )
 
 
-def read_floor(values: dict[str, Any]) -> FloorSpec:
-    """An entry of the schedule from what `autoscaling_config` wrote of it."""
-    return FloorSpec.model_validate(values)
+def read_floor(sent: dict[str, Any]) -> Window | Recurrence:
+    """An entry of the schedule, as `scaling_settings.py` sends it."""
+    if "cron" in sent:
+        return Recurrence(**{**sent, "zone": ZoneInfo(sent["zone"])})
+    return Window(**sent)
 
 
 def readings(raw_metrics: Any) -> dict[str, ReplicaReading]:
     """Each replica's last report, of those that report all of it."""
-    by_name = {name: raw_metrics.get(PREFIX + name, {}) for name in ReplicaReading.names()}
+    by_name = {name: raw_metrics.get(READING_PREFIX + name, {}) for name in ReplicaReading.names()}
     found = {}
     for replica in by_name["sequence"]:
         series = [by_name[name].get(replica) for name in ReplicaReading.names()]

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 
 from forebay.serving import ingress
 from forebay.serving.asgi import App, Message, Receive, Scope, Send, header
+from forebay.serving.names import ROUTE_PATH
 from forebay.serving.routes import COSTED
 
 _LOG = logging.getLogger("ray.serve")
@@ -59,7 +60,7 @@ class BeforeServe:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
-        elif scope["path"] == ingress.ROUTE and ingress.has_router():
+        elif scope["path"] == ROUTE_PATH and ingress.has_router():
             await self._ingress(scope, receive, send)
         elif scope["path"] in COSTED and _doors:
             await self._ask(_doors[0], scope, receive, send)

@@ -19,6 +19,7 @@ from forebay.serving.errors import RequestRefusedError
 from forebay.serving.field_limits import check_fields, check_messages, check_prompt_logprobs
 from forebay.serving.json_bodies import loads
 from forebay.serving.message_text import DUMPED_FIELDS, MEDIA_BYTES, is_media
+from forebay.serving.names import CLASS_HEADER
 
 _USUAL_ROLE = 16  # characters of a role that none is longer than
 # A context of text may be cut, or tokenized alone, in one piece.
@@ -51,9 +52,6 @@ _SMALL = 64 * 1024  # bytes of a body that takes no longer, whatever it is
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _SHORT_FIELDS = frozenset(("role", "type"))  # words that a message's own bytes have room for
 _NESTING = frozenset((dict, list))
-CLASS_HEADER = b"x-forebay-class"
-# From the router: of the namespace that HAProxy strips from clients' requests.
-CACHED_HEADER = b"x-serve-router-cached-tokens"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
-from forebay.serving.app import INGRESS_DEPLOYMENT
-from forebay.serving.environment import STATS_PERIOD_S
 from forebay.serving.in_time import InTime
+from forebay.serving.names import INGRESS_DEPLOYMENT, STATS_PERIOD_S
 
 _SILENT_S = 30.0  # a controller that Ray starts again answers within some ten seconds
 # Serve's words for replicas that may have streams, and are in nobody's fleet.

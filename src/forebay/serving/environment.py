@@ -13,13 +13,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from forebay.serving.names import SESSION_HEADER
 from forebay.serving.ports import free_ports
 from forebay.spec.service import ServiceSpec
-
-# Read by HAProxy's Lua and copied to the router; a hint for prefix affinity.
-SESSION_HEADER = "x-session-id"
-
-STATS_PERIOD_S = 0.5  # how often replicas publish to routers; Ray polls them
 
 # The router is shown this much of a body: some 22,000 tokens of text, enough to know a prompt by.
 # It is also HAProxy's buffer, of which a connection holds two while a longer body comes in (one for

@@ -23,11 +23,11 @@ from forebay.policies.quota_owner import QuotaOwner
 from forebay.policies.quotas import PERIOD_S
 from forebay.serving.fleet_reports import Answer, ByClass, Report
 from forebay.serving.head import end_on_the_head, on_the_head
+from forebay.serving.names import ACTOR_NAMESPACE, fleet_actor
 from forebay.serving.notice_board import forget_ledger, is_first_ledger
 from forebay.serving.tenancy import Tenancy
 
 _LOG = logging.getLogger("ray.serve")  # goes to the replica's log
-_NAMESPACE = "forebay"
 _LOOK_S = 0.05  # how finely a report that became urgent is noticed
 _ANSWER_S = 1.0
 _TIMER_S = 0.001  # by which a timer of uvloop's may be early
@@ -209,7 +209,7 @@ class Exchange:
 
 
 def _actor(service: str) -> Any:
-    return on_the_head(FleetActor, _name(service), _NAMESPACE, service)
+    return on_the_head(FleetActor, fleet_actor(service), ACTOR_NAMESPACE, service)
 
 
 def _living_replicas() -> set[str]:
@@ -228,9 +228,5 @@ def start_ledger(service: str) -> None:
 
 def end_ledger(service: str) -> None:
     """End the actor, for a cluster that outlives the service."""
-    end_on_the_head(_name(service), _NAMESPACE)
+    end_on_the_head(fleet_actor(service), ACTOR_NAMESPACE)
     forget_ledger(service)
-
-
-def _name(service: str) -> str:
-    return f"fleet:{service}"

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs
 
 from forebay.observability.status import fleet_status
 from forebay.serving.errors import RequestRefusedError
+from forebay.serving.names import INGRESS_DEPLOYMENT
 
-STATUS_PATH = "/forebay/status"
 _ANSWER_S = 8.0  # the first question starts Serve's router in this process: seconds on a busy core
 _LOG_S = 3.0  # for the log, which starts nothing; without it the rest is told
 DECISIONS = 20  # shown of scaling, unless more are asked for
@@ -111,8 +111,6 @@ def ask_routers(service: str) -> AskRouters:
         nonlocal handle
         if handle is None:
             from ray import serve
-
-            from forebay.serving.app import INGRESS_DEPLOYMENT
 
             # Ray asks the controller for it, and waits: while one starts anew, for seconds in
             # which this loop would serve nobody.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from forebay.observability import catalogue
 from forebay.policies.cost import Cost
@@ -39,8 +39,6 @@ from forebay.serving.asgi import (
     send_response,
 )
 from forebay.serving.bodies import (
-    CACHED_HEADER,
-    CLASS_HEADER,
     InputLimits,
     ParsedRequest,
     check_tokenized,
@@ -50,7 +48,7 @@ from forebay.serving.bodies import (
 from forebay.serving.body_reader import BodyReader
 from forebay.serving.error_shaper import ErrorShaper
 from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
-from forebay.serving.fleet import STATUS_PATH, FleetStatus
+from forebay.serving.names import CACHED_HEADER, CLASS_HEADER, STATUS_PATH
 from forebay.serving.prompt_head import prompt_of
 from forebay.serving.routes import ANYBODYS, COSTED, Access, access
 from forebay.serving.tap import EngineTap
@@ -77,6 +75,18 @@ _NEVER_FITS = (
     "Not admitted: it takes more tokens than the tenant's quota has for a minute "
     "(tokens_per_minute), and never fits."
 )
+
+
+class StatusPage(Protocol):
+    """What answers `STATUS_PATH`; it asks the fleet, of which a gate knows nothing."""
+
+    async def body(self, tenant: str, query: bytes = b"") -> bytes:
+        """The answer's body, as this tenant may see it.
+
+        Raises:
+            RequestRefusedError: nobody can tell, or the query is wrong.
+        """
+        ...
 
 
 class Gate:
@@ -118,7 +128,7 @@ class Gate:
         self._tarpit = Tarpit()
         self._tokenizer = TokenizerTurns()
         self._bodies = BodyReader(limits, self.admission.jittered)
-        self.fleet: FleetStatus | None = None  # answers STATUS_PATH, when set
+        self.fleet: StatusPage | None = None  # answers STATUS_PATH, when set
         routes: list[Any] = list(getattr(app, "routes", []))
         self._routes = sorted(routes, key=lambda route: getattr(route, "path", "") not in COSTED)
 

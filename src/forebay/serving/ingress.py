@@ -22,12 +22,10 @@ from forebay.serving.asgi import (
     read_body,
     send_response,
 )
-from forebay.serving.bodies import CACHED_HEADER
-from forebay.serving.environment import SESSION_HEADER
+from forebay.serving.names import CACHED_HEADER, ROUTE_PATH, SESSION_HEADER
 from forebay.serving.picking import Picked
 from forebay.serving.prompt_head import read_prompt
 
-ROUTE = "/internal/route"
 _DRAIN_CALL_S = 5.0
 _HEARING_S, _HEARING_TRIES = 0.1, 15  # together three publications
 _CACHED = CACHED_HEADER.decode()
@@ -79,7 +77,7 @@ class IngressApp:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
-        if scope["path"] != ROUTE:
+        if scope["path"] != ROUTE_PATH:
             await send_response(send, 404, b'{"detail": "not found"}')
             return
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from forebay.observability import catalogue
 from forebay.observability.alarms import alarms
+from forebay.observability.metric import Metric
 
 _Totals = dict[Any, tuple[float, float]]  # by replica: tokens, and refusals
 
@@ -64,7 +65,7 @@ def _size(ready: int, decision: dict[str, Any] | None) -> str:
     )
 
 
-def total(fleet: list[dict[str, Any]], metric: catalogue.Metric) -> float:
+def total(fleet: list[dict[str, Any]], metric: Metric) -> float:
     """A metric added up over the fleet."""
     return sum(float(replica.get(metric.name, 0.0)) for replica in fleet)
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 
+from forebay.serving.names import KV_NAMESPACE, KV_SPEC, ledger_key, phase_key
 from forebay.spec.service import ServiceSpec
 
-NAMESPACE = b"forebay"  # of the store's keys
-_SPEC = b"service"
 _LOG = logging.getLogger("ray.serve")
 
 
@@ -22,14 +21,14 @@ def tell_spec(spec: ServiceSpec) -> None:
     from ray.experimental.internal_kv import _internal_kv_put
 
     told = spec.model_dump_json(by_alias=True).encode()
-    _internal_kv_put(_SPEC, told, True, namespace=NAMESPACE)
+    _internal_kv_put(KV_SPEC, told, True, namespace=KV_NAMESPACE)
 
 
 def the_spec() -> ServiceSpec | None:
     """What is served on this cluster; None while nothing is."""
     from ray.experimental.internal_kv import _internal_kv_get
 
-    value = _internal_kv_get(_SPEC, namespace=NAMESPACE)
+    value = _internal_kv_get(KV_SPEC, namespace=KV_NAMESPACE)
     return _spec(value) if value else None
 
 
@@ -46,14 +45,14 @@ def report(service: str, phase: str) -> None:
     """Say that a replica of `service` has reached `phase` of its start."""
     from ray.experimental.internal_kv import _internal_kv_put
 
-    _internal_kv_put(f"phase:{service}".encode(), phase.encode(), True, namespace=NAMESPACE)
+    _internal_kv_put(phase_key(service), phase.encode(), True, namespace=KV_NAMESPACE)
 
 
 def reached(service: str) -> str | None:
     """The phase that the service's latest replica has reached; None before the first."""
     from ray.experimental.internal_kv import _internal_kv_get
 
-    value = _internal_kv_get(f"phase:{service}".encode(), namespace=NAMESPACE)
+    value = _internal_kv_get(phase_key(service), namespace=KV_NAMESPACE)
     return value.decode() if value else None
 
 
@@ -61,14 +60,14 @@ def forget_start(service: str) -> None:
     """No replica has begun: what is written of a start is of a service before this one."""
     from ray.experimental.internal_kv import _internal_kv_del
 
-    _internal_kv_del(f"phase:{service}".encode(), namespace=NAMESPACE)
+    _internal_kv_del(phase_key(service), namespace=KV_NAMESPACE)
 
 
 def is_first_ledger(service: str) -> bool:
     """Whether the fleet had no ledger before; whoever asks is one, and the next is not."""
     from ray.experimental.internal_kv import _internal_kv_put
 
-    there_was: bool = _internal_kv_put(_ledger_key(service), b"1", False, namespace=NAMESPACE)
+    there_was: bool = _internal_kv_put(ledger_key(service), b"1", False, namespace=KV_NAMESPACE)
     return not there_was
 
 
@@ -76,8 +75,4 @@ def forget_ledger(service: str) -> None:
     """The fleet's ledger has ended with all of its replicas: the next one is a first one."""
     from ray.experimental.internal_kv import _internal_kv_del
 
-    _internal_kv_del(_ledger_key(service), namespace=NAMESPACE)
-
-
-def _ledger_key(service: str) -> bytes:
-    return f"ledger:{service}".encode()
+    _internal_kv_del(ledger_key(service), namespace=KV_NAMESPACE)

@@ -17,10 +17,11 @@ import psutil
 
 from forebay.load.direct import open_directly
 from forebay.serving import cores, environment, notice_board, preflight, processes
-from forebay.serving.app import INGRESS_DEPLOYMENT, build
+from forebay.serving.app import build
 from forebay.serving.drain import Drain, Say
 from forebay.serving.exchange import end_ledger, start_ledger
 from forebay.serving.lone_replica import LoneReplica
+from forebay.serving.names import INGRESS_DEPLOYMENT
 from forebay.serving.preflight import EnvironmentFailedError
 from forebay.serving.proxy_sessions import JoinedProxies, OwnProxies
 from forebay.serving.scaling_log import end_log

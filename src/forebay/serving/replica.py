@@ -10,6 +10,7 @@ from typing import Any
 
 from forebay.measure.lateness import StepLateness
 from forebay.observability import catalogue
+from forebay.observability.metric import Metric
 from forebay.observability.status import ClassStatus, ReplicaStatus
 from forebay.policies.cost import CostModel
 from forebay.policies.decisions import INTERACTIVE, AdmissionConfig, ClassPolicy
@@ -22,6 +23,7 @@ from forebay.serving.exchange import Exchange
 from forebay.serving.failed_engine import FailedEngine
 from forebay.serving.fleet import FleetStatus, ask_routers, ask_scaling_log
 from forebay.serving.gate import Gate
+from forebay.serving.names import READING_PREFIX
 from forebay.serving.scaling_log import node_seconds
 from forebay.serving.start_clock import StartClock
 from forebay.serving.tap import EngineTap
@@ -32,7 +34,6 @@ from forebay.spec.tenants_file import LastGood, TenantsFile
 
 _FLUSH_S = 1.0
 _FIRST_HEARD_S = 60.0  # who was refused while no replica was there comes back within that
-PREFIX = "forebay_"  # of what Serve carries to the autoscaler beside its own counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +197,7 @@ class Replica:
         held_bytes = self._engine.kv_tokens * self.admission.costs.bytes_per_token
         self._prefixes.observe(self.telemetry.total(seen), self.telemetry.total(cached), held_bytes)
 
-    def _gauges(self) -> dict[catalogue.Metric, float]:
+    def _gauges(self) -> dict[Metric, float]:
         ledger, late = self.admission.ledger, self._lateness.p99 if self._lateness else None
         emulation = {} if late is None else {catalogue.EMULATION_LATE: late}
         return {
@@ -254,7 +255,7 @@ class Replica:
         counted = reading_of(self.admission, self.core.offered, self._read)
         start = self._start if self.ready_at is not None else None
         reading = replace(counted, start_s=0.0 if start is None else start.own_s)
-        return {PREFIX + name: float(value) for name, value in asdict(reading).items()}
+        return {READING_PREFIX + name: float(value) for name, value in asdict(reading).items()}
 
     def status(self) -> ReplicaStatus:
         """This replica's part of `/forebay/status`."""

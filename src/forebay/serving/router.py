@@ -16,7 +16,7 @@ from typing import Any
 from ray.serve.request_router import FIFOMixin, RequestRouter
 
 from forebay.policies.routing import Prompt, RoutingPolicy
-from forebay.serving.environment import STATS_PERIOD_S
+from forebay.serving.names import STATS_PERIOD_S
 from forebay.serving.picking import Picked, ReplicaPicker
 
 _UNKNOWN = Prompt(size=0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forebay.observability import catalogue
-from forebay.observability.catalogue import Metric
+from forebay.observability import fleet_metrics
+from forebay.observability.metric import Metric
 from forebay.policies.autoscaling import ScalingRecord
 from forebay.policies.scaling_limits import LIMITS
 
@@ -16,22 +16,22 @@ def gauges(record: ScalingRecord) -> dict[tuple[Metric, str], float]:
     What could not be seen is left as it was.
     """
     found: dict[tuple[Metric, str], float] = {
-        (catalogue.REPLICAS_TARGET, ""): record.target,
-        (catalogue.REPLICAS_READY, ""): record.ready,
-        (catalogue.REPLICAS_MISSING, ""): record.allowed.missing,
-        (catalogue.REPLICAS_OVERDUE, ""): record.overdue,
-        (catalogue.COLD_START, ""): record.cold_start.mean_s,
-        **{(catalogue.SCALING_LIMITED, one): one in record.allowed.limits for one in LIMITS},
+        (fleet_metrics.REPLICAS_TARGET, ""): record.target,
+        (fleet_metrics.REPLICAS_READY, ""): record.ready,
+        (fleet_metrics.REPLICAS_MISSING, ""): record.allowed.missing,
+        (fleet_metrics.REPLICAS_OVERDUE, ""): record.overdue,
+        (fleet_metrics.COLD_START, ""): record.cold_start.mean_s,
+        **{(fleet_metrics.SCALING_LIMITED, one): one in record.allowed.limits for one in LIMITS},
     }
     if record.wanted is not None:
         need = record.wanted.need
-        found[catalogue.REPLICAS_WANTED, ""] = record.wanted.in_full
+        found[fleet_metrics.REPLICAS_WANTED, ""] = record.wanted.in_full
         found |= {
-            (catalogue.REPLICA_DEMAND, "prefill"): need.prefill,
-            (catalogue.REPLICA_DEMAND, "decode"): need.decode,
-            (catalogue.REPLICA_DEMAND, "kv"): need.kv,
-            (catalogue.REPLICA_DEMAND, "backlog"): record.wanted.backlog,
-            (catalogue.REPLICA_DEMAND, "forecast"): record.wanted.ahead,
+            (fleet_metrics.REPLICA_DEMAND, "prefill"): need.prefill,
+            (fleet_metrics.REPLICA_DEMAND, "decode"): need.decode,
+            (fleet_metrics.REPLICA_DEMAND, "kv"): need.kv,
+            (fleet_metrics.REPLICA_DEMAND, "backlog"): record.wanted.backlog,
+            (fleet_metrics.REPLICA_DEMAND, "forecast"): record.wanted.ahead,
         }
     return found
 

@@ -12,6 +12,7 @@ from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from forebay.serving import before_serve
 from forebay.serving.accepting import accept_all_at_once
 from forebay.serving.gate import Gate
+from forebay.serving.names import SPEC_KEY
 from forebay.serving.notice_board import report
 from forebay.serving.replica import EngineLimits, Replica, check_tenants
 from forebay.serving.shared_tenants import SharedTenants
@@ -25,7 +26,6 @@ _HTTP_METRICS = "PrometheusInstrumentatorMiddleware"
 # With Python's 5 ms the thread waited that long for each turn; with a tenth of it the median TTFT
 # at 0.8 of the demo's capacity fell from 56 to 42 ms, and an overloaded replica answered as many.
 _THREAD_SWITCH_S = 0.0005
-SPEC_KEY = "forebay"  # where the spec travels in LLMConfig.experimental_configs
 
 
 class ForebayServer(LLMServer):

@@ -13,7 +13,7 @@ import logging
 from dataclasses import asdict
 from functools import lru_cache
 
-from forebay.serving.notice_board import NAMESPACE
+from forebay.serving.names import KV_NAMESPACE, tenants_key
 from forebay.spec.tenants_file import Version
 
 _LOG = logging.getLogger("ray.serve")
@@ -26,14 +26,14 @@ class SharedTenants:
     """
 
     def __init__(self, service: str) -> None:
-        self._key = f"tenants:{service}".encode()
+        self._key = tenants_key(service)
 
     def read(self) -> Version | None:
         """The version; None where no replica has read a good one, or nobody can say."""
         from ray.experimental.internal_kv import _internal_kv_get
 
         try:
-            value = _internal_kv_get(self._key, namespace=NAMESPACE)
+            value = _internal_kv_get(self._key, namespace=KV_NAMESPACE)
         except Exception as error:
             _LOG.warning("what others read in the tenants file cannot be asked for (%r)", error)
             return None
@@ -45,7 +45,7 @@ class SharedTenants:
 
         value = json.dumps(asdict(version)).encode()
         try:
-            _internal_kv_put(self._key, value, True, namespace=NAMESPACE)
+            _internal_kv_put(self._key, value, True, namespace=KV_NAMESPACE)
         except Exception as error:
             _LOG.warning("the tenants file was read, and could not be shared (%r)", error)
             return False
@@ -55,7 +55,7 @@ class SharedTenants:
         """What an earlier run of the service has read is nobody's concern."""
         from ray.experimental.internal_kv import _internal_kv_del
 
-        _internal_kv_del(self._key, namespace=NAMESPACE)
+        _internal_kv_del(self._key, namespace=KV_NAMESPACE)
 
 
 @lru_cache(maxsize=1)  # said once, though a replica with a wrong file asks every second

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from forebay.measure.percentiles import percentile
 from forebay.measure.prediction import PredictionQuality
 from forebay.observability import catalogue
-from forebay.observability.catalogue import Metric
+from forebay.observability.metric import Metric
 from forebay.policies.tickets import Ticket
 
 Labels = tuple[str, ...]

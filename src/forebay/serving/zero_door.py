@@ -24,11 +24,11 @@ from forebay.serving.asgi import App, Receive, Scope, Send, send_response
 from forebay.serving.errors import RequestRefusedError, retry_headers, send_error
 from forebay.serving.fleet import (
     DECISIONS,
-    STATUS_PATH,
     ScalingLogHandle,
     ask_scaling_log,
     decisions_asked,
 )
+from forebay.serving.names import STATUS_PATH
 from forebay.serving.notice_board import the_spec
 from forebay.serving.routes import ANYBODYS, Access, access
 from forebay.serving.shared_tenants import SharedTenants

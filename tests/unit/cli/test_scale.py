@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from forebay.cli.main import app
 from forebay.cli.scale import read_end
-from forebay.serving import scaling_log
+from forebay.serving import floor_by_hand
 
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
 
@@ -69,9 +69,9 @@ class Machine:
         monkeypatch.setattr(ray, "shutdown", lambda: setattr(self, "_at", ""))
         monkeypatch.setattr(ray, "get_actor", lambda name, _: self._found(name, log))
         monkeypatch.setattr(ray, "get", self._set)
-        monkeypatch.setattr(scaling_log, "_gcs_addresses", lambda: set(services))
-        monkeypatch.setattr(scaling_log, "_show_token", lambda: self.calls.append("token"))
-        monkeypatch.setattr(scaling_log, "the_spec", lambda: self._spec(services))
+        monkeypatch.setattr(floor_by_hand, "_gcs_addresses", lambda: set(services))
+        monkeypatch.setattr(floor_by_hand, "_show_token", lambda: self.calls.append("token"))
+        monkeypatch.setattr(floor_by_hand, "the_spec", lambda: self._spec(services))
 
     def _connect(self, services: dict[str, Any], address: str) -> None:
         self.calls.append(address)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,10 +15,11 @@ from forebay.policies.autoscaling import ScalingRecord
 from forebay.policies.demand_meter import ReplicaReading
 from forebay.policies.scaling import Capacity
 from forebay.serving import autoscaler, scaling_link, scaling_log
-from forebay.serving.autoscaler import ForebayScaling, autoscaling_config, readings
-from forebay.serving.replica import PREFIX
+from forebay.serving.autoscaler import ForebayScaling, readings
+from forebay.serving.names import READING_PREFIX
 from forebay.serving.scaling_gauges import ScalingGauges
 from forebay.serving.scaling_log import ScalingLog, Sizes
+from forebay.serving.scaling_settings import autoscaling_config
 from forebay.spec.scaling import declared_capacity
 from forebay.spec.service import ServiceSpec
 
@@ -104,7 +104,7 @@ def replica(name: str) -> Any:
 def reported(values: dict[Any, dict[str, float]]) -> dict[str, dict[Any, list[Any]]]:
     """Serve's raw metrics: for each name and replica, points in time."""
     return {
-        PREFIX + name: {
+        READING_PREFIX + name: {
             who: [SimpleNamespace(timestamp=0.0, value=-1.0), SimpleNamespace(value=said[name])]
             for who, said in values.items()
             if name in said
@@ -232,10 +232,7 @@ def test_a_floor_set_by_hand_holds_until_it_expires(clock: Clock, log: Log) -> N
 
 
 def test_a_scheduled_floor_begins_early_by_the_cold_start(clock: Clock, log: Log) -> None:
-    def moment(seconds: float) -> str:
-        return datetime.fromtimestamp(clock.now + seconds, UTC).isoformat()
-
-    floor = {"min": 4, "from": moment(60.0), "until": moment(90.0)}
+    floor = {"start": clock.now + 60.0, "end": clock.now + 90.0, "replicas": 4}
     policy, one, target = ForebayScaling({**SETTINGS, "schedule": [floor]}), replica("a"), 1
     reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE
     for second in range(50):
@@ -251,8 +248,7 @@ def test_the_first_floor_is_ready_in_time_after_one_start_that_nobody_saw_begin(
 ) -> None:
     """A replica takes five minutes, and the file says nothing: `cold_start` is a minute."""
     start_s, opens_s = 300.0, 1_200.0
-    moments = [datetime.fromtimestamp(clock.now + s, UTC).isoformat() for s in (opens_s, 2_000.0)]
-    floor = {"min": 4, "from": moments[0], "until": moments[1]}
+    floor = {"start": clock.now + opens_s, "end": clock.now + 2_000.0, "replicas": 4}
     policy = ForebayScaling({**SETTINGS, "cold_start_s": 60.0, "schedule": [floor]})
     reading = dict.fromkeys(ReplicaReading.names(), 0.0) | CAPABLE | {"start_s": start_s}
     target, asked_s = 1, float("inf")
@@ -398,7 +394,7 @@ def test_who_asks_a_fleet_of_none_gets_one_replica_which_waits_for_him(
 
 
 def test_the_gauges_say_what_is_wanted_and_what_is_missing(clock: Clock, log: Log) -> None:
-    from forebay.observability import catalogue
+    from forebay.observability import fleet_metrics
     from forebay.policies.autoscaling import Autoscaler
     from forebay.policies.scaling import ScalingConfig
     from forebay.policies.scaling_limits import LimitConfig
@@ -412,17 +408,17 @@ def test_the_gauges_say_what_is_wanted_and_what_is_missing(clock: Clock, log: Lo
         record = scaler.decide({"a": ReplicaReading(**values)}, ["a"], target, float(second))
         target = record.target
     shown = gauges(record)
-    assert shown[catalogue.REPLICAS_OVERDUE, ""] == record.overdue == 0
-    assert shown[catalogue.REPLICAS_TARGET, ""] == 2
-    assert shown[catalogue.REPLICAS_WANTED, ""] == 5
-    assert shown[catalogue.REPLICAS_MISSING, ""] == 3
-    assert shown[catalogue.REPLICA_DEMAND, "prefill"] == pytest.approx(4.0)
+    assert shown[fleet_metrics.REPLICAS_OVERDUE, ""] == record.overdue == 0
+    assert shown[fleet_metrics.REPLICAS_TARGET, ""] == 2
+    assert shown[fleet_metrics.REPLICAS_WANTED, ""] == 5
+    assert shown[fleet_metrics.REPLICAS_MISSING, ""] == 3
+    assert shown[fleet_metrics.REPLICA_DEMAND, "prefill"] == pytest.approx(4.0)
     limited = {one for (metric, one), on in shown.items() if on and metric.labels == ("limit",)}
     assert limited == set(record.allowed.limits)
     assert "3 MISSING" in record.reason
     values = reading | {"sequence": 200.0, "offered_prefill": 40_000.0 * 200}
     late = scaler.decide({"a": ReplicaReading(**values)}, ["a"], target, 200.0)
-    assert gauges(late)[catalogue.REPLICAS_OVERDUE, ""] == late.overdue == 1
+    assert gauges(late)[fleet_metrics.REPLICAS_OVERDUE, ""] == late.overdue == 1
 
 
 def test_a_floor_by_hand_outlives_the_log_that_was_told_it(log: Log, clock: Clock) -> None:

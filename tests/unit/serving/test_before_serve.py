@@ -16,6 +16,7 @@ from forebay.policies.decisions import INTERACTIVE
 from forebay.serving import before_serve, ingress
 from forebay.serving.asgi import Receive, Scope, Send, send_response
 from forebay.serving.before_serve import BeforeServe
+from forebay.serving.names import ROUTE_PATH
 from forebay.serving.picking import Picked
 
 CHATS = "/v1/chat/completions"
@@ -175,9 +176,9 @@ async def test_what_does_not_reach_the_engine_goes_to_serve_first(method: str, p
 async def test_haproxy_s_question_is_answered_only_where_a_router_lives() -> None:
     world, _ = serving()
     front = BeforeServe(FakeServe())
-    assert (await world.post(ingress.ROUTE, {}, through=front)).status == 299
+    assert (await world.post(ROUTE_PATH, {}, through=front)).status == 299
     ingress.attach(OneReplica())
-    answer = await world.post(ingress.ROUTE, {}, through=front)
+    answer = await world.post(ROUTE_PATH, {}, through=front)
     assert answer.json["replica_id"] == "app#chat#r1"
     assert (await world.post("/-/healthz", {}, through=front)).status == 299
 

@@ -19,9 +19,9 @@ from ray.exceptions import GetTimeoutError
 from ray.serve._private import constants
 
 from forebay.serving import drain, in_time, platform, proxy_sessions
-from forebay.serving.app import INGRESS_DEPLOYMENT
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.drain import Drain
+from forebay.serving.names import INGRESS_DEPLOYMENT
 from forebay.serving.proxy_sessions import JoinedProxies, OwnProxies
 from forebay.serving.replica import EngineLimits, Replica
 from forebay.spec.service import ServiceSpec

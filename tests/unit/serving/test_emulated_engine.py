@@ -23,7 +23,8 @@ from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.engine import STOP, EmulatedEngine
 from forebay.serving.emulated.questions import natural_length
 from forebay.serving.emulated.rates import teach
-from forebay.serving.replica import PREFIX, EngineLimits, Replica
+from forebay.serving.names import READING_PREFIX
+from forebay.serving.replica import EngineLimits, Replica
 from forebay.serving.start_clock import StartClock
 from forebay.spec.service import ServiceSpec
 
@@ -290,11 +291,11 @@ def test_the_autoscaler_is_told_how_long_the_start_took_once_it_is_over(
     start = StartClock(lambda: now[0], began=-5.0)
     replica = replica_of(engine, FAST, start)
     start.done("image")
-    assert replica.reading()[PREFIX + "start_s"] == 0.0  # a part of it says nothing
+    assert replica.reading()[READING_PREFIX + "start_s"] == 0.0  # a part of it says nothing
     now[0] = 35.0
     start.done("weights")
     replica.ready_at = 35.0
-    assert replica.reading()[PREFIX + "start_s"] == 40.0
+    assert replica.reading()[READING_PREFIX + "start_s"] == 40.0
 
 
 @pytest.fixture

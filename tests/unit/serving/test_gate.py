@@ -30,7 +30,7 @@ from forebay.policies.quotas import Charge
 from forebay.serving import body_reader, gate
 from forebay.serving.asgi import Message, Receive, Scope, Send
 from forebay.serving.errors import retry_headers
-from forebay.serving.fleet import STATUS_PATH
+from forebay.serving.names import STATUS_PATH
 from forebay.serving.tap import CURRENT_TICKET, UnadmittedError
 from forebay.spec.keys import key_hash, new_key
 

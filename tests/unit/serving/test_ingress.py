@@ -12,6 +12,7 @@ from router_fakes import FakeReplica
 from forebay.policies.routing import Prompt
 from forebay.serving import ingress
 from forebay.serving.ingress import ForebayIngress, IngressApp
+from forebay.serving.names import ROUTE_PATH
 from forebay.serving.picking import Picked
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "hello " * 200}]}).encode()
@@ -45,7 +46,7 @@ def nothing_attached() -> Iterator[None]:
 
 
 async def ask(
-    app: Any, body: bytes = BODY, headers: dict[str, str] | None = None, path: str = ingress.ROUTE
+    app: Any, body: bytes = BODY, headers: dict[str, str] | None = None, path: str = ROUTE_PATH
 ) -> tuple[int, Any]:
     """One request; returns status and parsed answer."""
     sent: list[Any] = []
@@ -117,7 +118,7 @@ async def test_who_leaves_or_sends_too_much_is_no_fault_of_the_router_s(
     async def gone() -> Any:
         return {"type": "http.disconnect"}
 
-    scope = {"type": "http", "method": "POST", "path": ingress.ROUTE, "headers": []}
+    scope = {"type": "http", "method": "POST", "path": ROUTE_PATH, "headers": []}
     await IngressApp()(scope, gone, unsent)
     monkeypatch.setattr(ingress, "_BODY_LIMIT", len(BODY) - 1)
     assert (await ask(IngressApp()))[0] == 413

@@ -11,7 +11,7 @@ import pytest
 from gate_world import CHAT, STOP, FakeEngineRequest, FakeOutput, FakeParams, World
 
 from forebay.observability import catalogue
-from forebay.observability.catalogue import Metric
+from forebay.observability.metric import Metric
 from forebay.policies.decisions import INTERACTIVE
 from forebay.policies.lateness import Lateness
 from forebay.serving.asgi import App, Message, Receive, Scope, Send

@@ -32,9 +32,10 @@ from forebay.serving import tenancy
 from forebay.serving.asgi import Receive, Scope, Send
 from forebay.serving.errors import RequestRefusedError
 from forebay.serving.exchange import FleetLedger
-from forebay.serving.fleet import STATUS_PATH, FleetStatus
+from forebay.serving.fleet import FleetStatus
 from forebay.serving.fleet_reports import Answer as FleetAnswer
 from forebay.serving.fleet_reports import Report
+from forebay.serving.names import STATUS_PATH
 from forebay.serving.tenancy import Caller
 from forebay.spec import tenants_file
 from forebay.spec.keys import key_hash, new_key

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from forebay.policies.schedules import Recurrence, Window
-from forebay.serving.autoscaler import autoscaling_config, read_floor
+from forebay.serving.autoscaler import read_floor
+from forebay.serving.scaling_settings import autoscaling_config
 from forebay.spec.doubts import doubts
 from forebay.spec.loading import load_service, load_service_text
 from forebay.spec.problems import SpecError
@@ -55,7 +56,7 @@ def test_a_recurrence_keeps_its_zone_on_the_way_to_the_controller(tmp_path: Path
     text = "{min: 6, cron: 30 8 * * mon-fri, for: 2h, zone: Europe/Berlin}"
     settings = autoscaling_config(load_service(service(tmp_path, text)))["policy"]
     (sent,) = settings.policy_kwargs["settings"]["schedule"]
-    entry = read_floor(sent).entry()
+    entry = read_floor(sent)
     assert isinstance(entry, Recurrence)
     assert (entry.cron, str(entry.zone), entry.seconds, entry.replicas) == (
         "30 8 * * mon-fri",
