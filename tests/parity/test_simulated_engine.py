@@ -80,7 +80,7 @@ def asks(profile: EngineProfile, rate: float, count: int, seed: int) -> list[Ask
 
 def simulated(profile: EngineProfile, wanted: list[Ask], *, skip: bool) -> Heard:
     """As a simulated replica plays them."""
-    player, heard = EnginePlayer(profile, skip=skip), Heard()
+    player, heard = EnginePlayer(profile, skip=lambda: skip), Heard()
 
     def go_on(until: float) -> None:
         for done in player.until(until):

@@ -115,6 +115,11 @@ class ReplicaCore:
         refused_at = self._quota_refused_at.get(tenant, -inf)
         return not retries or now - refused_at < _QUOTA_RETRIES_S or now < self.retries_new_until
 
+    @property
+    def held(self) -> int:
+        """Tickets whose requests wait at the gate."""
+        return len(self.admission.pacing.held) + self.admission.turns.waiting
+
     # --- in the engine --------------------------------------------------------------------
 
     def can_take(self, ticket: Ticket) -> bool:

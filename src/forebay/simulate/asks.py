@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from forebay.policies.decisions import INTERACTIVE
 from forebay.policies.routing import Prompt
 from forebay.workload.traces import Row
 
@@ -26,6 +27,8 @@ class Ask:
         answer_ids: the answer's, if a later prompt may go on from it.
         text: what a router reads of it; None: nothing but its size.
         salt: prompts share cached blocks only within one.
+        class_name: its class.
+        tenant: whose it is; empty in open mode.
     """
 
     number: int
@@ -37,6 +40,8 @@ class Ask:
     answer_ids: Sequence[int] = ()
     text: Prompt | None = None
     salt: str | None = None
+    class_name: str = INTERACTIVE
+    tenant: str = ""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ are over by then and at most one in progress, exactly as if they had been taken 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
 
@@ -28,8 +28,11 @@ class Done:
 class EnginePlayer:
     """One engine. Times are seconds of the simulation."""
 
-    def __init__(self, profile: EngineProfile, *, skip: bool = True) -> None:
-        """`skip` takes equal steps together; what comes out is the same."""
+    def __init__(self, profile: EngineProfile, *, skip: Callable[[], bool] = lambda: True) -> None:
+        """Take equal steps together while `skip` says so; what comes out is the same.
+
+        It may say so while nothing can enter the engine between two looks.
+        """
         self.model = EngineModel(profile)
         self._skip = skip
         self._step: Step | None = None
@@ -53,7 +56,7 @@ class EnginePlayer:
             yield Done(step.ends(), outputs)
 
     def _started(self, now: float, moment: float) -> Step | None:
-        if not self._skip:
+        if not self._skip():
             return self.model.start_step(now)
         # A step that is taken by itself may always be begun: arrivals come after it.
         return self.model.start_step(now, moment, over=True)

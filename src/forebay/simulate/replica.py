@@ -35,16 +35,21 @@ class OpenReplica:
     """A replica that takes everything."""
 
     def __init__(self, name: str, profile: EngineProfile, *, skip: bool = True) -> None:
-        """See `EnginePlayer` for `skip`."""
+        """Take equal steps together unless `skip` is off, for tests; what comes out is the same."""
         self.name = name
         self.profile = profile
-        self.player = EnginePlayer(profile, skip=skip)
+        self.player = EnginePlayer(profile, skip=lambda: skip and not self.holds)
         self._fates: dict[str, Fate] = {}
 
     @property
     def ongoing(self) -> int:
         """Requests that it has, begun or not."""
         return len(self._fates)
+
+    @property
+    def holds(self) -> bool:
+        """Whether requests wait in front of the engine, and may enter it at the end of a step."""
+        return False
 
     @property
     def waiting(self) -> int:
@@ -153,6 +158,11 @@ class GatedReplica(OpenReplica):
         self._names: dict[Ticket, str] = {}
         self._published = self._read = 0
 
+    @property
+    def holds(self) -> bool:
+        """See `OpenReplica`."""
+        return self.core.held > 0
+
     def advance(self, now: float) -> None:
         """Go on until `now`, giving up on the way what is late."""
         while (due_at := self.core.next_due) <= now:
@@ -187,7 +197,7 @@ class GatedReplica(OpenReplica):
                 cached_tokens=fate.promised,
             )
         )
-        decision = self.core.offer(cost, ("", INTERACTIVE), now)
+        decision = self.core.offer(cost, (ask.tenant, ask.class_name), now)
         if isinstance(decision, Shed):
             fate.reason = decision.reason
             fate.end("shed", now)
