@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 from one_replica import DEMO, H100, Fate, OneReplica, capacity, p, poisson
 
-from forebay.engine_model.profile import EngineProfile
-from forebay.policies.decisions import BATCH, INTERACTIVE
+from forebay.engine_model import EngineProfile
+from forebay.policies.request import BATCH, INTERACTIVE
 from tables import print_table
 
 STRETCHES = (1.1, 1.3, 1.5, 1.7, 2.0)

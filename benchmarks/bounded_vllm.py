@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from forebay.serving.ports import free_ports
+from forebay.serving.app import free_ports
 
 CONFIG = """
 global

@@ -12,12 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from forebay.policies.prefix_index import chunk_hashes
-from forebay.policies.routing import Prompt
-from forebay.simulate.asks import Ask
+from forebay.policies.routing import Prompt, chunk_hashes
+from forebay.simulate import SimRequest
 from forebay.spec.workload import WorkloadSpec
-from forebay.workload.requests import Session
-from forebay.workload.schedule import OpenLoop
+from forebay.workload import OpenLoop, Session
 
 TURNS = (2, 8)
 MEAN_TURNS = sum(TURNS) / 2
@@ -60,7 +58,7 @@ class Chat:
     history: list[int] = field(default_factory=list)
     home: int = 0
 
-    def ask(self, number: int, now: float) -> Ask:
+    def ask(self, number: int, now: float) -> SimRequest:
         """The next turn, asked now."""
         request = self.session.turns[self.turn]
         for segment in request.segments:
@@ -69,7 +67,7 @@ class Chat:
         answer = self.names.tokens(f"{self.session.number}/{self.turn}", request.output_tokens)
         self.history += answer
         self.turn += 1
-        return Ask(
+        return SimRequest(
             number, now, len(ids), request.output_tokens, request.output_tokens, ids, (*answer, 0),
             self._text(ids), self.session.tenant if self.salted else None,
         )  # fmt: skip

@@ -12,14 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun, run_load
-from forebay.measure.percentiles import adjusted_percentile
-from forebay.measure.records import RequestRecord
-from forebay.serving.environment import model_threads
-from forebay.spec.loading import load_service
-from forebay.spec.workload import WorkloadSpec
-from forebay.spec.workload_changes import fixed_workload
+from forebay.load.plan import Endpoint
+from forebay.load.run import LoadPlan, LoadRun, run_load
+from forebay.measure import RequestRecord, adjusted_percentile
+from forebay.serving.app import model_threads
+from forebay.spec.service import load_service
+from forebay.spec.workload import WorkloadSpec, fixed_workload
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -39,7 +39,7 @@ from connections_clients import (
     vanishing,
     whole,
 )
-from forebay.spec.keys import key_hash, new_key
+from forebay.spec.tenants import key_hash, new_key
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 PORT = 8000

@@ -22,8 +22,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from forebay.serving.asgi import App, Receive, Scope, Send, header
-from forebay.serving.errors import send_error
+from forebay.serving.http import App, Receive, Scope, Send, header, send_error
 from stock_serve import serve_until_stopped
 
 _LOOK_S = 0.2
@@ -44,7 +43,7 @@ class PlainReplica:
     """An emulated engine's API by itself."""
 
     def __init__(self, file: str, folder: str, isolated: bool) -> None:
-        from forebay.spec.loading import load_service
+        from forebay.spec.service import load_service
 
         self._spec = load_service(Path(file))
         self._isolated = isolated
@@ -52,9 +51,9 @@ class PlainReplica:
         self._bound = Path(folder) / "bound"
 
     async def __serve_build_asgi_app__(self) -> Any:
-        from forebay.engine_model.profiles import PROFILES
+        from forebay.engine_model import PROFILES
+        from forebay.serving.emulated import EmulatedEngine
         from forebay.serving.emulated.api import EmulatedApi
-        from forebay.serving.emulated.engine import EmulatedEngine
 
         model = self._spec.model
         self._engine = EmulatedEngine(
@@ -148,7 +147,7 @@ def deploy(file: Path, folder: str, router: str, isolated: bool) -> None:
     from ray.serve._private.utils import import_attr
     from ray.serve.config import RequestRouterConfig
 
-    from forebay.spec.loading import load_service
+    from forebay.spec.service import load_service
 
     replicas = serve.deployment(
         serve.ingress()(PlainReplica),

@@ -19,10 +19,10 @@ import psutil
 
 import systems
 from client import ROOT, lag_p99_ms, played
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan
-from forebay.measure.lateness import MOST_LATE
-from forebay.spec.workload_changes import fixed_workload
+from forebay.load.plan import Endpoint
+from forebay.load.run import LoadPlan
+from forebay.measure import MOST_LATE
+from forebay.spec.workload import fixed_workload
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 FILE = ROOT / "examples" / "emulated-fleet.yaml"

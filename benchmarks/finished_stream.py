@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from client import ROOT
-from forebay.serving.ports import free_ports
+from forebay.serving.app import free_ports
 
 FOLDER = ROOT / "runs" / "nginx"
 START_S = 10.0

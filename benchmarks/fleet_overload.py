@@ -42,11 +42,10 @@ from fleet_parts import (
     status,
     until_quiet,
 )
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun
-from forebay.measure.lateness import MOST_LATE
-from forebay.measure.percentiles import percentile
-from forebay.spec.workload_changes import fixed_workload
+from forebay.load.plan import Endpoint
+from forebay.load.run import LoadPlan, LoadRun
+from forebay.measure import MOST_LATE, percentile
+from forebay.spec.workload import fixed_workload
 from routers import Replicas, written
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 

@@ -14,10 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from client import ROOT
-from forebay.engine_model.profiles import PROFILES
-from forebay.measure.percentiles import percentile
-from forebay.measure.records import RequestRecord
-from forebay.spec.loading import load_service
+from forebay.engine_model import PROFILES
+from forebay.measure import RequestRecord, percentile
+from forebay.spec.service import load_service
 
 FILE = ROOT / "examples" / "emulated-fleet.yaml"
 SERVICE = load_service(FILE)

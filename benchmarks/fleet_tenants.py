@@ -40,11 +40,10 @@ from fleet_parts import (
     ttft_percentile,
     until_quiet,
 )
-from forebay.load.probe import Asked, look_at
-from forebay.load.runner import LoadPlan, LoadRun
-from forebay.measure.lateness import MOST_LATE
-from forebay.measure.records import RequestRecord
-from forebay.spec.keys import key_hash, new_key
+from forebay.load.client import ProbeTarget, look_at
+from forebay.load.run import LoadPlan, LoadRun
+from forebay.measure import MOST_LATE, RequestRecord
+from forebay.spec.tenants import key_hash, new_key
 from forebay.spec.workload import WorkloadSpec
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 from tenants import arrivals, reasons, tokens_of
@@ -145,7 +144,7 @@ class Fleet:
     def run(self, asked: WorkloadSpec) -> Played:
         """A workload, once nothing else is in flight."""
         until_quiet(self._busy)
-        endpoint = look_at(Asked(url=self.url, api="chat", headers=self.headers))
+        endpoint = look_at(ProbeTarget(url=self.url, api="chat", headers=self.headers))
         before = self.replicas()
         psutil.cpu_percent()
         run = played(

@@ -33,10 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client import lag_p99_ms
-from forebay.load.runner import LoadRun
-from forebay.spec.workload import WorkloadSpec
-from forebay.spec.workload_changes import fixed_workload
-from forebay.workload.schedule import OpenLoop
+from forebay.load.run import LoadRun
+from forebay.spec.workload import WorkloadSpec, fixed_workload
+from forebay.workload import OpenLoop
 from mock_peer import play, running_mock
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 

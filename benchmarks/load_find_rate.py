@@ -20,11 +20,11 @@ from typing import Any
 
 import systems
 from client import SHORT, settle, spare_cores
-from forebay.capacity.search import Trial
-from forebay.load.find_rate import Goal, RateFound, find_rate
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun
-from forebay.spec.workload_changes import fixed_workload
+from forebay.capacity import Trial
+from forebay.load.plan import Endpoint
+from forebay.load.results import Goal, RateFound, find_rate
+from forebay.load.run import LoadPlan, LoadRun
+from forebay.spec.workload import fixed_workload
 from mock_peer import running_mock, two_cores
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 

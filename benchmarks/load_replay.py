@@ -28,11 +28,10 @@ import numpy as np
 
 import systems
 from client import ROOT, lag_p99_ms, settle, spare_cores
-from forebay.load.runner import LoadRun
-from forebay.load.scrape import fetch
+from forebay.load.results import fetch
+from forebay.load.run import LoadRun
 from forebay.measure.percentiles import percentiles
-from forebay.spec.memory import demand
-from forebay.spec.model_folder import read_model_folder
+from forebay.spec.service import demand, read_model_folder
 from forebay.spec.workload import TraceSpec, WorkloadSpec
 from mock_peer import play, request_id, running_mock
 from prefix_cache import PrefixCache, blocks_of

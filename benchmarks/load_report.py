@@ -21,14 +21,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from forebay.load.folder import read_run
-from forebay.load.measured import judged
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadRun
-from forebay.measure.evidence import ServerSample
-from forebay.measure.records import RequestRecord
-from forebay.measure.validity import ClientFacts, judge
-from forebay.spec.workload_changes import fixed_workload
+from forebay.load.plan import Endpoint
+from forebay.load.results import judged, read_run
+from forebay.load.run import LoadRun
+from forebay.measure import ClientFacts, RequestRecord, ServerSample
+from forebay.measure.validity import judge
+from forebay.spec.workload import fixed_workload
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 RATE = 100.0  # requests/s: 100,000 of them are 17 minutes

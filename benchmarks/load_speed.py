@@ -29,9 +29,9 @@ import load_peers
 import systems
 from client import LONG_PROMPTS, SHORT, Workload, completion_rate, lag_p99_ms, load, settle
 from finished_stream import nginx
-from forebay.load.runner import LoadRun
+from forebay.load.run import LoadRun
 from forebay.measure.percentiles import percentiles
-from forebay.spec.workload_changes import fixed_workload
+from forebay.spec.workload import fixed_workload
 from mock_peer import MockPeer, play, running_mock, two_cores
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client import lag_p99_ms
-from forebay.load.runner import LoadRun
-from forebay.measure.percentiles import percentile, percentiles
-from forebay.measure.records import RequestRecord
-from forebay.spec.workload_changes import fixed_workload
-from forebay.workload.schedule import OpenLoop
+from forebay.load.run import LoadRun
+from forebay.measure import RequestRecord, percentile
+from forebay.measure.percentiles import percentiles
+from forebay.spec.workload import fixed_workload
+from forebay.workload import OpenLoop
 from mock_peer import MockPeer, matched, play, running_mock
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 

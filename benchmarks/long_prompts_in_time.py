@@ -25,10 +25,10 @@ from unittest.mock import patch
 
 from one_replica import CLASSES, DEMO, Ask, Fate, OneReplica, capacity, p, poisson
 
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.step_time import StepTime
-from forebay.policies import giving_way, prompt_parts, turns
-from forebay.policies.decisions import INTERACTIVE, ClassPolicy
+from forebay.engine_model import EngineProfile, StepTime
+from forebay.policies.admission import long_prompt_queue
+from forebay.policies.forecast import priority
+from forebay.policies.request import INTERACTIVE, ClassPolicy, prompt_parts
 from tables import print_table
 
 PROMPT, ANSWER = 2800, 48
@@ -38,9 +38,9 @@ FACTORS, SECONDS, SEED = (0.85, 1.7, 2.55), 60.0, 3
 # prompt takes that has to wait its turn.
 WAYS = {
     "in parts, side by side": (8, 0.01, inf),
-    "in parts, in turns": (8, 0.01, turns._MUCH),
-    "not cut": (1, 0.01, turns._MUCH),
-    "as shipped": (8, prompt_parts._LONG, turns._MUCH),
+    "in parts, in turns": (8, 0.01, long_prompt_queue._MUCH),
+    "not cut": (1, 0.01, long_prompt_queue._MUCH),
+    "as shipped": (8, prompt_parts._LONG, long_prompt_queue._MUCH),
 }
 SLOW = replace(
     DEMO,
@@ -58,7 +58,7 @@ USUAL, GIANTS, LOADS, EVERY_S, GIANTS_S = (
     80.0,
 )
 DEADLINE_S = 60.0
-OF_BUDGET = {"a part in every step": inf, "giving way": giving_way._MUCH}
+OF_BUDGET = {"a part in every step": inf, "giving way": priority._MUCH}
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def half() -> None:
         with (
             patch.object(prompt_parts, "_PARTS", parts),
             patch.object(prompt_parts, "_LONG", long),
-            patch.object(turns, "_MUCH", much),
+            patch.object(long_prompt_queue, "_MUCH", much),
         ):
             part = prompt_parts.part_tokens(DEMO.max_num_batched_tokens)
             profile = replace(DEMO, step_time=STEP, max_model_len=16_384)
@@ -112,7 +112,7 @@ def giants() -> None:
 def among_usual(load: float, tokens: int, every_s: float, way: str) -> tuple[object, ...]:
     """What became of others beside giants, and of these."""
     alone, _ = beside(load, tokens, inf)
-    with patch.object(giving_way, "_MUCH", OF_BUDGET[way]):
+    with patch.object(priority, "_MUCH", OF_BUDGET[way]):
         others, theirs = beside(load, tokens, every_s)
     served = [fate for fate in theirs if fate.first_at is not None]
     in_vain = len(theirs) - len(served) - refused(theirs)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from client import ROOT, played
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun
-from forebay.measure.records import RequestRecord
-from forebay.mock.process import MockProcess, mock_process
+from forebay.load.plan import Endpoint
+from forebay.load.run import LoadPlan, LoadRun
+from forebay.measure import RequestRecord
+from forebay.mock import MockProcess
+from forebay.mock.mock_process import mock_process
 from forebay.spec.workload import WorkloadSpec
 
 LOGS = ROOT / "runs" / "logs"

@@ -19,9 +19,9 @@ from statistics import fmean
 from ray_nodes import RayNodes
 
 from client import lag_p99_ms
-from forebay.load.runner import LoadRun
-from forebay.measure.records import RequestRecord
-from forebay.spec.workload_changes import fixed_workload
+from forebay.load.run import LoadRun
+from forebay.measure import RequestRecord
+from forebay.spec.workload import fixed_workload
 from scaling_fleet import Fleet, replicas_of, running, service, status
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 

@@ -17,9 +17,8 @@ from typing import Any
 
 import systems
 from client import ROOT, WORKLOADS, Workload, is_valid, lag_p99_ms, load, settle
-from forebay.load.runner import LoadRun
-from forebay.measure.percentiles import percentile
-from forebay.measure.records import RequestRecord
+from forebay.load.run import LoadRun
+from forebay.measure import RequestRecord, percentile
 
 PORT = 8000
 SLO_S = 1.0

@@ -1,10 +1,10 @@
 """What Forebay's own code costs: CPU per request in gate and router, per token in the tap.
 
-In one process, without Ray, HTTP or an engine: the gate as `serving/replica.py` wires it in front
-of an app that plays vLLM, and the router's app among eight replicas that publish. Each request is
-timed by the thread's CPU clock; what the stand-in takes when it is called alone is taken off.
-Meanwhile 64 answers run and 50 requests are queued. Tokens after an answer's first are not in the
-request's figure: a step of 64 of them is timed by itself.
+In one process, without Ray, HTTP or an engine: the gate as `serving/app/replica_process.py` wires
+it in front of an app that plays vLLM, and the router's app among eight replicas that publish. Each
+request is timed by the thread's CPU clock; what the stand-in takes when it is called alone is taken
+off. Meanwhile 64 answers run and 50 requests are queued. Tokens after an answer's first are not in
+the request's figure: a step of 64 of them is timed by itself.
 
 Run as: python benchmarks/own_cpu.py [--requests 1000] [--steps 2000]
 """
@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 import uvloop
 
-from forebay.serving import before_serve, ingress
-from forebay.serving.asgi import App, Message, Scope
+from forebay.serving.app import before_serve
+from forebay.serving.http import App, Message, Scope
+from forebay.serving.router import ingress
 from own_cpu_world import FrontDoor, Output, Router, StandIn, chats, receiving, scope
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 

@@ -13,18 +13,17 @@ from typing import Any
 import yaml
 
 from forebay.observability import catalogue
-from forebay.policies.cost import RequestShape
-from forebay.policies.decisions import Admitted
 from forebay.policies.quotas import PERIOD_S
+from forebay.policies.request import Admitted, RequestShape
 from forebay.policies.routing import Prompt, RoutingPolicy
-from forebay.serving.asgi import Message, Receive, Scope, Send
-from forebay.serving.exchange import FleetLedger
+from forebay.serving.app import EngineLimits, Replica
+from forebay.serving.control import FleetLedger
+from forebay.serving.engine import CURRENT_TICKET, EngineHooks
+from forebay.serving.http import Message, Receive, Scope, Send
 from forebay.serving.names import STATS_PERIOD_S
-from forebay.serving.picking import Picked, ReplicaPicker
-from forebay.serving.replica import EngineLimits, Replica
-from forebay.serving.tap import CURRENT_TICKET, EngineTap
-from forebay.spec.keys import key_hash, new_key
-from forebay.spec.loading import load_service_text
+from forebay.serving.router import Picked, ReplicaPicker
+from forebay.spec.service import load_service_text
+from forebay.spec.tenants import key_hash, new_key
 from systems import DEMO
 
 ANSWER = 48  # chunks of an answer
@@ -94,7 +93,7 @@ class Output:
 class StandIn:
     """Plays vLLM's app: one engine request, a stream of `ANSWER` chunks; without a tap, alone."""
 
-    def __init__(self, tap: EngineTap | None, clock: Clock) -> None:
+    def __init__(self, tap: EngineHooks | None, clock: Clock) -> None:
         self._tap = tap
         self._clock = clock
         self._names = count()
@@ -239,7 +238,10 @@ class PublishedReplica:
 
 
 class Router:
-    """What `serving/router.py` does, without Ray: eight replicas that publish twice a second."""
+    """What `serving/router/fleet_router.py` does, without Ray.
+
+    Eight replicas publish twice a second.
+    """
 
     def __init__(self, front: FrontDoor) -> None:
         self._clock = front.clock

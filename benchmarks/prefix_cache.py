@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 
-from forebay.workload.traces import Row
+from forebay.workload import Row
 
 
 class PrefixCache:

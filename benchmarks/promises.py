@@ -26,11 +26,9 @@ import yaml
 
 import systems
 from client import SHORT, aborted, admitted_ttft, lag_p99_ms, played, settle, spare_cores
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun
-from forebay.measure.percentiles import adjusted_percentile, percentile
-from forebay.measure.prediction import RECENT
-from forebay.measure.records import RequestRecord
+from forebay.load.plan import Endpoint
+from forebay.load.run import LoadPlan, LoadRun
+from forebay.measure import RECENT, RequestRecord, adjusted_percentile, percentile
 from forebay.spec.workload import WorkloadSpec
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 

@@ -33,12 +33,10 @@ from chats import workload
 from client import lag_p99_ms, played
 from emulated_stock import ROUTERS
 from fleet_parts import FILE, SLOWED, TPOT_S, TTFT_S, late_percent, status
-from forebay.load.probe import Asked, look_at
-from forebay.load.runner import LoadPlan, LoadRun
-from forebay.measure.lateness import MOST_LATE
-from forebay.measure.percentiles import adjusted_percentile, percentile
-from forebay.measure.records import RequestRecord
-from forebay.spec.keys import key_hash, new_key
+from forebay.load.client import ProbeTarget, look_at
+from forebay.load.run import LoadPlan, LoadRun
+from forebay.measure import MOST_LATE, RequestRecord, adjusted_percentile, percentile
+from forebay.spec.tenants import key_hash, new_key
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 PORT = 8000
@@ -151,7 +149,7 @@ def measured(name: str, isolation: str, rate: float, warm: float, seconds: float
         psutil.cpu_percent()
         run = played(
             LoadPlan(
-                endpoint=look_at(Asked(url=fleet.url, api="chat", headers=fleet.any_headers)),
+                endpoint=look_at(ProbeTarget(url=fleet.url, api="chat", headers=fleet.any_headers)),
                 workload=workload(
                     rate, warm + seconds, ttft_s=TTFT_S, tpot_s=TPOT_S,
                     tenants=len(TENANTS) if isolation == "tenant" else 0,

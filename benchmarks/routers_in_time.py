@@ -19,16 +19,24 @@ from itertools import cycle
 from typing import Any
 
 from chats import Chat, chats, workload
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.profiles import PROFILES
-from forebay.measure.percentiles import adjusted_percentile, percentile
-from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
-from forebay.policies.prompt_parts import part_tokens
-from forebay.serving.emulated.rates import teach
-from forebay.simulate.asks import Ask, Fate, Slo
-from forebay.simulate.placing import PERIOD_S, ForebayRouter, Placed, Router
-from forebay.simulate.replica import GatedReplica, OpenReplica
-from forebay.simulate.stock_routers import PowerOfTwo, PrefixAffinity, RoundRobin
+from forebay.engine_model import PROFILES, EngineProfile
+from forebay.measure import adjusted_percentile, percentile
+from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy, part_tokens
+from forebay.serving.emulated import teach
+from forebay.simulate import (
+    PERIOD_S,
+    ForebayRouter,
+    GatedReplica,
+    OpenReplica,
+    Outcome,
+    Placed,
+    PowerOfTwo,
+    PrefixAffinity,
+    RoundRobin,
+    Router,
+    SimRequest,
+    Slo,
+)
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 REPLICAS, TENANTS = 8, 4
@@ -95,14 +103,14 @@ class Run:
 
     def __init__(self, name: str, slowed: float, routers: int = 1, attempts: int = 1) -> None:
         """A request that a replica refuses is offered to `attempts` of them in all."""
-        self.fates: list[Fate] = []
+        self.fates: list[Outcome] = []
         self.asked = 0  # of replicas, the attempts after a refusal included
         self._attempts = attempts
         self._router = router_of(name, routers)
         profile = PROFILES["h100-8b"].slowed(slowed)
         make = gated if name == "forebay" else OpenReplica
         self.replicas = [make(f"r{k}", profile) for k in range(REPLICAS)]
-        self._going: list[tuple[Fate, Chat]] = []
+        self._going: list[tuple[Outcome, Chat]] = []
 
     def play(self, asked: Sequence[Chat], until_s: float) -> None:
         """Have conversations begin when they do, and go on until then; let all end."""
@@ -129,7 +137,7 @@ class Run:
         ask = chat.ask(len(self.fates), now)
         left = self.replicas
         for _ in range(self._attempts):
-            fate = Fate(ask)
+            fate = Outcome(ask)
             replica, fate.promised = self._router.place(left, ask, now)
             replica.advance(now)
             replica.arrive(fate, now)
@@ -182,7 +190,7 @@ class InTurn:
         for router in self._routers:
             router.heard(replicas, now)
 
-    def place(self, replicas: Sequence[OpenReplica], ask: Ask, now: float) -> Placed:
+    def place(self, replicas: Sequence[OpenReplica], ask: SimRequest, now: float) -> Placed:
         return next(self._turns).place(replicas, ask, now)
 
 

@@ -90,7 +90,7 @@ def gate() -> None:
     run("static_bounds.py", "--capacity", json.dumps(found), "--minutes", "120")
     for name in ("promises", "soak"):
         run(f"{name}.py", "--capacity", str(found["short"]))
-    run("tenants.py", "--capacity", json.dumps(found))
+    run("tenant_list.py", "--capacity", json.dumps(found))
 
 
 def fleet() -> None:

@@ -25,9 +25,8 @@ from statistics import fmean
 from typing import Any
 
 from client import lag_p99_ms
-from forebay.load.runner import LoadRun
-from forebay.spec.workload import WorkloadSpec
-from forebay.spec.workload_changes import fixed_workload
+from forebay.load.run import LoadRun
+from forebay.spec.workload import WorkloadSpec, fixed_workload
 from scaling_drain import drain
 from scaling_faults import ControllerKilled, restart, zero
 from scaling_fleet import (

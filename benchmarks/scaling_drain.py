@@ -21,8 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
-from forebay.load.runner import LoadRun
-from forebay.spec.workload_changes import fixed_workload
+from forebay.load.run import LoadRun
+from forebay.spec.workload import fixed_workload
 from scaling_fleet import MODEL, PORT, STORY, Fleet, replicas_of, running, service, story
 from tables import Bar, print_table
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import systems
-from forebay.spec.workload_changes import fixed_workload
+from forebay.spec.workload import fixed_workload
 from scaling_fleet import MODEL, STORY, Look, Watch, running, service, status, story
 from tables import Bar, print_table
 

@@ -24,10 +24,10 @@ import yaml
 
 import systems
 from client import played
-from forebay.engine_model.profiles import PROFILES
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun
-from forebay.measure.lateness import MOST_LATE
+from forebay.engine_model import PROFILES
+from forebay.load.plan import Endpoint
+from forebay.load.run import LoadPlan, LoadRun
+from forebay.measure import MOST_LATE
 from forebay.spec.workload import WorkloadSpec
 from tables import Bar
 

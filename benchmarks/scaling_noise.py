@@ -16,9 +16,8 @@ from itertools import product
 
 import numpy as np
 
-from forebay.engine_model.profile import EngineProfile
-from forebay.simulate.asks import Ask, Slo
-from forebay.simulate.clairvoyant import work_s
+from forebay.engine_model import EngineProfile
+from forebay.simulate import SimRequest, Slo, work_s
 from scaling_world import OURS, World, run, served
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 
@@ -88,7 +87,7 @@ def world(case: Case) -> World:
     """The traffic of a case, and its fleet."""
     engine = served("l4-8b", 64)
     rng = np.random.default_rng([case.seed, 7])
-    rate = case.busy / work_s(Ask(0, 0.0, *SIZES[case.size]), engine, engine.max_num_seqs)
+    rate = case.busy / work_s(SimRequest(0, 0.0, *SIZES[case.size]), engine, engine.max_num_seqs)
     spike = (SETTLE_S + 60.0, SETTLE_S + 60.0 + SPIKE_S) if case.spike else (0.0, 0.0)
     end = SETTLE_S + WATCH_S + (AFTER_S if case.spike else 0.0)
     asks = arrivals(case, engine, rate, spike, end, rng)
@@ -113,10 +112,10 @@ def arrivals(
     spike: tuple[float, float],
     end: float,
     rng: np.random.Generator,
-) -> list[Ask]:
+) -> list[SimRequest]:
     """Poisson; sizes vary by a third (the standard deviation of a gamma law)."""
     prompt, answer = SIZES[case.size]
-    asks: list[Ask] = []
+    asks: list[SimRequest] = []
     at = 0.0
     while True:
         at += float(rng.exponential(1 / (2 * rate)))
@@ -126,7 +125,7 @@ def arrivals(
             continue
         drawn = rng.gamma(9.0, 1 / 9.0, 2) * (prompt, answer)
         tokens = [max(round(float(value)), 1) for value in drawn]
-        asks.append(Ask(len(asks), at, min(tokens[0], engine.max_model_len // 2), tokens[1]))
+        asks.append(SimRequest(len(asks), at, min(tokens[0], engine.max_model_len // 2), tokens[1]))
 
 
 def report(seen: list[Seen]) -> None:

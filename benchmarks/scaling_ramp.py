@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from forebay.simulate.asks import Ask, Slo
+from forebay.simulate import SimRequest, Slo
 from scaling_world import (
     Figures,
     World,
@@ -101,13 +101,13 @@ def ramp(seed: int, sizes: Sizes) -> World:
     """The world of one seed."""
     rng = np.random.default_rng([seed, 5])
     shortest, beyond = sizes.answer - sizes.spread, sizes.answer + sizes.spread
-    asks: list[Ask] = []
+    asks: list[SimRequest] = []
     start = 0.0
     for rate, seconds in STAGES:
         at = start + rng.exponential(1 / rate)
         while at < start + seconds:
             answer = int(rng.integers(shortest, beyond))
-            asks.append(Ask(len(asks), float(at), sizes.prompt, answer))
+            asks.append(SimRequest(len(asks), float(at), sizes.prompt, answer))
             at += rng.exponential(1 / rate)
         start += seconds
     return World(

@@ -34,12 +34,10 @@ import yaml
 
 import systems
 from client import lag_p99_ms, played
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun
-from forebay.measure.lateness import MOST_LATE
-from forebay.measure.validity import LEAST_IDLE
-from forebay.spec.workload import WorkloadSpec
-from forebay.spec.workload_changes import fixed_workload
+from forebay.load.plan import Endpoint
+from forebay.load.run import LoadPlan, LoadRun
+from forebay.measure import LEAST_IDLE, MOST_LATE
+from forebay.spec.workload import WorkloadSpec, fixed_workload
 from scaling_faults import ControllerKilled
 from scaling_fleet import MODEL, PORT, STORY, Look, Watch, story
 from scaling_ramp import (

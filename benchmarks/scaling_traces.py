@@ -18,9 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from forebay.simulate.asks import Slo, asks_of
-from forebay.workload.rescaling import window, within_context
-from forebay.workload.traces import Row, TraceError, read_trace, shifted
+from forebay.simulate import Slo, asks_of
+from forebay.workload import Row, TraceError, read_trace, shifted, window, within_context
 from scaling_world import (
     Figures,
     Play,

@@ -16,21 +16,30 @@ from typing import Any
 
 import numpy as np
 
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.profiles import named_profile
-from forebay.policies.autoscaling import Autoscaler
-from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
-from forebay.policies.prompt_parts import part_tokens
-from forebay.policies.scaling import ScalingConfig
-from forebay.policies.scaling_limits import LimitConfig
-from forebay.serving.emulated.rates import teach
-from forebay.simulate.asks import Ask, Slo
-from forebay.simulate.clairvoyant import plan
-from forebay.simulate.fleet import Fleet, FleetConfig, FleetRun
-from forebay.simulate.other_scalers import QueueConfig, QueueLength, RayConfig, RayDefault
-from forebay.simulate.placing import ForebayRouter, LeastOngoing
-from forebay.simulate.replica import GatedReplica, OpenReplica
-from forebay.simulate.scalers import Planned, Scaler, Static, TokenScaler
+from forebay.engine_model import EngineProfile, named_profile
+from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy, part_tokens
+from forebay.policies.scaling import Autoscaler, LimitConfig, ScalingConfig
+from forebay.serving.emulated import teach
+from forebay.simulate import (
+    Fleet,
+    FleetConfig,
+    FleetRun,
+    ForebayRouter,
+    GatedReplica,
+    LeastOngoing,
+    OpenReplica,
+    Planned,
+    QueueConfig,
+    QueueLength,
+    RayConfig,
+    RayDefault,
+    Scaler,
+    SimRequest,
+    Slo,
+    Static,
+    TokenScaler,
+    plan,
+)
 from tables import print_table
 
 HEADROOM, STABLE_S = 0.2, 300.0  # Forebay's defaults: scaling.headroom, scaling.stable
@@ -45,7 +54,7 @@ class World:
     name: str
     engine: EngineProfile
     slo: Slo
-    asks: list[Ask]
+    asks: list[SimRequest]
     min: int
     max: int
     cold_start_s: float
@@ -142,7 +151,7 @@ def served(name: str, slots: int) -> EngineProfile:
 
 
 def ours(world: World, headroom: float = HEADROOM, stable_s: float = STABLE_S) -> TokenScaler:
-    """As `serving/autoscaler.py` makes it of a service's file."""
+    """As `serving/scaling/scaling_policy.py` makes it of a service's file."""
     config = ScalingConfig(headroom=headroom, tolerated_s=world.slo.ttft_s / 2)
     limits = LimitConfig(world.min, world.max, stable_s=stable_s)
     return TokenScaler(Autoscaler(config, limits, cold_start_s=world.cold_start_s))

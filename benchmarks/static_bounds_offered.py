@@ -9,9 +9,9 @@ import numpy as np
 
 import systems
 from client import WORKLOADS, Workload, played, settle, spare_cores, traced
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun
-from forebay.measure.records import RequestRecord
+from forebay.load.plan import Endpoint
+from forebay.load.run import LoadPlan, LoadRun
+from forebay.measure import RequestRecord
 
 SLO_S = 1.0
 NAMES = (*WORKLOADS, "mix", "shift")

@@ -16,9 +16,8 @@ from typing import Any
 
 import systems
 from client import aborted, admitted_ttft, lag_p99_ms
-from forebay.load.runner import LoadRun
-from forebay.measure.percentiles import percentile
-from forebay.measure.records import RequestRecord
+from forebay.load.run import LoadRun
+from forebay.measure import RequestRecord, percentile
 from static_bounds_offered import Offer
 from static_bounds_sweep import Bound
 

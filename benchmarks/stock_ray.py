@@ -20,8 +20,8 @@ def deploy(file: Path) -> None:
     from ray import serve
     from ray.serve.llm import LLMConfig, build_openai_app
 
-    from forebay.serving.dtypes import engine_dtype
-    from forebay.spec.loading import load_service
+    from forebay.serving.app import engine_dtype
+    from forebay.spec.service import load_service
 
     spec = load_service(file)
     config = LLMConfig(

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from forebay.serving import processes
+from forebay.serving.cluster import processes
 
 _ENVIRONMENT = {
     "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",

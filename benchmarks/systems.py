@@ -25,12 +25,9 @@ from typing import Any
 
 import psutil
 
-from forebay.serving import cores
-from forebay.serving.dtypes import engine_dtype
-from forebay.serving.environment import model_threads
-from forebay.serving.preflight import EnvironmentFailedError, check_port
-from forebay.spec.loading import load_service
-from forebay.spec.service import ServiceSpec
+from forebay.serving.app import engine_dtype, model_threads
+from forebay.serving.cluster import EnvironmentFailedError, check_port, cores
+from forebay.spec.service import ServiceSpec, load_service
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "examples" / "demo.yaml"

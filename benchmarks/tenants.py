@@ -43,11 +43,10 @@ from client import (
     spare_cores,
     traced,
 )
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun
-from forebay.measure.percentiles import adjusted_percentile, percentile
-from forebay.measure.records import RequestRecord
-from forebay.spec.keys import key_hash, new_key
+from forebay.load.plan import Endpoint
+from forebay.load.run import LoadPlan, LoadRun
+from forebay.measure import RequestRecord, adjusted_percentile, percentile
+from forebay.spec.tenants import key_hash, new_key
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 
 PORT = 8000

@@ -28,12 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from forebay.engine_model.fitting import StepSample, StepTimeFit, fit_step_time
-from forebay.engine_model.step_time import StepTime
-from forebay.serving.app import engine_kwargs
-from forebay.serving.environment import replica_variables
-from forebay.spec.loading import load_service
-from forebay.spec.service import ServiceSpec
+from forebay.engine_model import StepTime
+from forebay.engine_model.law_fitting import StepSample, StepTimeFit, fit_step_time
+from forebay.serving.app import engine_kwargs, replica_variables
+from forebay.spec.service import ServiceSpec, load_service
 
 DEMO = Path(__file__).resolve().parent.parent / "examples" / "demo.yaml"
 DECODE_STEPS = 12  # of each load
@@ -160,7 +158,7 @@ def engine_core(spec: ServiceSpec) -> Any:
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.core import EngineCore
 
-    from forebay.serving.engine import executor_class, schedule_by_marks
+    from forebay.serving.engine.vllm_engine import executor_class, schedule_by_marks
 
     config = EngineArgs(model=str(spec.model.source_path), **engine_kwargs(spec))
     made = config.create_engine_config()

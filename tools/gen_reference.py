@@ -18,13 +18,9 @@ from pydantic.fields import FieldInfo
 from forebay.observability.catalogue import CATALOGUE
 from forebay.observability.fleet_metrics import OF_THE_FLEET
 from forebay.observability.metric import Metric
-from forebay.spec.fields import FieldDoc, field_docs
-from forebay.spec.rates import Rate, Share
-from forebay.spec.schedule import FloorSpec
-from forebay.spec.server import CapacitySpec
-from forebay.spec.starter import as_yaml
+from forebay.spec.files import Rate, Seconds, Share
+from forebay.spec.service import CapacitySpec, FieldDoc, FloorSpec, as_yaml, field_docs
 from forebay.spec.tenants import TenantsSpec
-from forebay.spec.units import Seconds
 from forebay.spec.workload import WorkloadSpec
 
 FOLDER = Path(__file__).parent.parent / "docs/reference"

@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from forebay.load.probe import Asked, look_at
-from forebay.load.runner import LoadPlan, LoadRun, run_load
-from forebay.measure.records import OUTCOMES, RequestRecord
-from forebay.serving.environment import model_threads
-from forebay.spec.loading import load_service
-from forebay.spec.workload_changes import fixed_workload
+from forebay.load.client import ProbeTarget, look_at
+from forebay.load.run import LoadPlan, LoadRun, run_load
+from forebay.measure import OUTCOMES, RequestRecord
+from forebay.serving.app import model_threads
+from forebay.spec.service import load_service
+from forebay.spec.workload import fixed_workload
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "tests" / "unit" / "measure" / "data" / "runs.npz"
@@ -66,7 +66,7 @@ def play(url: str, rate: float, seconds: float) -> LoadRun:
     """One run, after a rest."""
     time.sleep(REST_S)
     workload = fixed_workload("short", PROMPT_TOKENS, OUTPUT_TOKENS, stages=[(rate, seconds)])
-    endpoint = look_at(Asked(url=url, api="completions"))
+    endpoint = look_at(ProbeTarget(url=url, api="completions"))
     run = run_load(LoadPlan(endpoint=endpoint, workload=workload, cores=spare_cores()))
     found = run.summary
     print(f"{found.good} good of {found.offered}; {run.validity}", flush=True)

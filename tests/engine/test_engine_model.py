@@ -16,13 +16,15 @@ import pytest
 
 pytest.importorskip("vllm")
 
+from forebay.engine_model import (
+    EngineModel,
+    EngineProfile,
+    EngineRequest,
+    SchedulingHints,
+    StepTime,
+    answer_tokens,
+)
 from forebay.engine_model import scheduler as our_scheduler
-from forebay.engine_model.model import EngineModel
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.sequences import EngineRequest
-from forebay.engine_model.step_time import StepTime
-from forebay.engine_model.tokens import answer_tokens
-from forebay.policies.marks import Marks
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -64,7 +66,7 @@ class Theirs:
         from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
         from vllm.v1.structured_output import StructuredOutputManager
 
-        from forebay.serving.scheduler import ForebayScheduler
+        from forebay.serving.engine.vllm_scheduler import ForebayScheduler
 
         init_none_hash(sha256)
         self.hasher = get_request_block_hasher(profile.block_size, sha256)
@@ -109,7 +111,7 @@ class Theirs:
         sampling = SamplingParams(
             max_tokens=request.max_tokens,
             stop_token_ids=[END],
-            extra_args=Marks(
+            extra_args=SchedulingHints(
                 request.in_parts,
                 request.gives_way,
                 request.step_tokens,
@@ -208,7 +210,7 @@ def trace_request(rng: random.Random, name: str, earlier: list[EngineRequest]) -
 def test_every_step_computes_what_vllm_would_compute(
     profile: EngineProfile, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from forebay.serving import scheduler as their_scheduler
+    from forebay.serving.engine import vllm_scheduler as their_scheduler
 
     for module in (our_scheduler, their_scheduler):  # as short as the traces are
         monkeypatch.setattr(module, "MOST_ALONE", 3)

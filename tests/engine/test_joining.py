@@ -14,7 +14,7 @@ from eventually import eventually
 from ray_cluster import Cluster
 from serving_process import ENGINE_SERVICE, ServingProcess, free_port, port_is_free
 
-from forebay.spec.keys import key_hash, new_key
+from forebay.spec.tenants import key_hash, new_key
 
 
 def with_keys(folder: Path, key: str) -> Path:

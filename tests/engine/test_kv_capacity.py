@@ -14,7 +14,7 @@ pytest.importorskip("vllm")
 def test_what_vllm_counts_for_its_kinds_of_attention_goes_before_blocks(
     counted: int | None, tokens: int
 ) -> None:
-    from forebay.serving.server import ForebayServer
+    from forebay.serving.app.vllm_server import ForebayServer
 
     cache = SimpleNamespace(
         num_gpu_blocks=12_000,

@@ -1,7 +1,7 @@
 """Needs vLLM installed: what clients may send it was looked at, field by field.
 
 A version of vLLM with a field that is not here has to be read first: what does it cost whom, is it
-priced, is it bounded (`serving/field_limits.py`, record 0035)?
+priced, is it bounded (`serving/http/field_limits.py`, record 0035)?
 """
 
 from __future__ import annotations

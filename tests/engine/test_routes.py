@@ -14,8 +14,9 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import FrontendArgs
 
-from forebay.serving.routes import CLOSED, COSTED, FREE, TOKENIZER, undecided
-from forebay.spec.service import DEMO_MODEL
+from forebay.serving.http import COSTED
+from forebay.serving.http.routes import CLOSED, FREE, TOKENIZER, undecided
+from forebay.spec.service.service_spec import DEMO_MODEL
 
 
 @pytest.fixture(scope="module")

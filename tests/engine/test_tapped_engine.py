@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("vllm")
 
-from forebay.serving.engine import TappedLLM
+from forebay.serving.engine.vllm_engine import TappedLLM
 
 
 class FaultyTap:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from forebay.policies.prompt_parts import part_tokens
+from forebay.policies.request import part_tokens
 
 pytest.importorskip("vllm")
 
@@ -25,8 +25,8 @@ def test_the_shipped_arguments_are_those_of_the_installed_vllm() -> None:
 def test_prompts_are_cut_on_request_unless_the_file_says_otherwise(asynchronous: bool) -> None:
     from vllm.config import SchedulerConfig
 
-    from forebay.serving.engine import heeds_marks, schedule_by_marks
-    from forebay.serving.scheduler import AsyncForebayScheduler, ForebayScheduler
+    from forebay.serving.engine.vllm_engine import heeds_marks, schedule_by_marks
+    from forebay.serving.engine.vllm_scheduler import AsyncForebayScheduler, ForebayScheduler
 
     def config(**changes: Any) -> SchedulerConfig:
         made = SchedulerConfig(

@@ -12,8 +12,8 @@ pytest.importorskip("vllm")
 
 async def test_no_token_of_the_warm_up_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     from forebay.observability import catalogue
-    from forebay.serving import server as module
-    from forebay.serving.telemetry import Telemetry
+    from forebay.serving.app import vllm_server as module
+    from forebay.serving.engine import Telemetry
 
     telemetry = Telemetry(lambda: 0.0)
 

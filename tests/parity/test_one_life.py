@@ -1,7 +1,7 @@
 """The gate, the emulated engine behind it, and the simulator decide alike, request by request.
 
 The same requests go through HTTP bodies, the gate, the engine hooks and the emulated engine on an
-event loop in virtual time, and through `simulate/replica.py`. Both carry out what
+event loop in virtual time, and through `simulate/simulated_replica.py`. Both carry out what
 `policies/replica.py` says; what it was offered and what it answered is written down and compared.
 """
 
@@ -16,20 +16,17 @@ from typing import Any
 import pytest
 from virtual_loop import VirtualAlarm, run
 
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.profiles import PROFILES
-from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, Decision, Shed
+from forebay.engine_model import PROFILES, EngineProfile
 from forebay.policies.replica import ReplicaCore
-from forebay.serving.asgi import Message
-from forebay.serving.emulated import engine as emulated
+from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, Decision, Shed
+from forebay.serving.app import EngineLimits, Replica
+from forebay.serving.app.emulated_server import served
+from forebay.serving.emulated import STOP, EmulatedEngine, teach
+from forebay.serving.emulated import emulated_engine as emulated
 from forebay.serving.emulated.api import EmulatedApi
-from forebay.serving.emulated.engine import STOP, EmulatedEngine
 from forebay.serving.emulated.questions import natural_length
-from forebay.serving.emulated.rates import teach
-from forebay.serving.emulated.server import served
-from forebay.serving.replica import EngineLimits, Replica
-from forebay.simulate.asks import Ask, Fate
-from forebay.simulate.replica import GatedReplica
+from forebay.serving.http import Message
+from forebay.simulate import GatedReplica, Outcome, SimRequest
 from forebay.spec.service import ServiceSpec
 
 COUNT = 2_000
@@ -64,7 +61,7 @@ class Book:
         core.offer = noted  # type: ignore[method-assign]
 
 
-def asked(seed: int) -> list[Ask]:
+def asked(seed: int) -> list[SimRequest]:
     """Short and long prompts, a tenth of batch; the rate rises beyond the capacity."""
     rng, at, found = random.Random(seed), STARTS_AT, []
     for number in range(COUNT):
@@ -72,7 +69,7 @@ def asked(seed: int) -> list[Ask]:
         prompt, most = rng.choice([200, 200, 1_000, 1_000, 4_000]), rng.randint(20, 400)
         name = BATCH if rng.random() < 0.1 else INTERACTIVE
         answer = natural_length(prompt_ids(number, prompt))
-        found.append(Ask(number, at, prompt, answer, most, class_name=name))
+        found.append(SimRequest(number, at, prompt, answer, most, class_name=name))
     return found
 
 
@@ -81,12 +78,12 @@ def prompt_ids(number: int, tokens: int) -> list[int]:
 
 
 def simulated(
-    asks: list[Ask], config: AdmissionConfig, *, skip: bool
+    asks: list[SimRequest], config: AdmissionConfig, *, skip: bool
 ) -> tuple[list[Decided], dict[str, int]]:
     replica = GatedReplica("r1", ENGINE, config, teach, default_output=DEFAULT_OUTPUT, skip=skip)
     book, fates = Book(replica.core), []
     for ask in asks:
-        fates.append(Fate(ask))
+        fates.append(Outcome(ask))
         replica.advance(ask.at_s)
         replica.arrive(fates[-1], ask.at_s)
     replica.advance(1e6)
@@ -105,7 +102,7 @@ DEFAULT_OUTPUT = SPEC.admission.default_output_tokens
 STATUS_OF = {200: "ok", 429: "shed", 503: "deadline"}
 
 
-async def _served(asks: list[Ask]) -> tuple[list[Decided], dict[str, int], AdmissionConfig]:
+async def _served(asks: list[SimRequest]) -> tuple[list[Decided], dict[str, int], AdmissionConfig]:
     loop = asyncio.get_running_loop()
     engine = EmulatedEngine(ENGINE, loop.time)
     replica = Replica(SPEC, _limits(ENGINE), loop.time, name="r1", seed=0)
@@ -113,7 +110,7 @@ async def _served(asks: list[Ask]) -> tuple[list[Decided], dict[str, int], Admis
     teach(replica.admission, ENGINE)
     book, gate = Book(replica.core), replica.gate(EmulatedApi(engine, "m"))
 
-    async def ask_one(ask: Ask) -> str:
+    async def ask_one(ask: SimRequest) -> str:
         await asyncio.sleep(ask.at_s - loop.time())
         return STATUS_OF[await _post(gate, ask)]
 
@@ -138,7 +135,7 @@ def _limits(profile: EngineProfile) -> EngineLimits:
     )
 
 
-async def _post(gate: Any, ask: Ask) -> int:
+async def _post(gate: Any, ask: SimRequest) -> int:
     """The status of the answer."""
     body = {
         "model": "m",

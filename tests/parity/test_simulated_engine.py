@@ -1,8 +1,8 @@
 """The engine of a simulated fleet and the emulated engine give the same tokens at the same times.
 
 The same requests go through `simulate/engine_player.py`, which takes stretches of equal steps as
-one, and through the event-loop shell of `serving/emulated/engine.py` under a clock that jumps to
-whatever is due next.
+one, and through the event-loop shell of `serving/emulated/emulated_engine.py` under a clock that
+jumps to whatever is due next.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.profiles import named_profile
-from forebay.engine_model.sequences import EngineRequest
-from forebay.serving.emulated import engine as emulated
-from forebay.serving.emulated.engine import EmulatedEngine
+from forebay.engine_model import EngineProfile, EngineRequest, named_profile
+from forebay.serving.emulated import EmulatedEngine
+from forebay.serving.emulated import emulated_engine as emulated
 from forebay.simulate.engine_player import EnginePlayer
 
 TURNS = 8  # of the event loop, after which nothing is left to do at one moment

@@ -11,16 +11,12 @@ from typing import Any
 
 import pytest
 
-from forebay.policies.cost import CostModel
-from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
-from forebay.policies.own_prefixes import OwnPrefixes
 from forebay.policies.replica import ReplicaCore
-from forebay.serving.asgi import App, Message, Receive, Scope, Send
-from forebay.serving.bodies import InputLimits
-from forebay.serving.gate import Gate
-from forebay.serving.tap import EngineTap
-from forebay.serving.telemetry import Telemetry
-from forebay.serving.tenancy import Tenancy
+from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy, CostModel
+from forebay.policies.routing import OwnPrefixes
+from forebay.serving.engine import EngineHooks, Telemetry
+from forebay.serving.gate import Gate, Tenancy
+from forebay.serving.http import App, InputLimits, Message, Receive, Scope, Send
 from forebay.spec.service import ServiceSpec
 
 CONTEXT = 4096
@@ -106,7 +102,7 @@ class World:
         self.admission = self.core.admission
         self.admission.paces.prefill_rate.seed(1_000.0, 1.0)
         self.telemetry = Telemetry(self.clock)
-        self.tap = EngineTap(self.core, self.telemetry, self.clock, STOP, self.most_tokens)
+        self.tap = EngineHooks(self.core, self.telemetry, self.clock, STOP, self.most_tokens)
         limits = InputLimits(self.max_body, 8, 4, CONTEXT, self.most_tokens, longest_token=10)
         spec = ServiceSpec.model_validate(
             {"name": "s", "model": {"id": "demo", "source": "demo"}, "tenants": self.tenants},

@@ -11,28 +11,33 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from forebay.engine_model.model import EngineModel
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.profiles import PROFILES
-from forebay.engine_model.sequences import EngineRequest, Output
-from forebay.engine_model.step_time import StepTime
-from forebay.engine_model.steps import Step
-from forebay.measure.percentiles import percentile
+from forebay.engine_model import (
+    PROFILES,
+    EngineModel,
+    EngineProfile,
+    EngineRequest,
+    Output,
+    Step,
+    StepTime,
+)
+from forebay.measure import percentile
 from forebay.policies.admission import AdmissionController
-from forebay.policies.cost import Cost, CostModel, RequestShape
-from forebay.policies.decisions import (
+from forebay.policies.replica import ReplicaCore
+from forebay.policies.request import (
     BATCH,
     INTERACTIVE,
     AdmissionConfig,
     Admitted,
     ClassPolicy,
+    Cost,
+    CostModel,
+    RequestShape,
     Shed,
     StepOutput,
+    Ticket,
+    part_tokens,
 )
-from forebay.policies.prompt_parts import part_tokens
-from forebay.policies.replica import ReplicaCore
-from forebay.policies.tickets import Sequence as Answer
-from forebay.policies.tickets import Ticket
+from forebay.policies.request import Sequence as Answer
 
 
 def _as_served(profile: EngineProfile) -> EngineProfile:
@@ -150,7 +155,7 @@ class OneReplica:
             self._warm_up()
 
     def _warm_up(self) -> None:
-        """As `serving/warm_up.py` does, less the round that compiles."""
+        """As `serving/engine/warm_up.py` does, less the round that compiles."""
         long = min(4 * self.profile.max_num_batched_tokens, self.profile.max_model_len // 2)
         usual = [*(4 * [16]), *(8 * [512])]
         took_s = []

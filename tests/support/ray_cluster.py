@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from forebay.serving.ports import free_ports
+from forebay.serving.app import free_ports
 
 RAY = str(Path(sys.executable).parent / "ray")
 START_S = 60.0

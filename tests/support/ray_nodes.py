@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 from ray_cluster import wait_for_raylet
 
-from forebay.serving.ports import free_ports
+from forebay.serving.app import free_ports
 
 RAY = str(Path(sys.executable).parent / "ray")
 _HEAD = "f" * 51 + "00000"  # ray.autoscaler._private.fake_multi_node.node_provider

@@ -6,10 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from forebay.policies.autoscaling import Autoscaler
-from forebay.policies.demand_meter import ReplicaReading
-from forebay.policies.scaling import ScalingConfig
-from forebay.policies.scaling_limits import LimitConfig
+from forebay.policies.scaling import Autoscaler, LimitConfig, ReplicaReading, ScalingConfig
 
 BEGAN_AT = 1_780_000_000.0
 CONFIG = ScalingConfig(headroom=0.2, tolerated_s=0.5)

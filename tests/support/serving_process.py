@@ -20,7 +20,7 @@ import openai
 import psutil
 import yaml
 
-from forebay.serving.ports import free_ports
+from forebay.serving.app import free_ports
 
 FOREBAY = str(Path(sys.executable).parent / "forebay")
 ENGINE_SERVICE = Path(__file__).parent.parent / "engine" / "service.yaml"

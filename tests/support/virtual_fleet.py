@@ -16,21 +16,16 @@ from typing import Any
 import yaml
 from one_replica import Ask, Fate, OneReplica
 
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.profiles import PROFILES
-from forebay.engine_model.step_time import StepTime
-from forebay.policies.decisions import INTERACTIVE
-from forebay.policies.prefix_index import chunk_hashes
-from forebay.policies.prompt_parts import part_tokens
+from forebay.engine_model import PROFILES, EngineProfile, StepTime
 from forebay.policies.quotas import Charge, Refused
-from forebay.policies.replica_view import ReplicaStats
-from forebay.policies.routing import Prompt, RoutingPolicy
-from forebay.policies.tickets import Ticket
-from forebay.serving.emulated.rates import teach
-from forebay.serving.exchange import FleetLedger
-from forebay.serving.tenancy import Caller, Tenancy
-from forebay.spec.keys import key_hash, new_key
+from forebay.policies.request import INTERACTIVE, Ticket, part_tokens
+from forebay.policies.routing import Prompt, ReplicaStats, RoutingPolicy, chunk_hashes
+from forebay.serving.control import FleetLedger
+from forebay.serving.emulated import teach
+from forebay.serving.gate import Tenancy
+from forebay.serving.gate.tenancy import Caller
 from forebay.spec.service import ServiceSpec
+from forebay.spec.tenants import key_hash, new_key
 
 H100 = PROFILES["h100-8b"]
 H100 = H100.with_forebay_scheduler(part_tokens(H100.max_num_batched_tokens))

@@ -36,7 +36,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualAlarm:
-    """`forebay.load.alarm.Alarm`, by the loop's own clock."""
+    """`forebay.load.timing.alarm.Alarm`, by the loop's own clock."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
         self._loop, self._ring = loop, ring

@@ -16,7 +16,7 @@ import yaml
 from eventually import eventually
 from serving_process import ServingProcess, running
 
-from forebay.spec.keys import key_hash, new_key
+from forebay.spec.tenants import key_hash, new_key
 
 KEYS = {"metered": new_key(), "free": new_key(), "single": new_key()}
 QUOTA = 3_000  # tokens a minute

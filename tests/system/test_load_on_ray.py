@@ -10,8 +10,8 @@ from pathlib import Path
 from ray_cluster import Cluster
 from serving_process import FOREBAY
 
-from forebay.load.folder import read_run
-from forebay.mock.process import mock_process
+from forebay.load.results import read_run
+from forebay.mock.mock_process import mock_process
 
 SECONDS = 3
 

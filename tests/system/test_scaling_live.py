@@ -20,7 +20,7 @@ from scaling_service import (
 )
 from serving_process import FOREBAY, ServingProcess
 
-from forebay.load.scaling_watch import read_decisions
+from forebay.load.results import read_decisions
 
 RATE = 16.0  # requests/s; 400 tokens each
 

@@ -10,7 +10,7 @@ import typer
 from forebay.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from forebay.spec.problems import SpecError
+    from forebay.spec.files import SpecError
 
 DEFAULT_FILE = Path("forebay.yaml")
 
@@ -25,11 +25,10 @@ def check(
 
     Example: forebay check forebay.yaml
     """
-    from forebay.spec.doubts import doubts
-    from forebay.spec.loading import load_service
-    from forebay.spec.problems import SpecError
-    from forebay.spec.summary import as_json as spec_as_json
-    from forebay.spec.summary import summarize
+    from forebay.spec.files import SpecError
+    from forebay.spec.service import as_json as spec_as_json
+    from forebay.spec.service import load_service, summarize
+    from forebay.spec.service.doubts import doubts
 
     try:
         spec = load_service(file)
@@ -61,7 +60,7 @@ def init(
 
     Example: forebay init forebay.yaml
     """
-    from forebay.spec.starter import starter_text
+    from forebay.spec.service import starter_text
 
     if path.exists() and not force:
         typer.echo(f"{path} exists; --force overwrites it", err=True)

@@ -11,10 +11,8 @@ from forebay.cli.exits import Exit
 from forebay.cli.run_sets import read_runs_or_exit, sample
 
 if TYPE_CHECKING:
-    from forebay.load.folder import RunFolder
-    from forebay.measure.comparison import Comparison
-    from forebay.measure.gates import Rule, RuleResult
-    from forebay.measure.margins import Margins
+    from forebay.load.results import RunFolder
+    from forebay.measure import Comparison, Margins, Rule, RuleResult
 
 _WIDTH = 100  # the table's, also where the output is no terminal
 _STYLES = {"better": "green", "worse": "red", "undecided": "yellow", "same": ""}
@@ -54,7 +52,7 @@ def compare(
     """
     import numpy as np
 
-    from forebay.measure.comparison import compare as compare_runs
+    from forebay.measure import compare as compare_runs
 
     margins, rules = _margins_or_exit(margin or []), _rules_or_exit(gate, strict)
     runs_a, runs_b = read_runs_or_exit(a), read_runs_or_exit(b)
@@ -70,9 +68,7 @@ def compare(
 
 
 def _margins_or_exit(texts: list[str]) -> Margins:
-    from forebay.measure.amounts import AmountError
-    from forebay.measure.margins import Margins
-    from forebay.measure.metrics import UnknownMetricError
+    from forebay.measure import AmountError, Margins, UnknownMetricError
 
     try:
         return Margins.parse(texts)
@@ -81,7 +77,7 @@ def _margins_or_exit(texts: list[str]) -> Margins:
 
 
 def _rules_or_exit(gate: Path | None, strict: bool) -> list[Rule]:
-    from forebay.measure.gates import GateError, parse_gate
+    from forebay.measure import GateError, parse_gate
 
     if gate is None:
         if strict:
@@ -98,7 +94,7 @@ def _rules_or_exit(gate: Path | None, strict: bool) -> list[Rule]:
 def _warnings_or_exit(
     runs_a: list[RunFolder], runs_b: list[RunFolder], allow_invalid: bool
 ) -> list[str]:
-    from forebay.measure.comparability import invalid_runs, mismatches
+    from forebay.measure import invalid_runs, mismatches
 
     invalid = invalid_runs({str(run.path): run.summary for run in (*runs_a, *runs_b)})
     if invalid and not allow_invalid:
@@ -126,7 +122,7 @@ def _print(comparison: Comparison, results: list[RuleResult], warnings: list[str
     from rich.console import Console
     from rich.table import Table
 
-    from forebay.report.comparison_words import COLUMNS, cells, headline, rule_line
+    from forebay.report import COLUMNS, cells, headline, rule_line
 
     console = Console(highlight=False, markup=False, width=_WIDTH)
     for line in warnings:

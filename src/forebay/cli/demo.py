@@ -16,7 +16,7 @@ from forebay.cli.specs import load_or_exit
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from forebay.report.demo_data import DemoData
+    from forebay.report import DemoData
     from forebay.spec.service import ServiceSpec
 
 _WIDTH = 100  # the table's, also where the output is no terminal
@@ -64,11 +64,10 @@ def run(spec: ServiceSpec, output: Path) -> Exit:
     """Run the demo; returns the command's exit code."""
     from rich.console import Console
 
-    from forebay.load.probe import EndpointError
-    from forebay.load.runner import WorkerFailedError
-    from forebay.report.demo_page import render_demo_page
-    from forebay.serving.platform import Platform
-    from forebay.serving.preflight import EnvironmentFailedError
+    from forebay.load.client import EndpointError
+    from forebay.load.run.runner import WorkerFailedError
+    from forebay.report import render_demo_page
+    from forebay.serving.cluster import EnvironmentFailedError, Platform
 
     catch_signals()
     console = Console(highlight=False, markup=False, width=_WIDTH)  # a model says anything
@@ -92,8 +91,8 @@ def run(spec: ServiceSpec, output: Path) -> Exit:
 def _offer(platform: object, console: Console) -> DemoData:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from forebay.demo.run import FACTORS, STAGE_S, run_demo
-    from forebay.load.progress import Progress as Load
+    from forebay.demo import FACTORS, STAGE_S, run_demo
+    from forebay.load.run.progress import Progress as Load
 
     columns = (TextColumn("{task.description}"), BarColumn(30), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:

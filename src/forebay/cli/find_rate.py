@@ -13,15 +13,15 @@ from forebay.cli.exits import Exit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from forebay.capacity.search import Trial
-    from forebay.load.find_rate import Goal, RateFound
-    from forebay.load.runner import LoadPlan, LoadRun
+    from forebay.capacity import Trial
+    from forebay.load.results import Goal, RateFound
+    from forebay.load.run import LoadPlan, LoadRun
 
 
 def search(plan: LoadPlan, goal: Goal, output: Path | None, as_json: bool) -> Exit:
     """Search, telling each trial; returns the command's exit code."""
-    from forebay.load.find_rate import InvalidTrialError, find_rate
-    from forebay.load.runner import WorkerFailedError
+    from forebay.load.results import InvalidTrialError, find_rate
+    from forebay.load.run.runner import WorkerFailedError
 
     trials: list[Trial] = []
 
@@ -83,7 +83,7 @@ def _keep(
     trials: Sequence[Trial], why: str, plan: LoadPlan, output: Path | None, as_json: bool
 ) -> None:
     """Tells what the trials said so far, and writes it."""
-    from forebay.load.find_rate import unfinished
+    from forebay.load.results import unfinished
 
     if not trials:
         return
@@ -103,7 +103,7 @@ def _written(found: RateFound, plan: LoadPlan, output: Path) -> bool:
 
 
 def _write(found: RateFound, plan: LoadPlan, output: Path) -> None:
-    from forebay.load.measured import judged
+    from forebay.load.results import judged
 
     output.mkdir(parents=True, exist_ok=True)
     if found.run is not None:

@@ -11,8 +11,7 @@ import typer
 from forebay.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from forebay.spec.tenants import Tenant
-    from forebay.spec.tenants_edit import Edited
+    from forebay.spec.tenants import Edited, Tenant
 
 keys = typer.Typer(
     no_args_is_help=True,
@@ -44,8 +43,7 @@ def create(
 
     Example: forebay keys create shop --weight 2 --tokens-per-minute 200000
     """
-    from forebay.spec.keys import key_hash, new_key
-    from forebay.spec.tenants_edit import add_key
+    from forebay.spec.tenants import add_key, key_hash, new_key
 
     given = {
         "weight": weight,
@@ -76,7 +74,7 @@ def revoke(
 
     Example: forebay keys revoke sha256:12a1e1a07186
     """
-    from forebay.spec.tenants_edit import revoke as revoke_in
+    from forebay.spec.tenants import revoke as revoke_in
 
     if not file.exists():
         _refuse(f"{file}: no such file")
@@ -115,7 +113,7 @@ def list_keys(
 
 def _settings_or_exit(name: str, settings: dict[str, Any]) -> None:
     """Refuses what the file may not say by the option that said it: no line holds it yet."""
-    from forebay.spec.tenants_edit import setting_faults
+    from forebay.spec.tenants import setting_faults
 
     lines = []
     for fault in setting_faults(name, settings):
@@ -128,15 +126,15 @@ def _settings_or_exit(name: str, settings: dict[str, Any]) -> None:
 
 
 def _row(tenant: Tenant) -> dict[str, Any]:
-    from forebay.spec.keys import short_hash
+    from forebay.spec.tenants import short_hash
 
     shown = tenant.model_dump(mode="json", exclude={"key_hashes"})
     return {**shown, "keys": [short_hash(stored) for stored in tenant.key_hashes]}
 
 
 def _tenants_or_exit(file: Path) -> list[Tenant]:
-    from forebay.spec.problems import SpecError
-    from forebay.spec.tenants_loading import load_tenants
+    from forebay.spec.files import SpecError
+    from forebay.spec.tenants import load_tenants
 
     try:
         return load_tenants(file).tenants
@@ -145,9 +143,8 @@ def _tenants_or_exit(file: Path) -> list[Tenant]:
 
 
 def _update_or_exit(file: Path, edit: Callable[[str], Edited]) -> Edited:
-    from forebay.spec.problems import SpecError
-    from forebay.spec.tenants_edit import NotMeantError
-    from forebay.spec.tenants_writing import update_tenants_file
+    from forebay.spec.files import SpecError
+    from forebay.spec.tenants import NotMeantError, update_tenants_file
 
     try:
         edited = update_tenants_file(file, edit)

@@ -15,7 +15,7 @@ from forebay.cli.serve import catch_signals, start_with_progress
 from forebay.cli.specs import workload_or_exit
 
 if TYPE_CHECKING:
-    from forebay.load.measured import Measured
+    from forebay.load.results import Measured
     from forebay.spec.service import ServiceSpec
     from forebay.spec.workload import WorkloadSpec
 
@@ -28,9 +28,9 @@ def launch(spec: ServiceSpec, workload: str, output: Path | None) -> Exit:
         workload: file, or name of one that is built in.
         output: folder of the run; None: runs/NAME-TIME.
     """
-    from forebay.load.probe import EndpointError
-    from forebay.load.runner import WorkerFailedError
-    from forebay.serving.preflight import EnvironmentFailedError
+    from forebay.load.client import EndpointError
+    from forebay.load.run.runner import WorkerFailedError
+    from forebay.serving.cluster import EnvironmentFailedError
 
     offered = workload_or_exit(workload)
     writable_or_exit(output)
@@ -55,8 +55,8 @@ def launch(spec: ServiceSpec, workload: str, output: Path | None) -> Exit:
 
 
 def _measured(spec: ServiceSpec, workload: WorkloadSpec) -> Measured:
-    from forebay.demo.launch import run_launch
-    from forebay.serving.platform import Platform
+    from forebay.demo import run_launch
+    from forebay.serving.cluster import Platform
 
     with Platform(spec) as platform:
         start_with_progress(platform, time.monotonic())

@@ -14,9 +14,9 @@ from forebay.cli.run_output import writable_or_exit, written
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from forebay.load.measured import Measured
-    from forebay.load.order import Endpoint, Order
-    from forebay.load.runner import LoadPlan, Workers
+    from forebay.load.plan import Endpoint, WorkerPlan
+    from forebay.load.results import Measured
+    from forebay.load.run import LoadPlan, Workers
     from forebay.spec.workload import WorkloadSpec
 
 
@@ -132,8 +132,8 @@ def load(
         url, model, api, exact_output, stream, bytes_per_token, tokenizer, headers
     )
     from forebay.cli.find_rate import search
-    from forebay.load.find_rate import ENOUGH, Goal
-    from forebay.load.runner import LoadPlan
+    from forebay.load.results import ENOUGH, Goal
+    from forebay.load.run import LoadPlan
 
     plan = LoadPlan(
         endpoint=endpoint,
@@ -180,7 +180,7 @@ def workloads(
 
     Example: forebay workloads chat > my-chat.yaml
     """
-    from forebay.spec.workload_loading import built_in_names, built_in_text, load_workload
+    from forebay.spec.workload import built_in_names, built_in_text, load_workload
 
     if name is None:
         for known in built_in_names():
@@ -194,7 +194,7 @@ def workloads(
 def _share_or_exit(option: str, text: str | None) -> float | None:
     from pydantic_core import PydanticCustomError
 
-    from forebay.spec.rates import parse_share
+    from forebay.spec.files import parse_share
 
     try:
         return None if text is None else parse_share(text)
@@ -223,9 +223,8 @@ def _workload_or_exit(
     slo_tpot: str | None,
     seed: int | None,
 ) -> WorkloadSpec:
-    from forebay.spec.problems import SpecError
-    from forebay.spec.workload_changes import changed
-    from forebay.spec.workload_loading import load_workload
+    from forebay.spec.files import SpecError
+    from forebay.spec.workload import changed, load_workload
 
     if sum(option is not None for option in (rate, ramp, clients)) > 1:
         _refuse("--rate, --ramp and --clients say the same thing; keep one")
@@ -249,7 +248,7 @@ def _workload_or_exit(
 def _rates_or_exit(option: str, text: str | None, between: str) -> list[float]:
     from pydantic_core import PydanticCustomError
 
-    from forebay.spec.rates import parse_rate
+    from forebay.spec.files import parse_rate
 
     try:
         return [parse_rate(part) for part in text.split(between)] if text else []
@@ -273,7 +272,7 @@ def _optional_seconds(option: str, text: str | None) -> float | None:
 def _seconds_or_exit(option: str, text: str) -> float:
     from pydantic_core import PydanticCustomError
 
-    from forebay.spec.units import parse_seconds
+    from forebay.spec.files import parse_seconds
 
     try:
         seconds = parse_seconds(text)
@@ -321,14 +320,14 @@ def _endpoint_or_exit(
     tokenizer: Path | None,
     headers: dict[str, str],
 ) -> Endpoint:
-    from forebay.load.content import plain_ids
-    from forebay.load.probe import Asked, EndpointError, look_at
+    from forebay.load.client import EndpointError, ProbeTarget, look_at
+    from forebay.load.plan import plain_ids
 
     if api not in ("chat", "completions"):
         _refuse(f"--api: {api!r} is neither chat nor completions")
     try:
         return look_at(
-            Asked(
+            ProbeTarget(
                 url=url,
                 model=model,
                 api="chat" if api == "chat" else "completions",
@@ -366,9 +365,8 @@ def _metrics(base_url: str, asked: list[str]) -> list[str]:
     from http.client import HTTPException
     from urllib.parse import urlsplit
 
-    from forebay.load.folder import without_credentials
-    from forebay.load.scrape import fetch, metrics_of
-    from forebay.spec.server import ServerSpec
+    from forebay.load.results import fetch, metrics_of, without_credentials
+    from forebay.spec.service.server_spec import ServerSpec
 
     if asked == ["none"]:
         return []
@@ -391,9 +389,8 @@ def _measure_or_exit(
     plan: LoadPlan, metrics: list[str], as_json: bool, ray: str | None
 ) -> Measured:
     from forebay.cli.load_progress import trace_lines, watching
-    from forebay.load.measured import measure
-    from forebay.load.runner import WorkerFailedError
-    from forebay.load.scaling_watch import status_reader
+    from forebay.load.results import measure, status_reader
+    from forebay.load.run.runner import WorkerFailedError
 
     pages = _metrics(plan.endpoint.url, metrics)
     status = None if metrics == ["none"] else status_reader(plan)
@@ -413,12 +410,12 @@ def _measure_or_exit(
         raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
 
 
-def _ray_workers(address: str) -> Callable[[Sequence[Order]], Workers]:
+def _ray_workers(address: str) -> Callable[[Sequence[WorkerPlan]], Workers]:
     from importlib.util import find_spec
 
     if find_spec("ray") is None:
         _refuse("--ray needs Ray: pip install 'ray[default]'")
-    from forebay.serving.load_workers import RayCrew
+    from forebay.serving.cluster import RayCrew
 
     return lambda orders: RayCrew(orders, address)
 

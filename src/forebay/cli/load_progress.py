@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forebay.load.folder import stage_rows
-from forebay.measure.evidence_words import rate
+from forebay.load.results import stage_rows
+from forebay.measure import rate
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from forebay.load.measured import Measured
-    from forebay.load.progress import Progress
+    from forebay.load.results import Measured
+    from forebay.load.run.progress import Progress
     from forebay.spec.workload import WorkloadSpec
-    from forebay.workload.rescaling import TraceFacts
+    from forebay.workload import TraceFacts
 
 _WIDTH = 100  # the table's, also where the output is no terminal
 

@@ -14,8 +14,7 @@ import typer
 from forebay.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from forebay.mock.pages import Pulse
-    from forebay.mock.spec import MockSpec
+    from forebay.mock import MockSpec, Pulse
 
 _T = TypeVar("_T")
 _EXAMPLE_TOKENS = 16
@@ -67,8 +66,7 @@ def mock(
 
     Example: forebay mock --ttft 200ms --itl 10ms --slots 32 --fault '503 1%'
     """
-    from forebay.mock.faults import parse_rule
-    from forebay.mock.laws import parse_law, seconds
+    from forebay.mock import parse_law, parse_rule, seconds
 
     raise typer.Exit(
         run(
@@ -94,7 +92,7 @@ def mock(
 
 def run(spec: MockSpec) -> Exit:
     """Serve until Ctrl-C; returns the command's exit code."""
-    from forebay.mock.process import run as serve
+    from forebay.mock import run as serve
 
     live = _LiveLine()
     try:
@@ -115,7 +113,7 @@ def _read(option: str, parse: Callable[[str], _T], words: str) -> _T:
 
 
 def _spec(**values: Any) -> MockSpec:
-    from forebay.mock.spec import MockSpec
+    from forebay.mock import MockSpec
 
     try:
         return MockSpec(**values)

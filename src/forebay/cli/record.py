@@ -11,12 +11,8 @@ import typer
 from forebay.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from forebay.record.fit import Fitted
-    from forebay.record.heads import Target
-    from forebay.record.log_lines import ReadLine, Rules
-    from forebay.record.logs import LogTotals
-    from forebay.record.sizes import BlockSize
-    from forebay.workload.traces import Row
+    from forebay.record import BlockSize, Fitted, LogTotals, ReadLine, Rules, Target
+    from forebay.workload import Row
 
 record = typer.Typer(
     no_args_is_help=True,
@@ -106,7 +102,7 @@ def proxy(
     Example: forebay record proxy --to http://localhost:8000 --port 8200 --output trace.jsonl
     """
     from forebay.cli.record_progress import LiveLine, introduce, proxy_lines
-    from forebay.record.process import ProxyPlan, run
+    from forebay.record import ProxyPlan, run
 
     _keep_or_exit(output, force)
     plan = ProxyPlan(
@@ -163,7 +159,7 @@ def fit(
 
 
 def _reader_or_exit(format_name: str, pattern: str | None) -> ReadLine:
-    from forebay.record.logs import line_reader
+    from forebay.record import line_reader
 
     try:
         return line_reader(format_name, pattern)
@@ -172,7 +168,7 @@ def _reader_or_exit(format_name: str, pattern: str | None) -> ReadLine:
 
 
 def _size_or_exit(block_tokens: int, bytes_per_token: float) -> BlockSize:
-    from forebay.record.sizes import BlockSize
+    from forebay.record import BlockSize
 
     try:
         return BlockSize(block_tokens, bytes_per_token)
@@ -186,8 +182,7 @@ def _keep_or_exit(output: Path, force: bool) -> None:
 
 
 def _rules(keep_tenants: bool, size: BlockSize) -> Rules:
-    from forebay.record.log_lines import Rules
-    from forebay.record.pseudonyms import Pseudonyms
+    from forebay.record import Pseudonyms, Rules
 
     return Rules(Pseudonyms(), keep_tenants, size)
 
@@ -202,9 +197,13 @@ def _logs_or_exit(
     quiet: bool,
 ) -> LogTotals:
     from forebay.cli.record_progress import reading
-    from forebay.record.access_logs import CONFIGURATION
-    from forebay.record.files import UnreadableFileError, total_bytes
-    from forebay.record.logs import UnreadableLogError, record_logs
+    from forebay.record import (
+        CONFIGURATION,
+        UnreadableFileError,
+        UnreadableLogError,
+        record_logs,
+        total_bytes,
+    )
 
     try:
         with reading(total_bytes(files), quiet=quiet) as tell:
@@ -234,7 +233,7 @@ def _log_lines(totals: LogTotals) -> list[str]:
 
 
 def _target_or_exit(url: str) -> Target:
-    from forebay.record.heads import Target
+    from forebay.record import Target
 
     try:
         return Target.from_url(url)
@@ -245,7 +244,7 @@ def _target_or_exit(url: str) -> Target:
 def _seconds_or_exit(option: str, text: str) -> float:
     from pydantic_core import PydanticCustomError
 
-    from forebay.spec.units import parse_seconds
+    from forebay.spec.files import parse_seconds
 
     try:
         return parse_seconds(text)
@@ -255,8 +254,7 @@ def _seconds_or_exit(option: str, text: str) -> float:
 
 def _rows_or_exit(trace: str, format_name: str, quiet: bool) -> list[Row]:
     from forebay.cli.record_progress import reading
-    from forebay.record.files import total_bytes
-    from forebay.record.fit import read_rows
+    from forebay.record import read_rows, total_bytes
 
     try:
         with reading(total_bytes([trace]), quiet=quiet) as tell:
@@ -268,7 +266,7 @@ def _rows_or_exit(trace: str, format_name: str, quiet: bool) -> list[Row]:
 
 
 def _fit_or_exit(rows: list[Row], output: Path, trace: str, seed: int, force: bool) -> Fitted:
-    from forebay.record.fit import WouldOverwriteError, fit_trace
+    from forebay.record import WouldOverwriteError, fit_trace
 
     source = f"Fitted by forebay record fit to {len(rows)} requests of {Path(trace).name}."
     try:

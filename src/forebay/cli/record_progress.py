@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from forebay.record.fit import Fitted
-    from forebay.record.process import ProxyPlan, Pulse
+    from forebay.record import Fitted, ProxyPlan, Pulse
 
 _WIDTH = 100  # the table's, also where the output is no terminal
 _STYLES = {"fits": "green", "roughly": "yellow", "does not fit": "red"}
@@ -106,7 +105,7 @@ def print_fit(fitted: Fitted, trace: str, format_name: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from forebay.record.fit_words import COLUMNS, cells, verdict_lines, workload_lines
+    from forebay.record import COLUMNS, cells, verdict_lines, workload_lines
 
     console = Console(highlight=False, markup=False, width=_WIDTH)
     for line in workload_lines(fitted):

@@ -10,7 +10,7 @@ import typer
 from forebay.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from forebay.load.measured import Measured
+    from forebay.load.results import Measured
 
 
 def writable_or_exit(output: Path | None) -> None:
@@ -33,7 +33,7 @@ def writable_or_exit(output: Path | None) -> None:
 
 def written(measured: Measured, output: Path | None) -> Path | None:
     """Where the run was written; None where that failed: what it showed is told all the same."""
-    from forebay.load.folder import usual_folder
+    from forebay.load.results import usual_folder
 
     folder = output or usual_folder(measured.run)
     try:

@@ -11,8 +11,8 @@ import typer
 from forebay.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from forebay.load.folder import RunFolder
-    from forebay.measure.samples import RunSample
+    from forebay.load.results import RunFolder
+    from forebay.measure import RunSample
 
 _MARK = "summary.json"  # a folder that holds it is a run
 
@@ -25,7 +25,7 @@ def read_runs_or_exit(text: str) -> list[RunFolder]:
     Raises:
         typer.Exit: there is no run, or one cannot be read.
     """
-    from forebay.load.folder import RunFolderError, read_run
+    from forebay.load.results import RunFolderError, read_run
 
     try:
         return [read_run(path) for path in _run_paths(text)]
@@ -36,8 +36,8 @@ def read_runs_or_exit(text: str) -> list[RunFolder]:
 
 def sample(run: RunFolder, judged_by: RunFolder) -> RunSample:
     """A run as arrays, its goodput judged by the SLO of another."""
-    from forebay.load.runner import without_tail
-    from forebay.measure.samples import sample_run
+    from forebay.load.run import without_tail
+    from forebay.measure import sample_run
 
     slo, duration_s = judged_by.summary["slo"], float(run.summary["duration_s"])
     counted, tail = run.records, run.records[:0]

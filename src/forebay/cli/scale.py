@@ -65,8 +65,8 @@ def scale(
 
 
 def _spec_or_exit(file: Path) -> ServiceSpec:
-    from forebay.spec.loading import load_service
-    from forebay.spec.problems import SpecError
+    from forebay.spec.files import SpecError
+    from forebay.spec.service import load_service
 
     try:
         spec = load_service(file)
@@ -83,7 +83,7 @@ def _spec_or_exit(file: Path) -> ServiceSpec:
 def _set_floor(spec: ServiceSpec, least: int, until: str, address: str | None) -> None:
     from importlib.util import find_spec
 
-    from forebay.serving.floor_by_hand import NoServiceError, set_floor
+    from forebay.serving.control import NoServiceError, set_floor
 
     if find_spec("ray") is None:
         typer.echo("forebay: --min needs Ray, which is not installed here: make setup", err=True)
@@ -136,7 +136,7 @@ def read_end(text: str, now: datetime) -> datetime:
 def _seconds(text: str) -> float:
     from pydantic_core import PydanticCustomError
 
-    from forebay.spec.units import parse_seconds
+    from forebay.spec.files import parse_seconds
 
     try:
         return parse_seconds(text)

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from forebay.cli.exits import Exit
-from forebay.load.scaling_watch import ScalingFileError, read_decisions
-from forebay.policies.scaling import Capacity
-from forebay.policies.schedules import EARLY_S, floors
-from forebay.report.scaling_page import ScalingReport, render_scaling_page, rows
-from forebay.simulate.scaling_replay import Look, Recorded, read_record, replay, totals
-from forebay.spec.scaling import declared_capacity, scaling_policy
-from forebay.spec.service import ServiceSpec
+from forebay.load.results import ScalingFileError, read_decisions
+from forebay.policies.scaling import EARLY_S, Capacity, floors
+from forebay.report import ScalingReport, render_scaling_page, rows
+from forebay.simulate import Look, RecordedScaling, read_record, replay, totals
+from forebay.spec.service import ServiceSpec, declared_capacity, scaling_policy
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,7 +41,7 @@ def replay_run(spec: ServiceSpec, run: Path, output: Path | None, as_json: bool)
         _print(report, page)
 
 
-def _records_or_exit(run: Path) -> list[Recorded]:
+def _records_or_exit(run: Path) -> list[RecordedScaling]:
     try:
         decisions = read_decisions(run)
     except ScalingFileError as error:
@@ -59,7 +57,7 @@ def _records_or_exit(run: Path) -> list[Recorded]:
     return sorted(records, key=lambda record: record.at)
 
 
-def _replayed(spec: ServiceSpec, records: Sequence[Recorded]) -> list[Look]:
+def _replayed(spec: ServiceSpec, records: Sequence[RecordedScaling]) -> list[Look]:
     config, limits = scaling_policy(spec)
     schedule = [floor.entry() for floor in spec.scaling.schedule]
     records = [_as_declared(record, declared_capacity(spec)) for record in records]
@@ -68,7 +66,7 @@ def _replayed(spec: ServiceSpec, records: Sequence[Recorded]) -> list[Look]:
     )
 
 
-def _as_declared(record: Recorded, declared: Capacity | None) -> Recorded:
+def _as_declared(record: RecordedScaling, declared: Capacity | None) -> RecordedScaling:
     """The record, had the file said then what a replica sustains."""
     if declared is None or record.seen is None:
         return record

@@ -16,8 +16,8 @@ from forebay.cli.exits import Exit
 from forebay.cli.specs import load_or_exit
 
 if TYPE_CHECKING:
-    from forebay.serving.live import LiveLine
-    from forebay.serving.platform import Platform
+    from forebay.serving.cluster import Platform
+    from forebay.serving.control import LiveLine
     from forebay.spec.service import ServiceSpec
 
 _LIVE_S = 1.0
@@ -34,7 +34,7 @@ def serve(
 
     Example: forebay serve forebay.yaml
     """
-    from forebay.spec.doubts import doubts
+    from forebay.spec.service.doubts import doubts
 
     spec = load_or_exit(file)
     warn(doubts(spec, time.time()))
@@ -45,8 +45,8 @@ def _at_port_or_exit(spec: ServiceSpec, port: int) -> ServiceSpec:
     """The service at another port, which is judged as the file's own would be."""
     from pydantic import ValidationError
 
-    from forebay.spec.service import ServerSpec
-    from forebay.spec.words import as_fault
+    from forebay.spec.files import as_fault
+    from forebay.spec.service.service_spec import ServerSpec
 
     if port == spec.server.metrics_port:
         _refuse(f"--port: {port} is server.metrics_port too; write another port")
@@ -64,8 +64,7 @@ def _refuse(message: str) -> NoReturn:
 
 def run(spec: ServiceSpec) -> Exit:
     """Serve until interrupted; returns the command's exit code."""
-    from forebay.serving.platform import Platform
-    from forebay.serving.preflight import EnvironmentFailedError
+    from forebay.serving.cluster import EnvironmentFailedError, Platform
 
     catch_signals()
     started = time.monotonic()
@@ -116,15 +115,15 @@ def _introduce(platform: Platform) -> None:
         f'"content": "Hello"}}]}}\'\n\nCtrl-C drains and stops.\n'
     )
     if platform.spec.tenants is None:
-        from forebay.spec.summary import tenants_line
+        from forebay.spec.service import tenants_line
 
         typer.echo(f"tenants: {tenants_line(platform.spec)}\n")
 
 
 def _watch(platform: Platform) -> None:
     """Show the live line until Ctrl-C, then drain."""
-    from forebay.serving.in_time import InTime
-    from forebay.serving.live import LiveLine
+    from forebay.serving.cluster import InTime
+    from forebay.serving.control import LiveLine
 
     live = LiveLine()
     state = InTime(lambda: (platform.fleet(), platform.last_decision()))

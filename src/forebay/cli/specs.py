@@ -10,7 +10,7 @@ import typer
 from forebay.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from forebay.spec.problems import SpecError
+    from forebay.spec.files import SpecError
     from forebay.spec.service import ServiceSpec
     from forebay.spec.workload import WorkloadSpec
 
@@ -21,8 +21,8 @@ def load_or_exit(file: Path) -> ServiceSpec:
     Raises:
         typer.Exit: the file cannot be read, or says something that cannot be served.
     """
-    from forebay.spec.loading import load_service
-    from forebay.spec.problems import SpecError
+    from forebay.spec.files import SpecError
+    from forebay.spec.service import load_service
 
     try:
         return load_service(file)
@@ -36,8 +36,8 @@ def workload_or_exit(source: str) -> WorkloadSpec:
     Raises:
         typer.Exit: as there.
     """
-    from forebay.spec.problems import SpecError
-    from forebay.spec.workload_loading import load_workload
+    from forebay.spec.files import SpecError
+    from forebay.spec.workload import load_workload
 
     try:
         return load_workload(source)

@@ -86,7 +86,7 @@ def _status(address: str, key: str | None) -> dict[str, Any]:
     import urllib.error
     import urllib.request
 
-    from forebay.load.direct import open_directly  # a proxy would be shown the key
+    from forebay.load.client import open_directly  # a proxy would be shown the key
 
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     request = urllib.request.Request(address, headers=headers)
@@ -131,7 +131,7 @@ def _picture(status: dict[str, Any], before: dict[str, Any] | None) -> Renderabl
     from rich.table import Table
     from rich.text import Text
 
-    from forebay.observability.top import headline, is_loud, tables
+    from forebay.observability.console import headline, is_loud, tables
 
     made: list[RenderableType] = [Text(headline(status), "bold red" if is_loud(status) else "")]
     for table in tables(status, before):

@@ -13,20 +13,20 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from forebay import __version__
-from forebay.load.direct import open_directly
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun, Progress, run_load
-from forebay.measure.records import RequestRecord
-from forebay.measure.summary import summarise
-from forebay.measure.windows import tokens_within, windows
+from forebay.load.client import open_directly
+from forebay.load.plan import Endpoint
+from forebay.load.run import LoadPlan, LoadRun, run_load
+from forebay.load.run.runner import Progress
+from forebay.measure import RequestRecord, summarise, tokens_within
+from forebay.measure.windows import windows
 from forebay.observability import catalogue
-from forebay.policies.decisions import INTERACTIVE
-from forebay.report.demo_data import ClientNotes, DemoData, DemoStage, Sample, ServerPoint
-from forebay.spec.units import format_seconds
-from forebay.spec.workload_changes import fixed_workload
+from forebay.policies.request import INTERACTIVE
+from forebay.report import ClientNotes, DemoData, DemoStage, Sample, ServerPoint
+from forebay.spec.files import format_seconds
+from forebay.spec.workload import fixed_workload
 
 if TYPE_CHECKING:
-    from forebay.serving.platform import Platform
+    from forebay.serving.cluster import Platform
 
 FACTORS = (0.5, 1.0, 3.0, 0.5)
 STAGE_S = 20.0

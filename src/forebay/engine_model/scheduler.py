@@ -9,8 +9,8 @@ latency: a running sequence is displaced only when KV runs short, and then by re
 preempted admits nobody; a head of the queue whose whole prompt does not fit in free blocks holds up
 all behind it.
 
-With `EngineProfile.forebay_scheduler`, also what `serving/scheduler.py` adds to it: prompts in
-parts by request, and sequences that give way to prompts of others.
+With `EngineProfile.forebay_scheduler`, also what `serving/engine/vllm_scheduler.py` adds to it:
+prompts in parts by request, and sequences that give way to prompts of others.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ from dataclasses import dataclass, field
 
 from forebay.engine_model.blocks import BlockPool
 from forebay.engine_model.profile import EngineProfile
+from forebay.engine_model.scheduling_hints import (
+    FEWEST_LEFT_OUT,
+    MOST_ALONE,
+    MOST_LEFT_OUT,
+    tokens_at,
+)
 from forebay.engine_model.sequences import LiveSequence
 from forebay.engine_model.waiting import WaitingQueue
-from forebay.policies.marks import FEWEST_LEFT_OUT, MOST_ALONE, MOST_LEFT_OUT, tokens_at
 
 
 @dataclass(slots=True)
@@ -62,7 +67,7 @@ class Scheduler:
         self.waiting = WaitingQueue()
         self.preemptions = 0
         self._in_parts: list[LiveSequence] = []  # whose prompts ask for parts, as long as they live
-        self._giving_way: list[LiveSequence] = []  # those that do, likewise
+        self._priority_rule: list[LiveSequence] = []  # those that do, likewise
         self._left_out = 0  # steps in a row in which they were
         self._alone = 0  # steps in a row in which their prompts were limited for nobody
 
@@ -72,7 +77,7 @@ class Scheduler:
         if sequence.request.in_parts:
             self._in_parts.append(sequence)
         if sequence.request.gives_way and self.profile.forebay_scheduler:
-            self._giving_way.append(sequence)
+            self._priority_rule.append(sequence)
 
     def schedule(self) -> Batch:
         """Put the next step together. Not to be called with nothing in the engine."""
@@ -143,17 +148,17 @@ class Scheduler:
 
     def _attempt(self) -> Batch:
         most_tokens = self.profile.max_num_batched_tokens
-        giving_way = self._left_out < MOST_LEFT_OUT and self._prompt_goes_first()
-        self._left_out = self._left_out + 1 if giving_way else 0
-        few = self._few(giving_way=giving_way)
-        chunk = self._chunk(uncut=giving_way or few > 0)
+        priority_rule = self._left_out < MOST_LEFT_OUT and self._prompt_goes_first()
+        self._left_out = self._left_out + 1 if priority_rule else 0
+        few = self._few(priority_rule=priority_rule)
+        chunk = self._chunk(uncut=priority_rule or few > 0)
         most = self.profile.max_num_seqs
-        if giving_way:
+        if priority_rule:
             most = min(most, len(self.running) + self._others_waiting())
         elif few:
             chunk, most_tokens = self._limit_prompts(few, chunk)
         batch = Batch(most_tokens)
-        self._schedule_running(batch, chunk, giving_way=giving_way)
+        self._schedule_running(batch, chunk, priority_rule=priority_rule)
         if not batch.preempted:
             self._schedule_waiting(batch, chunk, most)
         return batch
@@ -171,10 +176,10 @@ class Scheduler:
 
     def _prompt_goes_first(self) -> bool:
         """Whether those who give way are left out of the next step."""
-        if not self._giving_way:
+        if not self._priority_rule:
             return False
-        self._giving_way = [s for s in self._giving_way if s.state != "ended"]
-        ways = [s for s in self._giving_way if s.state == "running" and _gives_way(s)]
+        self._priority_rule = [s for s in self._priority_rule if s.state != "ended"]
+        ways = [s for s in self._priority_rule if s.state == "running" and _gives_way(s)]
         if FEWEST_LEFT_OUT * len(self.running) > len(ways) and not any(map(_is_prompt, ways)):
             return False
         head = self.waiting.head() if len(self.running) < self.profile.max_num_seqs else None
@@ -187,19 +192,19 @@ class Scheduler:
         head = self.waiting.head()
         if head is None or head.request.gives_way:
             return 0
-        return len(self.waiting) - sum(s.state == "waiting" for s in self._giving_way)
+        return len(self.waiting) - sum(s.state == "waiting" for s in self._priority_rule)
 
-    def _few(self, *, giving_way: bool) -> int:
+    def _few(self, *, priority_rule: bool) -> int:
         """Most prompt tokens of those who give way in the next step; 0: no limit."""
-        if giving_way or not self._giving_way:
+        if priority_rule or not self._priority_rule:
             self._alone = 0
             return 0
-        prompts = (s for s in reversed(self._giving_way) if _is_prompt(s))
+        prompts = (s for s in reversed(self._priority_rule) if _is_prompt(s))
         few = next(
             (tokens_at(s.computed, s.request.step_tokens, s.request.half_at) for s in prompts), 0
         )
         here = len(self.running) + len(self.waiting)
-        self._alone = self._alone + 1 if few and here == len(self._giving_way) else 0
+        self._alone = self._alone + 1 if few and here == len(self._priority_rule) else 0
         return few if self._alone <= MOST_ALONE else 0
 
     def _limit_prompts(self, few: int, chunk: int) -> tuple[int, int]:
@@ -214,11 +219,11 @@ class Scheduler:
         most = min(self.profile.max_num_batched_tokens, answers + others + few)
         return (chunk if others else few), most
 
-    def _schedule_running(self, batch: Batch, chunk: int, *, giving_way: bool) -> None:
+    def _schedule_running(self, batch: Batch, chunk: int, *, priority_rule: bool) -> None:
         running, index = self.running, 0
         while index < len(running) and batch.budget:
             sequence = running[index]
-            if giving_way and _gives_way(sequence):
+            if priority_rule and _gives_way(sequence):
                 index += 1
                 continue
             tokens = sequence.length - sequence.computed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from forebay.measure.metrics import Metric
+from forebay.measure.metrics import MeasuredMetric
 
 PERCENT = {"%": 0.01, "percent": 0.01}
 POINTS = {"points": 0.01, "point": 0.01}
@@ -37,11 +37,11 @@ def parse_amount(text: str, units: Mapping[str, float]) -> float:
     return float(match[1]) * units[match[2].lower()]
 
 
-def change_units(metric: Metric) -> Mapping[str, float]:
+def change_units(metric: MeasuredMetric) -> Mapping[str, float]:
     """How a change of a metric is written: percent of a figure, points of a share."""
     return PERCENT if metric.by_ratio else POINTS
 
 
-def figure_units(metric: Metric) -> Mapping[str, float]:
+def figure_units(metric: MeasuredMetric) -> Mapping[str, float]:
     """How the metric itself is written."""
     return {"s": SECONDS, "1/s": PER_SECOND, "share": PERCENT}[metric.unit]

@@ -31,7 +31,7 @@ from forebay.measure.intervals import (
     interval_of_replicates,
 )
 from forebay.measure.margins import Margins
-from forebay.measure.metrics import METRICS, Metric
+from forebay.measure.metrics import METRICS, MeasuredMetric
 from forebay.measure.resampling import Replicates, resample
 from forebay.measure.samples import Draws, Floats, RunSample
 
@@ -55,7 +55,7 @@ class MetricComparison:
         note: why there is nothing to compare, else empty.
     """
 
-    metric: Metric
+    metric: MeasuredMetric
     a: float
     b: float
     a_interval: Interval
@@ -164,7 +164,7 @@ def compare(
 
 
 def _compare_metric(
-    metric: Metric, a: _Side, b: _Side, paired: bool, margins: Margins
+    metric: MeasuredMetric, a: _Side, b: _Side, paired: bool, margins: Margins
 ) -> MetricComparison | None:
     """None when no run has the metric."""
     in_a, in_b = metric.to_scale(a.values[metric.name]), metric.to_scale(b.values[metric.name])
@@ -190,7 +190,7 @@ def _compare_metric(
     )
 
 
-def _change(metric: Metric, a: _Side, b: _Side, paired: bool) -> Interval:
+def _change(metric: MeasuredMetric, a: _Side, b: _Side, paired: bool) -> Interval:
     """The interval of B minus A on the metric's scale."""
     name = metric.name
     if a.replicates and b.replicates:
@@ -204,7 +204,7 @@ def _change(metric: Metric, a: _Side, b: _Side, paired: bool) -> Interval:
         return interval_of_mean(in_b - in_a)
 
 
-def _figure_interval(metric: Metric, side: _Side) -> Interval:
+def _figure_interval(metric: MeasuredMetric, side: _Side) -> Interval:
     """Of the metric itself on one side, in its unit."""
     values = metric.to_scale(side.values[metric.name])
     if np.isnan(values).any():
@@ -242,11 +242,11 @@ def _notes(runs_a: int, runs_b: int, paired: bool) -> list[str]:
     return []
 
 
-def _scaled(metric: Metric, replicates: Replicates) -> Replicates:
+def _scaled(metric: MeasuredMetric, replicates: Replicates) -> Replicates:
     return Replicates(metric.to_scale(replicates.values), replicates.blocks, replicates.bounded)
 
 
-def _from_scale(metric: Metric, interval: Interval) -> Interval:
+def _from_scale(metric: MeasuredMetric, interval: Interval) -> Interval:
     return Interval(metric.from_scale(interval.low), metric.from_scale(interval.high))
 
 

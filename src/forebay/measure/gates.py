@@ -27,7 +27,7 @@ from typing import Literal
 from forebay.measure.amounts import AmountError, change_units, figure_units, parse_amount
 from forebay.measure.comparison import Comparison, MetricComparison
 from forebay.measure.intervals import Interval
-from forebay.measure.metrics import Metric, UnknownMetricError, metric_named
+from forebay.measure.metrics import MeasuredMetric, UnknownMetricError, metric_named
 
 Status = Literal["pass", "fail", "undecided"]
 Kind = Literal["worse than", "above", "below"]
@@ -50,7 +50,7 @@ class Rule:
 
     line: int
     text: str
-    metric: Metric
+    metric: MeasuredMetric
     kind: Kind
     limit: float
 
@@ -140,7 +140,7 @@ def _kind(words: str) -> Kind:
     return "worse than" if folded.startswith("worse") else "above" if folded == "above" else "below"
 
 
-def _limit(metric: Metric, kind: Kind, text: str) -> float:
+def _limit(metric: MeasuredMetric, kind: Kind, text: str) -> float:
     """The limit of a rule.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from forebay.measure.amounts import PERCENT, change_units, parse_amount
-from forebay.measure.metrics import Metric, metric_named
+from forebay.measure.metrics import MeasuredMetric, metric_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Margins:
     share: float = 0.005
     of_metric: Mapping[str, float] = field(default_factory=dict)
 
-    def on_scale(self, metric: Metric) -> float:
-        """The margin on the metric's scale (see `Metric.to_scale`).
+    def on_scale(self, metric: MeasuredMetric) -> float:
+        """The margin on the metric's scale (see `MeasuredMetric.to_scale`).
 
         Symmetric there: within 5 % means a factor between 1/1.05 and 1.05, so that A against B and
         B against A get the same answer.

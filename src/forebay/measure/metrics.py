@@ -14,7 +14,7 @@ from forebay.measure.statistic import Mean, Percentile, Rate, Statistic
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class MeasuredMetric:
     """One figure of a run, and how two of them are compared.
 
     Attributes:
@@ -61,8 +61,8 @@ class UnknownMetricError(ValueError):
         self.hint = hint
 
 
-def _latency(what: str, series: str, q: int) -> Metric:
-    return Metric(f"{series}_p{q}", f"p{q} {what}", "s", Percentile(series, q))
+def _latency(what: str, series: str, q: int) -> MeasuredMetric:
+    return MeasuredMetric(f"{series}_p{q}", f"p{q} {what}", "s", Percentile(series, q))
 
 
 METRICS = (
@@ -75,14 +75,16 @@ METRICS = (
     _latency("ITL", "itl", 99),
     _latency("E2E", "e2e", 50),
     _latency("E2E", "e2e", 99),
-    Metric("goodput_per_s", "goodput", "1/s", Rate("good"), lower_is_better=False),
-    Metric("tokens_per_s", "tokens/s", "1/s", Rate("tokens"), lower_is_better=False),
-    Metric("shed_share", "shed", "share", Mean("shed"), aliases=("sheds",)),
-    Metric("failure_share", "failures", "share", Mean("failed"), aliases=("failed", "failure")),
+    MeasuredMetric("goodput_per_s", "goodput", "1/s", Rate("good"), lower_is_better=False),
+    MeasuredMetric("tokens_per_s", "tokens/s", "1/s", Rate("tokens"), lower_is_better=False),
+    MeasuredMetric("shed_share", "shed", "share", Mean("shed"), aliases=("sheds",)),
+    MeasuredMetric(
+        "failure_share", "failures", "share", Mean("failed"), aliases=("failed", "failure")
+    ),
 )
 
 
-def metric_named(text: str) -> Metric:
+def metric_named(text: str) -> MeasuredMetric:
     """The metric of a name or of people's words, in any order and case: "TTFT p99".
 
     Raises:

@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-from forebay.mock.process import run
+from forebay.mock.mock_process import run
 from forebay.mock.spec import MockSpec
 
 

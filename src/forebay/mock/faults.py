@@ -32,8 +32,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from forebay.mock.laws import seconds
-from forebay.spec.problems import did_you_mean
-from forebay.spec.units import format_seconds
+from forebay.spec.files import did_you_mean, format_seconds
 
 # What each fault's value is, and which it has when none is written.
 _DURATIONS = {"stall": 1.0, "429": 1.0}

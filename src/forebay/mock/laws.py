@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from pydantic_core import PydanticCustomError
 
-from forebay.spec.units import format_seconds, parse_seconds
+from forebay.spec.files import format_seconds, parse_seconds
 
 _Z99 = 2.3263478740408408  # standard normal quantile of 0.99
 

@@ -19,14 +19,14 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from forebay.mock.bodies import Request
+    from forebay.mock.mock_requests import Request
 
 _MOST_TIMES = 20_000_000  # token times: 320 MB, an hour at 5,500 tokens/s
 _BINS = 100_000  # a second in steps of 10 us
 _BINS_PER_S = 1e5
 
 
-class Lateness:
+class MockLateness:
     """How late writes were: counts in bins of 10 us up to 1 s, and the exact maximum."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class MockLog:
         self.tokens = 0
         self.prompt_tokens = 0
         self.not_kept = 0
-        self.late = Lateness()
+        self.late = MockLateness()
         self.faults: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
         self._keep = keep

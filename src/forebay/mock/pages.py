@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forebay.mock.bodies import BadRequestError, Request, read_tokens
+from forebay.mock.mock_requests import BadRequestError, Request, read_tokens
 from forebay.mock.spec import MockSpec
 from forebay.mock.wire import error_response, json_response, response
 

@@ -8,9 +8,9 @@ from itertools import accumulate
 
 import numpy as np
 
-from forebay.mock.bodies import Ask
 from forebay.mock.faults import Fault
 from forebay.mock.laws import Fixed, Law
+from forebay.mock.mock_requests import MockRequest
 from forebay.mock.wire import (
     DONE,
     LAST_CHUNK,
@@ -73,7 +73,7 @@ def token_offsets(ttft: Law, itl: Law, count: int, rng: np.random.Generator) -> 
     return list(accumulate([first, *itl.draw(count - 1, rng)]))
 
 
-def plain(ask: Ask, names: dict[str, object], due_s: float, fault: Fault | None) -> Script:
+def plain(ask: MockRequest, names: dict[str, object], due_s: float, fault: Fault | None) -> Script:
     """An answer in one piece, `due_s` after its start."""
     kind = "" if fault is None else fault.kind
     if kind == "error-in-stream":
@@ -84,7 +84,7 @@ def plain(ask: Ask, names: dict[str, object], due_s: float, fault: Fault | None)
     return Script((due_s,), lambda _: body, 1, ask.output_tokens, ask.output_tokens)
 
 
-def _plain_body(ask: Ask, names: dict[str, object]) -> dict[str, object]:
+def _plain_body(ask: MockRequest, names: dict[str, object]) -> dict[str, object]:
     text = text_of(TEXTS, 0, ask.output_tokens).decode()
     said = {"message": {"role": "assistant", "content": text}} if ask.chat else {"text": text}
     choice = {"index": 0, **said, "logprobs": None, "finish_reason": "length", "stop_reason": None}
@@ -92,7 +92,7 @@ def _plain_body(ask: Ask, names: dict[str, object]) -> dict[str, object]:
 
 
 def stream(
-    ask: Ask,
+    ask: MockRequest,
     names: dict[str, object],
     offsets: Sequence[float],
     fault: Fault | None,
@@ -110,7 +110,7 @@ def stream(
 
 
 def _whole(
-    ask: Ask, events: Events, offsets: Sequence[float], per_write: int, *, done: bool
+    ask: MockRequest, events: Events, offsets: Sequence[float], per_write: int, *, done: bool
 ) -> Script:
     """A stream with a good end, in events of `per_write` tokens."""
     tokens = ask.output_tokens
@@ -129,12 +129,14 @@ def _whole(
     return Script(due, piece, len(due), tokens, per_write, head=STREAM_HEAD)
 
 
-def _ending(ask: Ask, events: Events, done: bool) -> bytes:
+def _ending(ask: MockRequest, events: Events, done: bool) -> bytes:
     last = events.usage(ask.prompt_tokens, ask.output_tokens) if ask.include_usage else b""
     return last + (chunk(DONE) if done else b"") + LAST_CHUNK
 
 
-def _broken(ask: Ask, events: Events, offsets: Sequence[float], good: int, kind: str) -> Script:
+def _broken(
+    ask: MockRequest, events: Events, offsets: Sequence[float], good: int, kind: str
+) -> Script:
     """A stream that breaks when the token after `good` was due; after the last where none was."""
     due = [*offsets[:good], offsets[min(good, len(offsets) - 1)]]
     end = error_event(ENGINE_ERROR) + chunk(DONE) + LAST_CHUNK if kind == "error-in-stream" else b""

@@ -10,7 +10,7 @@ from typing import Any
 
 from forebay.mock.faults import FaultRule, Stall, check_shares, parse_rule
 from forebay.mock.laws import Fixed, Law, parse_law
-from forebay.spec.problems import did_you_mean
+from forebay.spec.files import did_you_mean
 
 DEFAULT_TTFT = Fixed(0.050)
 DEFAULT_ITL = Fixed(0.010)

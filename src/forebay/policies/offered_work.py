@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from forebay.policies.admission import AdmissionController
-from forebay.policies.cost import Cost
-from forebay.policies.demand_meter import ReplicaReading
+from forebay.policies.request import Cost
+from forebay.policies.scaling import ReplicaReading
 
 
 @dataclass(slots=True)

@@ -25,13 +25,20 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
 from forebay.policies.admission import AdmissionController
-from forebay.policies.cost import Cost, CostModel
-from forebay.policies.decisions import AdmissionConfig, Admitted, Decision, Shed, StepOutput
 from forebay.policies.offered_work import OfferedWork
 from forebay.policies.quotas import WINDOW_S
-from forebay.policies.shared_prefixes import Chunks
-from forebay.policies.tickets import Sequence as Answer
-from forebay.policies.tickets import Ticket
+from forebay.policies.request import (
+    AdmissionConfig,
+    Admitted,
+    Chunks,
+    Cost,
+    CostModel,
+    Decision,
+    Shed,
+    StepOutput,
+    Ticket,
+)
+from forebay.policies.request import Sequence as Answer
 
 # A refusal for quota tells a wait of up to a window, jittered up to twice that.
 _QUOTA_RETRIES_S = 2 * WINDOW_S

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from forebay.record.exchange import Exchange
 from forebay.record.heads import LAST_CHUNK, RequestHead, chunk, own_answer
+from forebay.record.proxied_exchange import ProxiedExchange
 from forebay.record.server_side import ServerSide, hold
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class ClientSide(asyncio.Protocol):
     """
 
     def __init__(self, proxy: Proxy) -> None:
-        self.exchanges: deque[Exchange] = deque()
+        self.exchanges: deque[ProxiedExchange] = deque()
         self._proxy = proxy
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
@@ -46,7 +46,7 @@ class ClientSide(asyncio.Protocol):
         self._in_head = False
         self._again = False  # a new parser is being told about a body that is under way
         self._began_s = 0.0
-        self._coming: Exchange | None = None  # whose request is not here to its end
+        self._coming: ProxiedExchange | None = None  # whose request is not here to its end
         self._own = b""  # our own answer, due when the request is here to its end
         self._blind = False  # answers cannot be followed any more: nothing more is recorded
 
@@ -177,7 +177,7 @@ class ClientSide(asyncio.Protocol):
         tap = None
         if not self._blind:
             tap = self._proxy.recorder.tap(self._began_s, head.method, head.target, head.headers)
-        self._coming = exchange = Exchange(head, tap)
+        self._coming = exchange = ProxiedExchange(head, tap)
         if not self._blind:
             self.exchanges.append(exchange)
         if head.method == b"CONNECT":

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from forebay.record.fit import Fitted
-from forebay.spec.units import format_seconds
-from forebay.workload.arrivals import Constant, Law, Poisson
-from forebay.workload.fit_quality import Figure, FitQuality
-from forebay.workload.kinds import Kind
-from forebay.workload.lengths import Fixed, Histogram, Independent, Joint, Lengths, Lognormal
-from forebay.workload.rates import Hold, RateCurve
+from forebay.record.trace_fit import Fitted
+from forebay.spec.files import format_seconds
+from forebay.workload import (
+    Constant,
+    Figure,
+    FitQuality,
+    Fixed,
+    Histogram,
+    Hold,
+    Independent,
+    Joint,
+    Kind,
+    Law,
+    Lengths,
+    Lognormal,
+    Poisson,
+    RateCurve,
+)
 
 COLUMNS = ("what", "recorded", "fitted", "apart", "fits up to", "verdict")
 

@@ -12,21 +12,25 @@ from typing import Any
 
 import yaml
 
-from forebay.spec.rates import format_rate
-from forebay.spec.units import format_seconds
-from forebay.workload.arrivals import Constant, Gamma, Law
-from forebay.workload.kinds import Kind, PairLaw, Pairs
-from forebay.workload.lengths import (
+from forebay.spec.files import format_rate, format_seconds
+from forebay.workload import (
+    Constant,
     Fixed,
+    Gamma,
     Histogram,
+    Hold,
     Independent,
     Joint,
+    Kind,
+    Law,
     Lengths,
     Lognormal,
+    OpenLoop,
+    PairLaw,
+    Piece,
+    PrefixPool,
 )
-from forebay.workload.prompts import PrefixPool
-from forebay.workload.rates import Hold, Piece
-from forebay.workload.schedule import OpenLoop
+from forebay.workload.kinds import Pairs
 
 _INLINE_PAIRS = 20  # more go into a file of their own
 _DIGITS = 4  # of a rate: beyond, it is noise

@@ -9,7 +9,7 @@ from typing import Any
 
 from forebay.record.pseudonyms import Pseudonyms
 from forebay.record.sizes import BlockSize
-from forebay.workload.traces import MOONCAKE_BLOCK
+from forebay.workload import MOONCAKE_BLOCK
 
 _CLASS = re.compile(r"[\w.-]{1,64}")
 _MOST_DIGITS = 12

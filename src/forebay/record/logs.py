@@ -14,7 +14,7 @@ from forebay.record.log_lines import LogLine, ReadLine, Rules, UnreadableLineErr
 from forebay.record.openai_logs import read_openai_line
 from forebay.record.own_logs import read_own_line
 from forebay.record.rows import Recorded, row_line, whole_trace
-from forebay.workload.traces import Row
+from forebay.workload import Row
 
 FORMATS = ("openai", *PATTERNS, "forebay")
 MOST_UNREADABLE = 0.05  # of the lines: with more, the format is likely not the one named

@@ -20,9 +20,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from forebay.record.log_lines import LogLine, Rules, UnreadableLineError, class_name, whole_number
+from forebay.record.log_lines import (
+    LogLine,
+    Rules,
+    UnreadableLineError,
+    class_name,
+    whole_number,
+)
 from forebay.record.own_logs import json_object, moment
-from forebay.record.prompts import Prompt, class_of, read_prompt, texts_of
+from forebay.record.prompt_texts import Prompt, class_of, read_prompt, texts_of
 from forebay.record.rows import OUTPUT_TOKENS, PROMPT_TOKENS
 from forebay.record.sizes import block_names, estimated_tokens, fitting_blocks
 

@@ -22,7 +22,7 @@ from forebay.record.log_lines import (
     whole_number,
 )
 from forebay.record.moments import unix_seconds
-from forebay.workload.traces import MOONCAKE_BLOCK
+from forebay.workload import MOONCAKE_BLOCK
 
 
 def read_own_line(line: str, rules: Rules) -> LogLine:

@@ -11,11 +11,11 @@ import json
 from collections.abc import Callable, Iterable
 
 from forebay.record.answers import AnswerTap
-from forebay.record.prompts import Prompt, class_of, read_prompt
+from forebay.record.prompt_texts import Prompt, class_of, read_prompt
 from forebay.record.pseudonyms import Pseudonyms
 from forebay.record.rows import OUTPUT_TOKENS, PROMPT_TOKENS, Recorded
 from forebay.record.sizes import BlockSize, block_names, estimated_tokens, fitting_blocks
-from forebay.workload.traces import Row
+from forebay.workload import Row
 
 Headers = Iterable[tuple[bytes, bytes]]  # names in lower case
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from forebay.workload.traces import Row
+from forebay.workload import Row
 
 PROMPT_TOKENS, OUTPUT_TOKENS = "prompt_tokens", "output_tokens"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from forebay.record.exchange import Exchange
+from forebay.record.proxied_exchange import ProxiedExchange
 
 if TYPE_CHECKING:
     from forebay.record.client_side import ClientSide
@@ -120,7 +120,7 @@ class ServerSide(asyncio.Protocol):
             self._answered()
 
     @property
-    def _exchange(self) -> Exchange | None:
+    def _exchange(self) -> ProxiedExchange | None:
         """The oldest request without an answer: the one that this is about."""
         client = self._client
         return client.exchanges[0] if client is not None and client.exchanges else None

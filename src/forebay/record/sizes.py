@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forebay.record.prompts import Prompt
+from forebay.record.prompt_texts import Prompt
 from forebay.record.pseudonyms import Pseudonyms
-from forebay.workload.traces import MOONCAKE_BLOCK
+from forebay.workload import MOONCAKE_BLOCK
 
 
 @dataclass(frozen=True, slots=True)

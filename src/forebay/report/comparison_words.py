@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 
-from forebay.measure.comparison import Comparison, MetricComparison
-from forebay.measure.gates import RuleResult
-from forebay.measure.intervals import Interval
-from forebay.measure.metrics import Metric
+from forebay.measure import Comparison, Interval, MeasuredMetric, MetricComparison, RuleResult
 from forebay.report.words import NONE, rate, seconds
 
 COLUMNS = ("metric", "A", "B", "change", "95 % interval", "verdict")
@@ -25,7 +22,7 @@ def cells(one: MetricComparison) -> tuple[str, ...]:
     )
 
 
-def figure(metric: Metric, value: float) -> str:
+def figure(metric: MeasuredMetric, value: float) -> str:
     """A metric's value with its unit."""
     if metric.unit == "s":
         return seconds(value)
@@ -34,7 +31,7 @@ def figure(metric: Metric, value: float) -> str:
     return NONE if math.isnan(value) else f"{100 * value:.2f} %"
 
 
-def change(metric: Metric, value: float) -> str:
+def change(metric: MeasuredMetric, value: float) -> str:
     """A ratio as ``+4.2 %`` (from tenfold on as ``x 12``), a difference as ``+0.31 points``."""
     if math.isnan(value):
         return NONE
@@ -70,13 +67,13 @@ def _grounds(result: RuleResult) -> str:
     return f"{figure(found.metric, found.b)}, {low} to {high}"
 
 
-def _interval(metric: Metric, interval: Interval) -> str:
+def _interval(metric: MeasuredMetric, interval: Interval) -> str:
     if _unknown(metric, interval):
         return "unknown"
     return f"{change(metric, interval.low)} to {change(metric, interval.high)}"
 
 
-def _unknown(metric: Metric, interval: Interval) -> bool:
+def _unknown(metric: MeasuredMetric, interval: Interval) -> bool:
     """Whether nothing at all is known of the change."""
     lowest = 0.0 if metric.by_ratio else -math.inf
     return interval.low == lowest and interval.high == math.inf

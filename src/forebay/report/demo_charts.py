@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 
-from forebay.measure.windows import Window
+from forebay.measure import Window
 from forebay.report import svg
 from forebay.report.demo_data import DemoData
 from forebay.report.words import factor, limit, rate, short

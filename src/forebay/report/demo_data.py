@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from forebay.measure.records import Outcome
-from forebay.measure.summary import Summary
-from forebay.measure.windows import Window
+from forebay.measure import Outcome, Summary, Window
 
 
 @dataclass(frozen=True, slots=True)

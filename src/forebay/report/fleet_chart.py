@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from forebay.measure.fleet_size import FleetSize
+from forebay.measure import FleetSize
 from forebay.report import svg
 from forebay.report.load_data import LoadReport
 from forebay.report.load_time import TIME, Timeline, both

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from forebay.measure import OUTCOMES, RequestRecord
 from forebay.measure.percentiles import percentiles
-from forebay.measure.records import OUTCOMES, RequestRecord
 
 # Drawn from the axis up; each is a class of the style sheet. Every request is in exactly one.
 CATEGORIES = ("good", "late", "left", "failed", "shed")

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from forebay.measure.binding import Binding
-from forebay.measure.evidence import ServerSample
-from forebay.measure.fleet_size import FleetSize
-from forebay.measure.records import RequestRecord
-from forebay.measure.validity import ClientFacts
-from forebay.measure.windows import Window
-from forebay.workload.schedule import Stage
+from forebay.measure import Binding, ClientFacts, FleetSize, RequestRecord, ServerSample, Window
+from forebay.workload import Stage
 
 __all__ = ["ClientFacts", "FleetSize", "LoadReport", "LoadStage", "ServerSample"]
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forebay.measure.itl import token_gaps, weighted_percentiles
-from forebay.measure.percentiles import adjusted_percentile
-from forebay.measure.records import RequestRecord
+from forebay.measure import RequestRecord, adjusted_percentile, token_gaps, weighted_percentiles
 from forebay.report.load_columns import Columns, quantiles
 from forebay.report.load_data import LoadReport, LoadStage
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from forebay.measure.percentiles import percentile
+from forebay.measure import percentile
 from forebay.report import svg
 from forebay.report.load_columns import Columns, quantiles
 from forebay.report.load_data import LoadReport, LoadStage

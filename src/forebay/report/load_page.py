@@ -12,7 +12,7 @@ from collections import Counter
 from importlib.resources import files
 from string import Template
 
-from forebay.measure.binding import Binding
+from forebay.measure import Binding
 from forebay.report.fleet_chart import fleet_figure
 from forebay.report.load_charts import bin_words, requests_chart, ttft_chart
 from forebay.report.load_columns import Columns, columns, quantiles

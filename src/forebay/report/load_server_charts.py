@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from forebay.measure.windows import Window
+from forebay.measure import Window
 from forebay.report import svg
 from forebay.report.load_data import LoadReport, ServerSample
 from forebay.report.load_time import TIME, Timeline, both, thinned

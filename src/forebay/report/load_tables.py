@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from forebay.measure.records import OUTCOMES, Outcome, RequestRecord
+from forebay.measure import OUTCOMES, Outcome, RequestRecord
 from forebay.report.load_columns import Columns, grouped
 from forebay.report.load_data import LoadReport
 from forebay.report.load_figures import Latency, Part, latencies, of_stage, part

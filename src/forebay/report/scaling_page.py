@@ -14,7 +14,7 @@ from forebay.report import svg
 from forebay.report.load_time import both, thinned
 from forebay.report.markup import Cell, table, text
 from forebay.report.words import short
-from forebay.simulate.scaling_replay import Look, totals
+from forebay.simulate import Look, totals
 
 _TIME = "seconds since the first decision"
 _HEIGHT = 320

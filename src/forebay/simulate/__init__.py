@@ -5,3 +5,48 @@ places requests, and a scaling policy says how many replicas there should be. No
 hour of traffic takes seconds to minutes, and the same traffic and seed give the same figures. What
 is left out stands in docs/decisions/0018-scaling-in-virtual-time.md.
 """
+
+from forebay.simulate.clairvoyant import plan, work_s
+from forebay.simulate.other_scalers import QueueConfig, QueueLength, RayConfig, RayDefault
+from forebay.simulate.placing import PERIOD_S, ForebayRouter, LeastOngoing, Placed, Router
+from forebay.simulate.requests_and_outcomes import Outcome, SimRequest, Slo, asks_of
+from forebay.simulate.scalers import Planned, Scaler, Static, TokenScaler
+from forebay.simulate.scaling_replay import Look, RecordedScaling, read_record, replay, totals
+from forebay.simulate.simulated_fleet import Fleet, FleetConfig, FleetRun
+from forebay.simulate.simulated_replica import GatedReplica, OpenReplica
+from forebay.simulate.stock_routers import PowerOfTwo, PrefixAffinity, RoundRobin
+
+__all__ = [
+    "PERIOD_S",
+    "Fleet",
+    "FleetConfig",
+    "FleetRun",
+    "ForebayRouter",
+    "GatedReplica",
+    "LeastOngoing",
+    "Look",
+    "OpenReplica",
+    "Outcome",
+    "Placed",
+    "Planned",
+    "PowerOfTwo",
+    "PrefixAffinity",
+    "QueueConfig",
+    "QueueLength",
+    "RayConfig",
+    "RayDefault",
+    "RecordedScaling",
+    "RoundRobin",
+    "Router",
+    "Scaler",
+    "SimRequest",
+    "Slo",
+    "Static",
+    "TokenScaler",
+    "asks_of",
+    "plan",
+    "read_record",
+    "replay",
+    "totals",
+    "work_s",
+]

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-from forebay.engine_model.profile import EngineProfile
-from forebay.simulate.asks import Ask
+from forebay.engine_model import EngineProfile
+from forebay.simulate.requests_and_outcomes import SimRequest
 
 
-def work_s(ask: Ask, profile: EngineProfile, at_once: int) -> float:
+def work_s(ask: SimRequest, profile: EngineProfile, at_once: int) -> float:
     """Seconds of a replica that a request takes, with `at_once` answers in every step."""
     law, context = profile.step_time, ask.prompt + ask.answer / 2
     prompt_s = law.prefill_token * ask.prompt + law.prefill_pair * ask.prompt**2 / 2
@@ -24,7 +24,12 @@ def work_s(ask: Ask, profile: EngineProfile, at_once: int) -> float:
 
 
 def plan(
-    asks: Sequence[Ask], profile: EngineProfile, at_once: int, *, busy: float, window_s: float
+    asks: Sequence[SimRequest],
+    profile: EngineProfile,
+    at_once: int,
+    *,
+    busy: float,
+    window_s: float,
 ) -> list[tuple[float, int]]:
     """(from when on, replicas) such that each window's requests keep them `busy` (a share).
 

@@ -11,10 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
 
-from forebay.engine_model.model import EngineModel
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.sequences import EngineRequest, Output
-from forebay.engine_model.steps import Step
+from forebay.engine_model import EngineModel, EngineProfile, EngineRequest, Output, Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from forebay.policies.routing import Prompt, RoutingPolicy
-from forebay.simulate.asks import Ask
-from forebay.simulate.replica import GatedReplica, OpenReplica
+from forebay.simulate.requests_and_outcomes import SimRequest
+from forebay.simulate.simulated_replica import GatedReplica, OpenReplica
 
 _TEXT = 4  # bytes of a token, as the router assumes
 PERIOD_S = 0.5  # between two publications of a replica, as in production
@@ -26,7 +26,7 @@ class Router(Protocol):
     def heard(self, replicas: Sequence[OpenReplica], now: float) -> None:
         """Another period has passed; the replicas have gone on until `now`."""
 
-    def place(self, replicas: Sequence[OpenReplica], ask: Ask, now: float) -> Placed:
+    def place(self, replicas: Sequence[OpenReplica], ask: SimRequest, now: float) -> Placed:
         """One of the replicas, of which there is at least one."""
 
 
@@ -48,7 +48,7 @@ class ForebayRouter:
                 self._policy.publish(name, stats, now)  # type: ignore[arg-type]
         self._pending = [(one.name, one.publish(now)) for one in gated]
 
-    def place(self, replicas: Sequence[OpenReplica], ask: Ask, now: float) -> Placed:
+    def place(self, replicas: Sequence[OpenReplica], ask: SimRequest, now: float) -> Placed:
         """Where it costs all least."""
         by_name = {one.name: one for one in replicas}
         prompt = ask.text or Prompt(_TEXT * ask.prompt)
@@ -65,6 +65,6 @@ class LeastOngoing:
     def heard(self, replicas: Sequence[OpenReplica], now: float) -> None:
         """Nothing is published."""
 
-    def place(self, replicas: Sequence[OpenReplica], ask: Ask, now: float) -> Placed:
+    def place(self, replicas: Sequence[OpenReplica], ask: SimRequest, now: float) -> Placed:
         """The first of those with fewest."""
         return Placed(min(replicas, key=lambda one: one.ongoing))

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from forebay.policies.autoscaling import Autoscaler, ScalingRecord
-from forebay.policies.demand_meter import ReplicaReading
+from forebay.policies.scaling import Autoscaler, ReplicaReading, ScalingRecord
 
 
 @dataclass(frozen=True, slots=True)

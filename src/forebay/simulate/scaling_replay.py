@@ -13,24 +13,26 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from forebay.policies.autoscaling import ScalingRecord
 from forebay.policies.scaling import (
     Capacity,
     ColdStart,
     Demand,
+    LimitConfig,
+    LimitState,
     Observation,
     ScalingConfig,
+    ScalingRecord,
     ScalingState,
+    allow,
     need,
     want,
 )
-from forebay.policies.scaling_limits import LimitConfig, LimitState, allow
 
 _LONGEST_GAP_S = 30.0  # between two records, for the demand of the second to stand for all of it
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedScaling:
     """One decision of a fleet, as its log tells it.
 
     Attributes:
@@ -93,7 +95,7 @@ class Totals:
     missing: int
 
 
-def read_record(plain: Mapping[str, Any]) -> Recorded:
+def read_record(plain: Mapping[str, Any]) -> RecordedScaling:
     """A decision from what `ScalingRecord.plain` made of it.
 
     Raises:
@@ -101,7 +103,7 @@ def read_record(plain: Mapping[str, Any]) -> Recorded:
     """
     try:
         seen, allowed = plain["seen"], plain["allowed"]
-        return Recorded(
+        return RecordedScaling(
             at=float(plain["at"]),
             target=int(plain["target"]),
             ready=int(plain["ready"]),
@@ -151,7 +153,7 @@ class _Fleet:
 
 
 def replay(
-    records: Sequence[Recorded],
+    records: Sequence[RecordedScaling],
     config: ScalingConfig,
     limits: LimitConfig,
     floors: Callable[[float, float], Sequence[int]] = lambda _at, _lead_s: (),
@@ -202,7 +204,9 @@ def replay(
     return looks
 
 
-def _as_seen(one: Recorded, before_at: float | None, target: int, ready: int) -> Observation | None:
+def _as_seen(
+    one: RecordedScaling, before_at: float | None, target: int, ready: int
+) -> Observation | None:
     """The recorded inputs, with the replayed fleet in them.
 
     A record stands for all the time since the one before: not every look is kept.
@@ -216,7 +220,7 @@ def _as_seen(one: Recorded, before_at: float | None, target: int, ready: int) ->
     return replace(one.seen, seconds=seconds, target=target, ready=ready, silent=silent)
 
 
-def _look(one: Recorded, decided: ScalingRecord) -> Look:
+def _look(one: RecordedScaling, decided: ScalingRecord) -> Look:
     work = None if one.seen is None else need(one.seen.demand, one.seen.capacity).total
     return Look(
         at=one.at,

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from forebay.engine_model.tokens import block_name
-from forebay.simulate.asks import Ask
+from forebay.engine_model import block_name
 from forebay.simulate.placing import Placed
-from forebay.simulate.replica import OpenReplica
+from forebay.simulate.requests_and_outcomes import SimRequest
+from forebay.simulate.simulated_replica import OpenReplica
 
 _PIECE = 16  # tokens; Ray's tree goes by single characters
 _LEAST_MATCH = 0.1  # of a prompt, `match_rate_threshold`
@@ -28,7 +28,7 @@ class RoundRobin:
     def heard(self, replicas: Sequence[OpenReplica], now: float) -> None:
         """It listens to nobody."""
 
-    def place(self, replicas: Sequence[OpenReplica], ask: Ask, now: float) -> Placed:
+    def place(self, replicas: Sequence[OpenReplica], ask: SimRequest, now: float) -> Placed:
         """The next one."""
         self._placed += 1
         return Placed(replicas[self._placed % len(replicas)])
@@ -44,7 +44,7 @@ class PowerOfTwo:
     def heard(self, replicas: Sequence[OpenReplica], now: float) -> None:
         """Counts are seen as they are."""
 
-    def place(self, replicas: Sequence[OpenReplica], ask: Ask, now: float) -> Placed:
+    def place(self, replicas: Sequence[OpenReplica], ask: SimRequest, now: float) -> Placed:
         """The less busy one of the two drawn."""
         return Placed(self.among(replicas))
 
@@ -71,7 +71,7 @@ class PrefixAffinity:
     def heard(self, replicas: Sequence[OpenReplica], now: float) -> None:
         """Its tree is its own."""
 
-    def place(self, replicas: Sequence[OpenReplica], ask: Ask, now: float) -> Placed:
+    def place(self, replicas: Sequence[OpenReplica], ask: SimRequest, now: float) -> Placed:
         """Where the prompt has its longest match, and note the send."""
         pieces = list(_pieces(ask.ids))
         names = self._matching(pieces, {one.name for one in replicas})

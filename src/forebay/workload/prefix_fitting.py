@@ -24,7 +24,7 @@ _BISECTIONS = 40  # to 1e-11
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SharedPrefixes:
+class PrefixStatistics:
     """What rows share.
 
     Attributes:
@@ -50,7 +50,7 @@ class SharedPrefixes:
         return fit_lengths(used, rng) or histogram(used)
 
 
-def shared_prefixes(rows: Sequence[Row]) -> SharedPrefixes:
+def shared_prefixes(rows: Sequence[Row]) -> PrefixStatistics:
     """The prefixes that two or more of the rows begin with."""
     groups: dict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
@@ -61,7 +61,7 @@ def shared_prefixes(rows: Sequence[Row]) -> SharedPrefixes:
         if len(places) > 1:
             counts.append(len(places))
             tokens[places] = _common_tokens([rows[place] for place in places])
-    return SharedPrefixes(tokens, tuple(sorted(counts, reverse=True)))
+    return PrefixStatistics(tokens, tuple(sorted(counts, reverse=True)))
 
 
 def zipf_exponent(counts: Sequence[int]) -> float:

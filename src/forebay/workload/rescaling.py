@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from forebay.measure.percentiles import percentile
+from forebay.measure import percentile
 from forebay.workload.traces import Row, shifted
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.capacity.search import Next, RateSearch, Trial, bracket
+from forebay.capacity import Next, RateSearch, Trial, bracket
 
 Server = Callable[[Next], bool]
 

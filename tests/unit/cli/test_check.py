@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from forebay import __version__
 from forebay.cli.main import app
-from forebay.spec.fields import field_docs
+from forebay.spec.service import field_docs
 
 GOOD = "name: chat\nmodel: {id: demo, source: demo}\n"
 BAD = "name: chat\nmodel: {id: demo, source: demo}\nslo:\n  ttft_p99: -1s\n  tpto_p99: 1s\n"

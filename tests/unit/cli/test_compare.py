@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from forebay.cli.main import app
-from forebay.load.folder import summary_of, write_run
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadRun
-from forebay.measure.records import RequestRecord
-from forebay.measure.validity import ClientFacts, judge
-from forebay.spec.workload_changes import fixed_workload
+from forebay.load.plan import Endpoint
+from forebay.load.results.folder import summary_of, write_run
+from forebay.load.run import LoadRun
+from forebay.measure import ClientFacts, RequestRecord
+from forebay.measure.validity import judge
+from forebay.spec.workload import fixed_workload
 
 ENDPOINT = Endpoint(url="http://host:1", model="m")
 SECONDS = 20.0

@@ -11,8 +11,8 @@ import typer
 
 from forebay.cli import launch as command
 from forebay.cli.exits import Exit
-from forebay.serving import platform
-from forebay.spec.loading import load_service_text
+from forebay.serving.cluster import platform
+from forebay.spec.service import load_service_text
 
 SERVICE = load_service_text("name: s\nmodel: {id: demo, source: demo}\n")
 

@@ -14,11 +14,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from forebay.cli.main import app
-from forebay.spec.keys import key_hash
-from forebay.spec.tenants import Tenants
-from forebay.spec.tenants_edit import add_key, revoke
-from forebay.spec.tenants_loading import load_tenants, load_tenants_text
-from forebay.spec.tenants_writing import update_tenants_file
+from forebay.spec.tenants import (
+    Tenants,
+    add_key,
+    key_hash,
+    load_tenants,
+    revoke,
+    update_tenants_file,
+)
+from forebay.spec.tenants.tenants_loading import load_tenants_text
 
 HASHES = [key_hash(f"k{number}") for number in range(6)]
 

@@ -14,18 +14,17 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner, Result
 
-from forebay.capacity.search import Next
+from forebay.capacity import Next
 from forebay.cli import load as load_command
 from forebay.cli.main import app
-from forebay.load import find_rate
-from forebay.load.folder import read_run
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan, LoadRun
+from forebay.load.plan import Endpoint
+from forebay.load.results import rate_finding, read_run
+from forebay.load.run import LoadPlan, LoadRun
+from forebay.measure import ClientFacts, RequestRecord
 from forebay.measure.evidence import gather_evidence
 from forebay.measure.evidence_words import good
-from forebay.measure.records import RequestRecord
-from forebay.measure.validity import ClientFacts, judge
-from forebay.spec.workload_changes import fixed_workload
+from forebay.measure.validity import judge
+from forebay.spec.workload import fixed_workload
 
 SPEC = fixed_workload("w", 9, 2, stages=[(5.0, 60.0)])
 
@@ -290,7 +289,7 @@ def invalid(run: LoadRun) -> LoadRun:
 def test_a_search_that_ends_early_keeps_its_trials(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[LoadRun], LoadRun]
 ) -> None:
-    monkeypatch.setattr(find_rate, "run_load", Trials(2, end))
+    monkeypatch.setattr(rate_finding, "run_load", Trials(2, end))
     result = load(url, "--find-rate", "--rate", "4/s", "--output", str(tmp_path))
     assert result.exit_code == 3
     assert "6.00/s (between 6.00 or more); not finished: " in result.stdout
@@ -304,6 +303,6 @@ def test_a_share_that_is_not_enough_does_not_read_as_if_it_were() -> None:
     served = run.records[0]
     missed = replace(served, outcome="failed", first_token_s=None)
     mixed = replace(run, records=[*[served] * 95, missed])
-    trial = find_rate.judge(mixed, Next(1.0, True), find_rate.Goal())
+    trial = rate_finding.judge(mixed, Next(1.0, True), rate_finding.Goal())
     assert trial.reason == "98.96% good, 99.0% wanted"
     assert good(gather_evidence(mixed.records, duration_s=2.0, slo_ttft_s=1.0)) == "98.9 % good"

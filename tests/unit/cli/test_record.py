@@ -17,10 +17,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from forebay.cli.record import record
-from forebay.mock.process import mock_process
+from forebay.mock.mock_process import mock_process
 from forebay.record.rows import Recorded, row_line
-from forebay.spec.workload_loading import load_workload
-from forebay.workload.traces import Row
+from forebay.spec.workload import load_workload
+from forebay.workload import Row
 
 
 def run(*args: str | Path, stdin: str | None = None) -> Result:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from forebay.cli.main import app
 from forebay.cli.scale import read_end
-from forebay.serving import floor_by_hand
+from forebay.serving.control import floor_by_hand
 
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from forebay.cli import serve
 from forebay.cli.exits import Exit
 from forebay.cli.main import app
-from forebay.serving.platform import Platform
+from forebay.serving.cluster import Platform
 from forebay.spec.service import ServiceSpec
 
 SERVICE = "name: chat\nmodel: {id: demo, source: demo}\nserver: {metrics_port: 9100, drain: 5s}\n"

@@ -15,13 +15,10 @@ from typer.testing import CliRunner
 
 from forebay.cli import top
 from forebay.cli.main import app
+from forebay.observability.console import headline, is_loud, tables
 from forebay.observability.status import ClassStatus, ReplicaStatus, fleet_status
-from forebay.observability.top import headline, is_loud, tables
-from forebay.policies.autoscaling import Autoscaler
-from forebay.policies.demand_meter import ReplicaReading
-from forebay.policies.scaling import ScalingConfig
-from forebay.policies.scaling_limits import LimitConfig
-from forebay.serving import fleet
+from forebay.policies.scaling import Autoscaler, LimitConfig, ReplicaReading, ScalingConfig
+from forebay.serving.control import fleet_status as fleet
 
 
 def of_class(offered: float, shed: dict[str, float]) -> ClassStatus:

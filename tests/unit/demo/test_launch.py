@@ -6,14 +6,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from forebay.demo.launch import FleetWatch, changes
-from forebay.load.measured import measure
-from forebay.load.order import Endpoint
-from forebay.load.runner import LoadPlan
-from forebay.load.scaling_watch import read_decisions
-from forebay.measure.fleet_size import FleetSize
-from forebay.mock.process import mock_process
-from forebay.spec.workload_changes import fixed_workload
+from forebay.demo.launch_run import FleetWatch, changes
+from forebay.load.plan import Endpoint
+from forebay.load.results import measure, read_decisions
+from forebay.load.run import LoadPlan
+from forebay.measure import FleetSize
+from forebay.mock.mock_process import mock_process
+from forebay.spec.workload import fixed_workload
 
 
 def status(ready: int, draining: int = 0, target: int | None = None) -> dict[str, Any]:

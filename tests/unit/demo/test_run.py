@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 
 from forebay.demo import run as demo
-from forebay.load.runner import LoadPlan, LoadRun
-from forebay.measure.validity import ClientFacts, judge
-from forebay.serving.platform import Platform
-from forebay.spec.loading import load_service
+from forebay.load.run import LoadPlan, LoadRun
+from forebay.measure import ClientFacts
+from forebay.measure.validity import judge
+from forebay.serving.cluster import Platform
+from forebay.spec.service import load_service
 
 
 def interrupted(plan: LoadPlan, *_: Any) -> LoadRun:

@@ -6,15 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from forebay.engine_model import scheduler
-from forebay.engine_model.model import EngineModel
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.sequences import EngineRequest, LiveSequence, Output
-from forebay.engine_model.step_time import StepTime
-from forebay.engine_model.steps import Step
-from forebay.engine_model.tokens import answer_tokens, first_parent
+from forebay.engine_model import (
+    MOST_LEFT_OUT,
+    EngineModel,
+    EngineProfile,
+    EngineRequest,
+    Output,
+    Step,
+    StepTime,
+    answer_tokens,
+    scheduler,
+)
+from forebay.engine_model.sequences import LiveSequence
+from forebay.engine_model.tokens import first_parent
 from forebay.engine_model.waiting import WaitingQueue
-from forebay.policies.marks import MOST_LEFT_OUT
 
 BLOCK = 4
 PROFILE = EngineProfile(

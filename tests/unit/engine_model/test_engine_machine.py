@@ -9,11 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from forebay.engine_model.model import EngineModel
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.sequences import EngineRequest
-from forebay.engine_model.step_time import StepTime
-from forebay.policies.marks import Marks
+from forebay.engine_model import (
+    EngineModel,
+    EngineProfile,
+    EngineRequest,
+    SchedulingHints,
+    StepTime,
+)
 
 CONTEXT = 40
 
@@ -100,7 +102,7 @@ class EngineMachine(RuleBasedStateMachine):
         name = str(len(self.asked))
         ids = range(family, family + prompt)
         request = EngineRequest(name, ids, tokens, stop, priority, salt)
-        marks = Marks(in_parts, gives_way, step_tokens, until_answer, half_at)
+        marks = SchedulingHints(in_parts, gives_way, step_tokens, until_answer, half_at)
         self.asked[name] = replace(request, **marks._asdict())
         self.model.add(self.asked[name], self.now)
 

@@ -10,10 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.engine_model.model import EngineModel
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.sequences import EngineRequest
-from forebay.engine_model.step_time import StepTime
+from forebay.engine_model import EngineModel, EngineProfile, EngineRequest, StepTime
 from forebay.engine_model.steps import steps_begun_within
 
 CONTEXT = 48

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.engine_model.fitting import (
+from forebay.engine_model import PROFILES, StepTime, named_profile
+from forebay.engine_model.law_fitting import (
     StepSample,
     fit_step_time,
     non_negative_least_squares,
 )
-from forebay.engine_model.profiles import H100, LLAMA_8B, LLAMA_70B, PROFILES, named_profile
+from forebay.engine_model.profiles import H100, LLAMA_8B, LLAMA_70B
 from forebay.engine_model.roofline import Efficiency, kv_blocks, roofline
-from forebay.engine_model.step_time import StepTime
 
 LAW = StepTime(0.005, 2e-5, 1e-4, 5e-8, 1e-9)
 
@@ -167,7 +167,7 @@ def test_every_profile_says_where_it_is_from(profile: object) -> None:
 
 def test_importing_the_package_imports_no_engine() -> None:
     code = (
-        "import sys, forebay.engine_model.model, forebay.engine_model.profiles;"
+        "import sys, forebay.engine_model.replica_model, forebay.engine_model.profiles;"
         "print([m for m in ('ray', 'vllm', 'torch', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from forebay.measure.records import RequestRecord
-from forebay.measure.samples import RunSample, sample_run
+from forebay.measure import RequestRecord, RunSample, sample_run
 
 RATE, LOAD = 50.0, 0.7
 SLO_S = 0.1

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from forebay.measure.records import OUTCOMES, RequestRecord
+from forebay.measure import OUTCOMES, RequestRecord
 
 _STATUS = {"ok": 200, "shed": 429, "failed": 500, "stream_error": 200, "cut": 200, "malformed": 200}
 _PERHAPS_TOKENS = ("stream_error", "cut", "timeout", "cancelled", "stopped")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from forebay.measure.records import OUTCOMES, RequestRecord
-from forebay.measure.samples import Floats, RunSample, sample_run
+from forebay.measure import OUTCOMES, RequestRecord, RunSample, sample_run
+from forebay.measure.samples import Floats
 
 STORED = Path(__file__).parent / "data" / "runs.npz"
 SLO_S = 1.0

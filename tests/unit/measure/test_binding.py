@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_samples import any_record, sample
 
-from forebay.measure.binding import Binding, Evidence, ServerSample, binding, gather_evidence
-from forebay.measure.records import RequestRecord
+from forebay.measure import Binding, RequestRecord, gather_evidence
+from forebay.measure.binding import Evidence, ServerSample, binding
 
 NOT_READ = "weaker evidence: the server's metrics were not read"
 

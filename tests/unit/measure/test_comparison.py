@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from queue_runs import queue_run
 
-from forebay.measure.comparison import Comparison, Verdict, compare
-from forebay.measure.margins import Margins
-from forebay.measure.samples import RunSample
+from forebay.measure import Comparison, Margins, RunSample, compare
+from forebay.measure.comparison import Verdict
 
 OPPOSITE: dict[Verdict, Verdict] = {
     "better": "worse", "worse": "better", "same": "same", "undecided": "undecided"

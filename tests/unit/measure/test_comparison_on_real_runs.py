@@ -21,8 +21,7 @@ import numpy as np
 import pytest
 from stored_runs import as_sample, heavier_tail, slower, stored_records, stored_runs
 
-from forebay.measure.comparison import Comparison, compare
-from forebay.measure.samples import RunSample
+from forebay.measure import Comparison, RunSample, compare
 
 RUNS_A_SIDE = 5
 DRAWS = 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forebay.measure.lateness import StepLateness
+from forebay.measure import StepLateness
 
 
 def test_nothing_is_said_before_the_first_step() -> None:

@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.measure.comparison import Comparison, MetricComparison
-from forebay.measure.gates import GateError, Status, judge, parse_gate
-from forebay.measure.intervals import EVERYTHING, Interval
-from forebay.measure.metrics import METRICS, Metric, metric_named
+from forebay.measure import (
+    METRICS,
+    Comparison,
+    GateError,
+    Interval,
+    MeasuredMetric,
+    MetricComparison,
+    parse_gate,
+)
+from forebay.measure.gates import Status, judge
+from forebay.measure.intervals import EVERYTHING
+from forebay.measure.metrics import metric_named
 
 GATE = """\
 # what a release may cost
@@ -104,7 +112,7 @@ def test_any_text_is_rules_or_faults(text: str) -> None:
 
 
 @given(st.sampled_from(METRICS), st.integers(0, 99))
-def test_a_limit_on_a_change_is_read_back(metric: Metric, limit: int) -> None:
+def test_a_limit_on_a_change_is_read_back(metric: MeasuredMetric, limit: int) -> None:
     words, by_ratio = metric.words, metric.by_ratio
     (rule,) = parse_gate(f"{words} not worse than {limit} {'%' if by_ratio else 'points'}")
     assert rule.limit == pytest.approx(limit / 100)

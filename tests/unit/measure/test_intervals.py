@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from queue_runs import LOAD, RATE, queue_run
 
+from forebay.measure import Interval, run_intervals
 from forebay.measure.intervals import (
     EVERYTHING,
-    Interval,
     interval_of_difference,
     interval_of_mean,
     interval_of_replicated_difference,
     interval_of_replicates,
-    run_intervals,
     student_t,
 )
 from forebay.measure.resampling import Replicates

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_samples import sample
 
-from forebay.measure.itl import token_gaps, weighted_percentile
-from forebay.measure.percentiles import percentile
+from forebay.measure import percentile, token_gaps
+from forebay.measure.itl import weighted_percentile
 
 
 def test_an_event_a_token_gives_the_gaps_as_they_were() -> None:

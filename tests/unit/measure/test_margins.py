@@ -4,13 +4,13 @@ import math
 
 import pytest
 
-from forebay.measure.amounts import PERCENT, SECONDS, AmountError, parse_amount
-from forebay.measure.margins import Margins
-from forebay.measure.metrics import METRICS, Metric, UnknownMetricError, metric_named
+from forebay.measure import METRICS, AmountError, Margins, MeasuredMetric, UnknownMetricError
+from forebay.measure.amounts import PERCENT, SECONDS, parse_amount
+from forebay.measure.metrics import metric_named
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_a_metric_is_known_by_name_and_words(metric: Metric) -> None:
+def test_a_metric_is_known_by_name_and_words(metric: MeasuredMetric) -> None:
     assert metric_named(metric.name) is metric
     assert metric_named(metric.words.upper()) is metric
 

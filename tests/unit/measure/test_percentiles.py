@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.measure.percentiles import adjusted_percentile, percentile, percentiles
+from forebay.measure import adjusted_percentile, percentile
+from forebay.measure.percentiles import percentiles
 
 values = st.lists(st.floats(0, 1e6), min_size=1, max_size=200)
 ranks = st.sampled_from([0, 1, 5, 25, 50, 75, 90, 95, 99, 100])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forebay.measure.prediction import RECENT, PredictionQuality
+from forebay.measure import RECENT, PredictionQuality
 
 
 def test_error_is_relative_and_bias_is_signed() -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from record_samples import any_record, sample
 
-from forebay.measure.records import FAILURES, OUTCOMES, RequestRecord
+from forebay.measure import OUTCOMES, RequestRecord
+from forebay.measure.records import FAILURES
 
 
 def test_latencies_count_from_the_intended_send() -> None:

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from queue_runs import queue_run
 
+from forebay.measure import sample_run
 from forebay.measure.resampling import block_length, draw, resample
-from forebay.measure.samples import Floats, sample_run
+from forebay.measure.samples import Floats
 from forebay.measure.statistic import Mean, Percentile, Rate, Statistic
 
 EVERY: list[Statistic] = [

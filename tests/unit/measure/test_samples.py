@@ -8,10 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_samples import any_record, sample
 
-from forebay.measure.metrics import METRICS
-from forebay.measure.records import RequestRecord
-from forebay.measure.samples import Draws, Series, sample_run
-from forebay.measure.summary import summarise
+from forebay.measure import METRICS, RequestRecord, sample_run, summarise
+from forebay.measure.samples import Draws, Series
 
 
 def streamed(record: RequestRecord, times: list[float], tokens: int) -> RequestRecord:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_samples import sample
 
-from forebay.measure.records import RequestRecord
-from forebay.measure.stationarity import mann_kendall, ttft_trend
+from forebay.measure import RequestRecord, ttft_trend
+from forebay.measure.stationarity import mann_kendall
 
 CAPACITY = 100.0  # requests/s of the simulated server
 SECONDS, WARM = 30.0, 6.0

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_samples import any_record, sample
 
-from forebay.measure.records import RequestRecord
-from forebay.measure.summary import summarise
+from forebay.measure import RequestRecord, summarise
 from forebay.measure.windows import windows
 
 runs = st.lists(any_record(), max_size=40)

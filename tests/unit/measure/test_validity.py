@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from forebay.measure.validity import ClientFacts, Validity, judge, with_emulation
+from forebay.measure import ClientFacts, Validity, with_emulation
+from forebay.measure.validity import judge
 
 
 def facts(**changes: Any) -> ClientFacts:

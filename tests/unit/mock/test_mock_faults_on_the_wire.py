@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_client import RawClient, Response, ask, ask_until_closed, completion, text_of, until
 
-from forebay.mock.bodies import Ask
-from forebay.mock.faults import Fault, FaultRule, parse_rule
+from forebay.mock import MockSpec, parse_rule
+from forebay.mock.faults import Fault, FaultRule
 from forebay.mock.laws import Fixed, request_rng
+from forebay.mock.mock_requests import MockRequest
+from forebay.mock.mock_server import mock_server
 from forebay.mock.scripts import Script, stream
-from forebay.mock.server import mock_server
-from forebay.mock.spec import MockSpec
 from forebay.mock.wire import MULTIBYTE_TEXTS, STREAM_HEAD
 
 QUICK = MockSpec(ttft=Fixed(0.002), itl=Fixed(0.001))
@@ -185,7 +185,7 @@ async def test_split_text_is_put_together_again() -> None:
 
 def split_script(seed: int, tokens: int, *, chat: bool) -> tuple[Script, Script]:
     """The same answer, split and not."""
-    asked = Ask(chat, 4, tokens, stream=True, include_usage=True)
+    asked = MockRequest(chat, 4, tokens, stream=True, include_usage=True)
     offsets = [k * 1.0 for k in range(tokens)]
     whole = stream(asked, NAMES, offsets, None, request_rng(seed, 0))
     return stream(asked, NAMES, offsets, Fault("split"), request_rng(seed, 0)), whole

@@ -9,18 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.measure.percentiles import percentile
-from forebay.mock.faults import (
-    KINDS,
-    Fault,
-    FaultRule,
-    Stall,
-    check_shares,
-    chosen,
-    parse_rule,
-)
-from forebay.mock.laws import Fixed, Lognormal, parse_law, request_rng, seconds
-from forebay.mock.log import Lateness
+from forebay.measure import percentile
+from forebay.mock import parse_law, parse_rule, seconds
+from forebay.mock.faults import KINDS, Fault, FaultRule, Stall, check_shares, chosen
+from forebay.mock.laws import Fixed, Lognormal, request_rng
+from forebay.mock.log import MockLateness
 from forebay.mock.scripts import token_offsets
 
 
@@ -157,7 +150,7 @@ def test_a_duration_needs_its_unit() -> None:
 @settings(deadline=None)
 @given(lates=st.lists(st.floats(0, 3), min_size=1), q=st.floats(0.1, 100))
 def test_lateness_is_told_to_ten_microseconds(lates: list[float], q: float) -> None:
-    lateness = Lateness()
+    lateness = MockLateness()
     for late in lates:
         lateness.add(late)
     exact, told = percentile(lates, q), lateness.percentile(q)
@@ -168,4 +161,4 @@ def test_lateness_is_told_to_ten_microseconds(lates: list[float], q: float) -> N
 
 
 def test_lateness_of_nothing_is_none() -> None:
-    assert Lateness().percentile(50) is None
+    assert MockLateness().percentile(50) is None

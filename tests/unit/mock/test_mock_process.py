@@ -20,8 +20,8 @@ from raw_client import ask, ask_until_closed, completion
 from typer.testing import CliRunner, Result
 
 from forebay.cli.mock import mock
-from forebay.mock.process import MockFailedError, mock_process
-from forebay.mock.spec import MockSpec
+from forebay.mock import MockSpec
+from forebay.mock.mock_process import MockFailedError, mock_process
 
 QUICK = {"ttft": "2ms", "itl": "1ms"}
 APP = typer.Typer(rich_markup_mode=None, add_completion=False)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from raw_client import RawClient, ask, ask_until_closed, completion, text_of, until
 
+from forebay.mock import MockSpec
 from forebay.mock.faults import Stall
 from forebay.mock.laws import Fixed, Lognormal
-from forebay.mock.server import mock_server
-from forebay.mock.spec import MockSpec
+from forebay.mock.mock_server import mock_server
 
 QUICK = MockSpec(ttft=Fixed(0.004), itl=Fixed(0.002))
 CHAT = "/v1/chat/completions"

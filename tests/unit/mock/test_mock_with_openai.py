@@ -9,9 +9,9 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 
+from forebay.mock import MockSpec
 from forebay.mock.laws import Fixed
-from forebay.mock.server import MockServer, mock_server
-from forebay.mock.spec import MockSpec
+from forebay.mock.mock_server import MockServer, mock_server
 
 QUICK = MockSpec(ttft=Fixed(0.002), itl=Fixed(0.001))
 

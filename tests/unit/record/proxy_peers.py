@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from forebay.record.heads import Target
+from forebay.record import BlockSize, Target
 from forebay.record.proxy import Proxy
 from forebay.record.recorder import Recorder
-from forebay.record.sizes import BlockSize
 
 LONG_S = 30.0  # for what must happen, and would otherwise hang the tests
 CHAT = "/v1/chat/completions"

@@ -9,19 +9,34 @@ import numpy as np
 import pytest
 import yaml
 
-from forebay.record.fit import WouldOverwriteError, fit_trace, read_rows
-from forebay.record.fit_words import cells, verdict_lines, workload_lines
+from forebay.record import (
+    WouldOverwriteError,
+    cells,
+    fit_trace,
+    read_rows,
+    verdict_lines,
+    workload_lines,
+)
 from forebay.record.fitted_file import fitted_file
-from forebay.spec.workload_loading import load_workload
-from forebay.workload.arrivals import Gamma, Poisson
+from forebay.spec.workload import load_workload
+from forebay.workload import (
+    Fixed,
+    Gamma,
+    Hold,
+    Independent,
+    Joint,
+    Kind,
+    Lognormal,
+    OpenLoop,
+    Poisson,
+    PrefixPool,
+    RateCurve,
+    Replay,
+    Row,
+    Uniform,
+    facts,
+)
 from forebay.workload.fit_quality import session_rows
-from forebay.workload.kinds import Kind
-from forebay.workload.lengths import Fixed, Independent, Joint, Lognormal, Uniform
-from forebay.workload.prompts import PrefixPool
-from forebay.workload.rates import Hold, RateCurve
-from forebay.workload.rescaling import facts
-from forebay.workload.schedule import OpenLoop, Replay
-from forebay.workload.traces import Row
 
 TRACES = Path(__file__).parents[3].parent / "shared" / "traces"
 

@@ -7,7 +7,8 @@ from http import HTTPStatus
 
 import pytest
 
-from forebay.record.heads import RequestHead, Target, own_answer
+from forebay.record import Target
+from forebay.record.heads import RequestHead, own_answer
 
 TARGET = Target.from_url("http://upstream:8000/base/")
 

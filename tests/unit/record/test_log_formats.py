@@ -11,11 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forebay.record import BlockSize, Pseudonyms, Rules, line_reader
 from forebay.record.access_logs import access_log_reader
-from forebay.record.log_lines import LogLine, Rules, UnreadableLineError
-from forebay.record.logs import line_reader
-from forebay.record.pseudonyms import Pseudonyms
-from forebay.record.sizes import BlockSize
+from forebay.record.log_lines import LogLine, UnreadableLineError
 
 NOON = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC).timestamp()
 RULES = Rules(Pseudonyms(b"s" * 32), size=BlockSize(tokens=4))

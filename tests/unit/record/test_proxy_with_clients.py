@@ -12,9 +12,9 @@ import openai
 import pytest
 from proxy_peers import SSE_HEAD, chat, chunk, event, proxied, request, until
 
+from forebay.mock import MockSpec
 from forebay.mock.laws import Fixed
-from forebay.mock.server import mock_server
-from forebay.mock.spec import MockSpec
+from forebay.mock.mock_server import mock_server
 
 QUICK = MockSpec(ttft=Fixed(0.002), itl=Fixed(0.001))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.record.pseudonyms import Pseudonyms
+from forebay.record import Pseudonyms
 
 texts = st.binary(max_size=200)
 

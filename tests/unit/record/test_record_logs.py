@@ -12,13 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.record import files
-from forebay.record.files import UnreadableFileError, read_lines
-from forebay.record.log_lines import Rules
-from forebay.record.logs import UnreadableLogError, line_reader, record_logs
-from forebay.record.pseudonyms import Pseudonyms
+from forebay.record import (
+    Pseudonyms,
+    Rules,
+    UnreadableFileError,
+    UnreadableLogError,
+    files,
+    line_reader,
+    record_logs,
+)
+from forebay.record.files import read_lines
 from forebay.record.rows import Recorded, row_line
-from forebay.workload.traces import Row, read_trace
+from forebay.workload import Row, read_trace
 
 RULES = Rules(Pseudonyms())
 READ = line_reader("forebay")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from forebay.record.prompts import class_of, read_prompt
-from forebay.record.pseudonyms import Pseudonyms
-from forebay.record.sizes import BlockSize, block_names, estimated_tokens
+from forebay.record import BlockSize, Pseudonyms
+from forebay.record.prompt_texts import class_of, read_prompt
+from forebay.record.sizes import block_names, estimated_tokens
 
 SIZE = BlockSize(tokens=4, bytes_per_token=4.0)
 

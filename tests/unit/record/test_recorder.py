@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.record.pseudonyms import Pseudonyms
+from forebay.record import BlockSize, Pseudonyms
 from forebay.record.recorder import Recorder
 from forebay.record.request_tap import RequestTap
-from forebay.record.sizes import BlockSize
-from forebay.workload.traces import Row, read_trace
+from forebay.workload import Row, read_trace
 
 CHAT, COMPLETIONS = b"/v1/chat/completions", b"/v1/completions"
 SIZE = BlockSize(tokens=16)

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from forebay.measure.records import RequestRecord
-from forebay.measure.summary import summarise
+from forebay.measure import RequestRecord, summarise
 from forebay.measure.windows import windows
-from forebay.report.demo_data import ClientNotes, DemoData, DemoStage, Sample, ServerPoint
-from forebay.workload.arrivals import Poisson, arrivals
-from forebay.workload.rates import Hold, RateCurve
+from forebay.report import ClientNotes, DemoData, DemoStage, Sample, ServerPoint
+from forebay.workload import Hold, Poisson, RateCurve
+from forebay.workload.arrivals import arrivals
 
 CAPACITY = 40.0
 SLO_S = 1.0

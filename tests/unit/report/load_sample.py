@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from forebay.measure.binding import binding, gather_evidence
-from forebay.measure.evidence import ServerSample
-from forebay.measure.records import RequestRecord
-from forebay.measure.validity import ClientFacts
+from forebay.measure import ClientFacts, RequestRecord, ServerSample, gather_evidence
+from forebay.measure.binding import binding
 from forebay.measure.windows import windows
-from forebay.report.load_data import LoadReport, LoadStage
+from forebay.report import LoadReport, LoadStage
 
 SLO_TTFT_S, SLO_TPOT_S = 1.0, 0.1
 CAPACITY = 40.0  # requests/s that the queue serves

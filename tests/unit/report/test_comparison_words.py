@@ -4,11 +4,12 @@ import math
 
 import pytest
 
-from forebay.measure.comparison import Comparison, MetricComparison, Verdict
-from forebay.measure.gates import judge, parse_gate
-from forebay.measure.intervals import EVERYTHING, Interval
+from forebay.measure import Comparison, Interval, MetricComparison, parse_gate
+from forebay.measure.comparison import Verdict
+from forebay.measure.gates import judge
+from forebay.measure.intervals import EVERYTHING
 from forebay.measure.metrics import metric_named
-from forebay.report.comparison_words import cells, headline, rule_line
+from forebay.report import cells, headline, rule_line
 
 
 def found(

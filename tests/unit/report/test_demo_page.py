@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 import pytest
 from demo_sample import demo_data
 
+from forebay.report import ClientNotes, DemoData, Sample, render_demo_page
 from forebay.report.demo_charts import server_charts
-from forebay.report.demo_data import ClientNotes, DemoData, Sample
-from forebay.report.demo_page import client_text, headline, render_demo_page
+from forebay.report.demo_page import client_text, headline
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 HOSTILE = "<script>alert('x')</script>&\"'</svg>"

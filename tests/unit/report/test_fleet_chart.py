@@ -4,8 +4,8 @@ import re
 
 from load_sample import load_report
 
-from forebay.measure.fleet_size import FleetSize
-from forebay.report.load_page import render_load_page
+from forebay.measure import FleetSize
+from forebay.report import render_load_page
 
 GROWN = [
     FleetSize(t=0.0, ready=1, target=1),

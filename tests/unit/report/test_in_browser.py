@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from demo_sample import demo_data
 
-from forebay.report.demo_page import render_demo_page
+from forebay.report import render_demo_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [

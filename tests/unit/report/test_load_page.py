@@ -20,13 +20,11 @@ from load_sample import (
 )
 from parsed_page import Page
 
-from forebay.measure.binding import Binding
-from forebay.measure.summary import summarise
-from forebay.report.load_data import LoadReport, LoadStage
-from forebay.report.load_page import render_load_page
+from forebay.measure import Binding, summarise
+from forebay.report import LoadReport, LoadStage, render_load_page
 from forebay.report.load_time import stage_names, thinned
 from forebay.report.words import rate, seconds
-from forebay.spec.workload_changes import fixed_workload
+from forebay.spec.workload import fixed_workload
 
 HOSTILE = "<script>alert('x')</script>&\"'</svg>\x00\ud800\u202e$title"
 

@@ -10,7 +10,7 @@ import pytest
 from chromium import CHROMIUM, WHY_SKIPPED, Chromium
 from load_sample import load_report
 
-from forebay.report.load_page import render_load_page
+from forebay.report import render_load_page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=WHY_SKIPPED)
 

@@ -10,9 +10,9 @@ from chromium import CHROMIUM, WHY_SKIPPED, Chromium
 from recorded_scaling import CONFIG, LIMITS, decisions
 from test_load_page_in_browser import CUT_TABLES, SHOWN_CHARTS, TOO_WIDE, WAYS
 
-from forebay.policies.scaling_limits import LimitConfig
-from forebay.report.scaling_page import ScalingReport, render_scaling_page
-from forebay.simulate.scaling_replay import read_record, replay
+from forebay.policies.scaling import LimitConfig
+from forebay.report import ScalingReport, render_scaling_page
+from forebay.simulate import read_record, replay
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=WHY_SKIPPED)
 

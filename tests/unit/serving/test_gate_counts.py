@@ -9,8 +9,8 @@ import pytest
 from gate_world import CHAT, World, fails_for, serving
 
 from forebay.observability import catalogue
-from forebay.policies.decisions import INTERACTIVE
-from forebay.policies.own_prefixes import OwnPrefixes
+from forebay.policies.request import INTERACTIVE
+from forebay.policies.routing import OwnPrefixes
 
 
 def counted(world: World) -> tuple[float, ...]:
@@ -30,7 +30,7 @@ def outcomes(world: World) -> dict[str, float]:
         "admission.decide",
         "tenancy.spend",
         "admission.costs.likely",
-        "gate._tarpit.came",
+        "gate._backoff.came",
         "prefixes.let_in",
         "telemetry.sample",
     ],

@@ -9,19 +9,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.engine_model.profiles import PROFILES
-from forebay.policies.autoscaling import Autoscaler
-from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
-from forebay.policies.prompt_parts import part_tokens
-from forebay.policies.scaling import ScalingConfig
-from forebay.policies.scaling_limits import LimitConfig
-from forebay.serving.emulated.rates import teach
-from forebay.simulate.asks import Ask, Fate, Slo
-from forebay.simulate.fleet import Fleet, FleetConfig, FleetRun
-from forebay.simulate.other_scalers import QueueConfig, QueueLength, RayConfig, RayDefault
-from forebay.simulate.placing import ForebayRouter, LeastOngoing
-from forebay.simulate.replica import GatedReplica, OpenReplica
-from forebay.simulate.scalers import Planned, Scaler, Sight, Static, TokenScaler
+from forebay.engine_model import PROFILES
+from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy, part_tokens
+from forebay.policies.scaling import Autoscaler, LimitConfig, ScalingConfig
+from forebay.serving.emulated import teach
+from forebay.simulate import (
+    Fleet,
+    FleetConfig,
+    FleetRun,
+    ForebayRouter,
+    GatedReplica,
+    LeastOngoing,
+    OpenReplica,
+    Outcome,
+    Planned,
+    QueueConfig,
+    QueueLength,
+    RayConfig,
+    RayDefault,
+    Scaler,
+    SimRequest,
+    Slo,
+    Static,
+    TokenScaler,
+)
+from forebay.simulate.scalers import Sight
 
 ENGINE = replace(
     PROFILES["l4-8b"], prefix_caching=False, max_num_seqs=8, long_prefill_token_threshold=256
@@ -73,29 +85,29 @@ def fleet(
     return Fleet(config, make, router, scaler, **more)  # type: ignore[arg-type]
 
 
-def asks_at(times: list[float], prompt: int = 300, answer: int = 40) -> list[Ask]:
-    return [Ask(number, at, prompt, answer) for number, at in enumerate(sorted(times))]
+def asks_at(times: list[float], prompt: int = 300, answer: int = 40) -> list[SimRequest]:
+    return [SimRequest(number, at, prompt, answer) for number, at in enumerate(sorted(times))]
 
 
-def poisson(rate: float, seconds: float, seed: int = 1) -> list[Ask]:
+def poisson(rate: float, seconds: float, seed: int = 1) -> list[SimRequest]:
     rng = np.random.default_rng(seed)
     times = np.cumsum(rng.exponential(1 / rate, int(2 * rate * seconds)))
     sizes = rng.integers(20, 600, (len(times), 2))
     return [
-        Ask(number, float(at), int(prompt), int(answer) // 4)
+        SimRequest(number, float(at), int(prompt), int(answer) // 4)
         for number, (at, (prompt, answer)) in enumerate(zip(times, sizes, strict=True))
         if at < seconds
     ]
 
 
-def chats(rate: float, seconds: float, seed: int = 1) -> list[Ask]:
+def chats(rate: float, seconds: float, seed: int = 1) -> list[SimRequest]:
     """Sizes like those of Azure's conversations: a prompt of four is longer than a step."""
     rng = np.random.default_rng(seed)
     times = np.cumsum(rng.exponential(1 / rate, int(2 * rate * seconds)))
     prompts = np.clip(rng.lognormal(6.8, 1.0, len(times)), 10, 8_000)
     answers = np.clip(rng.lognormal(5.0, 0.8, len(times)), 2, 1_000)
     return [
-        Ask(number, float(at), int(prompt), int(answer))
+        SimRequest(number, float(at), int(prompt), int(answer))
         for number, (at, prompt, answer) in enumerate(zip(times, prompts, answers, strict=True))
         if at < seconds
     ]
@@ -112,7 +124,9 @@ scalings = st.builds(Sequence, st.lists(st.integers(0, 9), min_size=1, max_size=
 def test_every_request_ends_once_and_bounds_hold(
     sizes: list[tuple[float, int, int]], scaler: Sequence, gated: bool, cold_start_s: float
 ) -> None:
-    asks = [Ask(n, at, prompt, answer) for n, (at, prompt, answer) in enumerate(sorted(sizes))]
+    asks = [
+        SimRequest(n, at, prompt, answer) for n, (at, prompt, answer) in enumerate(sorted(sizes))
+    ]
 
     def check(fleet: Fleet) -> None:
         assert 1 <= fleet.target <= 4
@@ -165,7 +179,7 @@ def outcome(run: FleetRun) -> list[tuple[object, ...]]:
     return [(f.ask.number, f.outcome, f.reason, f.replica, f.tokens) for f in run.fates]
 
 
-def times(fates: list[Fate]) -> np.ndarray:
+def times(fates: list[Outcome]) -> np.ndarray:
     return np.array([(f.first_at or 0.0, f.ended_at or 0.0) for f in fates])
 
 
@@ -240,6 +254,6 @@ def test_a_fleet_that_has_room_serves_no_worse_than_without_forebay() -> None:
     assert np.mean(lost) <= 0.006
 
 
-def p95(fates: list[Fate]) -> float:
+def p95(fates: list[Outcome]) -> float:
     """Of their times to first token, in seconds."""
     return float(np.percentile([f.ttft_s for f in fates if f.ttft_s is not None], 95))

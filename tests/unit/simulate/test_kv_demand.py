@@ -8,21 +8,23 @@ from statistics import fmean, median
 import numpy as np
 import pytest
 
-from forebay.engine_model.profile import EngineProfile
-from forebay.engine_model.profiles import PROFILES
-from forebay.policies.autoscaling import Autoscaler
-from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
-from forebay.policies.prefix_index import chunk_hashes
-from forebay.policies.routing import Prompt
-from forebay.policies.scaling import Need, ScalingConfig
-from forebay.policies.scaling_limits import LimitConfig
-from forebay.serving.emulated.rates import teach
-from forebay.serving.emulated.server import served
-from forebay.simulate.asks import Ask, Slo
-from forebay.simulate.fleet import Fleet, FleetConfig, FleetRun
-from forebay.simulate.placing import ForebayRouter
-from forebay.simulate.replica import GatedReplica
-from forebay.simulate.scalers import TokenScaler
+from forebay.engine_model import PROFILES, EngineProfile
+from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
+from forebay.policies.routing import Prompt, chunk_hashes
+from forebay.policies.scaling import Autoscaler, LimitConfig, ScalingConfig
+from forebay.policies.scaling.sizing import Need
+from forebay.serving.app.emulated_server import served
+from forebay.serving.emulated import teach
+from forebay.simulate import (
+    Fleet,
+    FleetConfig,
+    FleetRun,
+    ForebayRouter,
+    GatedReplica,
+    SimRequest,
+    Slo,
+    TokenScaler,
+)
 
 SECONDS = 180.0
 SETTLED_S = 60.0  # by then answers are known, and as many begin as end
@@ -36,7 +38,7 @@ class Service:
     slo: Slo
     most: int = 8
 
-    def run(self, asks: list[Ask]) -> tuple[FleetRun, list[Need], list[float]]:
+    def run(self, asks: list[SimRequest]) -> tuple[FleetRun, list[Need], list[float]]:
         """What became of them, what was needed as it was told, and the cache's use, each second."""
         gate = AdmissionConfig(
             classes={
@@ -72,10 +74,10 @@ class Service:
         return run, needs, used[2 * int(SETTLED_S) : 2 * int(SECONDS)]
 
 
-def poisson(rate: float, prompt: int, answer: int, seconds: float = SECONDS) -> list[Ask]:
+def poisson(rate: float, prompt: int, answer: int, seconds: float = SECONDS) -> list[SimRequest]:
     rng = np.random.default_rng(1)
     times = np.cumsum(rng.exponential(1 / rate, int(2 * rate * seconds)))
-    return [Ask(n, float(at), prompt, answer) for n, at in enumerate(times) if at < seconds]
+    return [SimRequest(n, float(at), prompt, answer) for n, at in enumerate(times) if at < seconds]
 
 
 def most(run: FleetRun) -> int:
@@ -102,7 +104,7 @@ PROMPT, PREFIX, ANSWER = 6200, 6000, 300
 _TEXT = bytes(4 * PREFIX)  # what a router reads of it: zeros, four bytes a token
 
 
-def with_a_system_prompt(rate: float, seconds: float) -> list[Ask]:
+def with_a_system_prompt(rate: float, seconds: float) -> list[SimRequest]:
     """Requests whose prompts begin with the same tokens."""
     shared, text = list(range(-PREFIX, 0)), Prompt(4 * PROMPT, chunk_hashes(_TEXT))
     return [

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forebay.engine_model.profiles import PROFILES
-from forebay.policies.decisions import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
+from forebay.engine_model import PROFILES
+from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
 from forebay.policies.scaling import Capacity, Demand, need
-from forebay.serving.emulated.rates import teach
-from forebay.serving.emulated.server import served
-from forebay.simulate.asks import Ask, Fate
-from forebay.simulate.replica import GatedReplica
+from forebay.serving.app.emulated_server import served
+from forebay.serving.emulated import teach
+from forebay.simulate import GatedReplica, Outcome, SimRequest
 
 ENGINE = served(PROFILES["h100-8b"])
 TPOT_S = 0.05
@@ -54,7 +53,7 @@ def test_what_replicas_sustain_says_how_many_a_load_needs(
     while now < SECONDS:
         number, now = number + 1, now + rng.exponential(1.0 / rate)
         replica.advance(now)
-        replica.arrive(Fate(Ask(number, now, prompt, answer, answer)), now)
+        replica.arrive(Outcome(SimRequest(number, now, prompt, answer, answer)), now)
     told = replica.reading()
     capacity = Capacity(told.prefill_rate, told.decode_rate, told.kv_tokens, "learned")
     found = need(Demand(rate * prompt, rate * answer), capacity)

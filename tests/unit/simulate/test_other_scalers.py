@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from forebay.simulate.other_scalers import QueueConfig, QueueLength, RayConfig, RayDefault
-from forebay.simulate.scalers import Scaler, Sight
+from forebay.simulate import QueueConfig, QueueLength, RayConfig, RayDefault, Scaler
+from forebay.simulate.scalers import Sight
 
 
 def follow(

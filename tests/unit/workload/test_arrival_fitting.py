@@ -7,20 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.workload.arrivals import Constant, Gamma, Law, Poisson, arrivals
+from forebay.workload import Constant, Gamma, Hold, Law, Poisson, RateCurve
+from forebay.workload.arrivals import arrivals
 from forebay.workload.gap_fitting import (
     dispersion_of_counts,
     fit_arrivals,
     fit_gaps,
     operational_gaps,
 )
-from forebay.workload.rate_fitting import (
-    MOST_PIECES,
-    fit_rate,
-    local_dispersion,
-    operational,
-)
-from forebay.workload.rates import Floats, Hold, RateCurve
+from forebay.workload.rate_fitting import MOST_PIECES, fit_rate, local_dispersion, operational
+from forebay.workload.rates import Floats
 
 
 def drawn(curve: RateCurve, law: Law, seed: int = 0) -> Floats:

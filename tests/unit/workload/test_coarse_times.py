@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forebay.workload.arrivals import Poisson, arrivals
-from forebay.workload.coarse_times import spread_out, time_step
+from forebay.workload import Hold, Poisson, RateCurve, Row, spread_out
+from forebay.workload.arrivals import arrivals
+from forebay.workload.coarse_times import time_step
 from forebay.workload.gap_fitting import fit_arrivals
-from forebay.workload.rates import Hold, RateCurve
-from forebay.workload.traces import Row
 
 
 def rows(times: list[float]) -> list[Row]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forebay.workload.conversations import sharegpt_lengths
+from forebay.workload import sharegpt_lengths
 
 
 def said(*texts: tuple[str, str]) -> dict[str, Any]:

@@ -9,16 +9,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.workload.arrivals import Constant, Gamma, Poisson
-from forebay.workload.fit_quality import Figure, FitQuality, judge_fit, session_rows
-from forebay.workload.fitting import FEWEST, MOST_TENANTS, NOBODY, OTHERS, fit_workload
-from forebay.workload.kinds import Kind
-from forebay.workload.lengths import Fixed, Independent, Joint, Lognormal
-from forebay.workload.prompts import PrefixPool
-from forebay.workload.rates import Hold, RateCurve
-from forebay.workload.rescaling import facts
-from forebay.workload.schedule import OpenLoop
-from forebay.workload.traces import Row
+from forebay.workload import (
+    Constant,
+    Figure,
+    FitQuality,
+    Fixed,
+    Gamma,
+    Hold,
+    Independent,
+    Joint,
+    Kind,
+    Lognormal,
+    OpenLoop,
+    Poisson,
+    PrefixPool,
+    RateCurve,
+    Row,
+    facts,
+    fit_workload,
+    judge_fit,
+)
+from forebay.workload.fit_quality import session_rows
+from forebay.workload.workload_fitting import FEWEST, MOST_TENANTS, NOBODY, OTHERS
 
 CHAT = Kind(
     name="chat",

@@ -13,10 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from workload_samples import TALK, kind, kinds_named, mixes
 
-from forebay.workload.kinds import Cancelling, Conversations, Kind, Pause, sessions
-from forebay.workload.lengths import Fixed, Joint, Uniform
-from forebay.workload.prompts import PrefixPool, total_tokens
-from forebay.workload.requests import Session
+from forebay.workload import (
+    Cancelling,
+    Conversations,
+    Fixed,
+    Joint,
+    Kind,
+    Pause,
+    PrefixPool,
+    Session,
+    Uniform,
+)
+from forebay.workload.kinds import sessions
+from forebay.workload.prompts import total_tokens
 
 seeds = st.integers(0, 2**40)
 

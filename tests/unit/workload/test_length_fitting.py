@@ -7,17 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forebay.workload import Fixed, Histogram, Independent, Joint, Lognormal, Uniform
 from forebay.workload.distances import ks_distance, rank_correlation
 from forebay.workload.length_fitting import CLOSE, MOST_PAIRS, fit_lengths, fit_pairs
-from forebay.workload.lengths import (
-    Fixed,
-    Histogram,
-    Independent,
-    Ints,
-    Joint,
-    Lognormal,
-    Uniform,
-)
+from forebay.workload.lengths import Ints
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -7,16 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.workload.lengths import (
-    Fixed,
-    Histogram,
-    Independent,
-    Joint,
-    Lengths,
-    Lognormal,
-    Uniform,
-    shares,
-)
+from forebay.workload import Fixed, Histogram, Independent, Joint, Lengths, Lognormal, Uniform
+from forebay.workload.lengths import shares
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.workload.lengths import Fixed, Histogram, Lognormal
+from forebay.workload import Fixed, Histogram, Lognormal, Row
 from forebay.workload.prefix_fitting import shared_prefixes, zipf_exponent
-from forebay.workload.traces import Row
 
 
 def row(*blocks: str, prompt: int = 1000, size: int = 100) -> Row:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.workload.lengths import Fixed, Uniform
-from forebay.workload.prompts import PrefixPool, Segment, shared_tokens, total_tokens
+from forebay.workload import Fixed, PrefixPool, Segment, Uniform
+from forebay.workload.prompts import shared_tokens, total_tokens
 
 segments = st.lists(st.builds(Segment, st.sampled_from("abc"), st.integers(1, 5)), max_size=5).map(
     tuple

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.workload.rates import (
+from forebay.workload import (
     ExponentialRamp,
     Hold,
     LinearRamp,

@@ -9,9 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forebay.measure.percentiles import percentile
-from forebay.workload.rescaling import facts, faster, overlaid, within_context
-from forebay.workload.traces import Row, read_trace, trace_sessions
+from forebay.measure import percentile
+from forebay.workload import (
+    Row,
+    facts,
+    faster,
+    overlaid,
+    read_trace,
+    trace_sessions,
+    within_context,
+)
 
 TRACES = Path(__file__).parents[3].parent / "shared/traces"
 pytestmark = pytest.mark.skipif(not TRACES.is_dir(), reason="no traces beside the checkout")

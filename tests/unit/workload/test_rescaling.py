@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.workload.arrivals import Gamma, arrivals
-from forebay.workload.rates import Hold, RateCurve
-from forebay.workload.rescaling import (
+from forebay.workload import (
+    Gamma,
+    Hold,
+    RateCurve,
+    Row,
     facts,
     faster,
     overlaid,
@@ -20,7 +22,7 @@ from forebay.workload.rescaling import (
     window,
     within_context,
 )
-from forebay.workload.traces import Row
+from forebay.workload.arrivals import arrivals
 
 BLOCK = 16  # tokens
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.workload.arrivals import Constant, Gamma, Law, Poisson, arrivals
-from forebay.workload.rates import Floats, Hold, LinearRamp, RateCurve
+from forebay.workload import Constant, Gamma, Hold, Law, LinearRamp, Poisson, RateCurve
+from forebay.workload.arrivals import arrivals
+from forebay.workload.rates import Floats
 
 LONG = RateCurve((Hold(100.0, 200.0),))
 

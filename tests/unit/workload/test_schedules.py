@@ -10,11 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from workload_samples import TALK, kind, mixes
 
-from forebay.workload.arrivals import Constant, Gamma, Law, Poisson
-from forebay.workload.kinds import Kind
-from forebay.workload.rates import Hold, LinearRamp, RateCurve
-from forebay.workload.requests import Session
-from forebay.workload.schedule import ClosedLoop, OpenLoop, Replay, share_of
+from forebay.workload import (
+    ClosedLoop,
+    Constant,
+    Gamma,
+    Hold,
+    Kind,
+    Law,
+    LinearRamp,
+    OpenLoop,
+    Poisson,
+    RateCurve,
+    Replay,
+    Session,
+    share_of,
+)
 
 CURVE = RateCurve((Hold(50, 4), LinearRamp(50, 0, 4)))
 laws = st.sampled_from([Poisson(), Gamma(2.0), Constant()])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forebay.workload import FORMATS, Row, TraceError, read_trace, trace_sessions
 from forebay.workload.prompts import shared_tokens, total_tokens
-from forebay.workload.traces import FORMATS, Row, TraceError, read_trace, trace_sessions
 
 AZURE = """\
 TIMESTAMP,ContextTokens,GeneratedTokens

@@ -6,9 +6,18 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from forebay.workload.kinds import Cancelling, Conversations, Kind, Pause
-from forebay.workload.lengths import Fixed, Independent, Joint, Lengths, Uniform
-from forebay.workload.prompts import PrefixPool
+from forebay.workload import (
+    Cancelling,
+    Conversations,
+    Fixed,
+    Independent,
+    Joint,
+    Kind,
+    Lengths,
+    Pause,
+    PrefixPool,
+    Uniform,
+)
 
 TALK = Conversations(turns=Uniform(1, 4), think=Pause(2.0, 20.0))
 

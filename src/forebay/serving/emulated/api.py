@@ -15,9 +15,8 @@ from typing import Any
 
 from starlette.routing import Route
 
-from forebay.engine_model.profile import EngineProfile
-from forebay.serving.asgi import Receive, Scope, Send, read_body, send_response
-from forebay.serving.emulated.engine import Delta, EmulatedEngine
+from forebay.engine_model import EngineProfile
+from forebay.serving.emulated.emulated_engine import Delta, EmulatedEngine
 from forebay.serving.emulated.questions import (
     CHAT,
     COMPLETIONS,
@@ -27,7 +26,15 @@ from forebay.serving.emulated.questions import (
     questions_of,
 )
 from forebay.serving.emulated.text import decode, piece
-from forebay.serving.errors import RequestRefusedError, send_error
+from forebay.serving.http import (
+    Receive,
+    RequestRefusedError,
+    Scope,
+    Send,
+    read_body,
+    send_error,
+    send_response,
+)
 
 _BODY_LIMIT = 64 * 1024 * 1024  # the gate's is smaller
 _STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8")]

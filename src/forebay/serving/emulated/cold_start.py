@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from forebay.serving.start_clock import StartClock
+from forebay.serving.engine import StartClock
 
 # Of the whole: an 8B model from local disk, with its compilation in vLLM's cache.
 _SHARES = {"weights": 0.5, "compile": 0.35, "warm_up": 0.15}

@@ -7,9 +7,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from forebay.serving.bodies import LIMITS_OF
 from forebay.serving.emulated.text import encode, render
-from forebay.serving.errors import RequestRefusedError
+from forebay.serving.http import LIMITS_OF, RequestRefusedError
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 

@@ -1,0 +1,23 @@
+"""What is to be sent: where, with which bodies, by which worker."""
+
+from forebay.load.plan.content import COMMON_WORDS, plain_ids
+from forebay.load.plan.plan import Message, Target, WireFormat, base_url
+from forebay.load.plan.request_bodies import PATHS, Api, BodyMaker, Spoken
+from forebay.load.plan.worker_plan import CLASS_HEADER, ORDER_IS_WRONG, Endpoint, WorkerPlan
+
+__all__ = [
+    "CLASS_HEADER",
+    "COMMON_WORDS",
+    "ORDER_IS_WRONG",
+    "PATHS",
+    "Api",
+    "BodyMaker",
+    "Endpoint",
+    "Message",
+    "Spoken",
+    "Target",
+    "WireFormat",
+    "WorkerPlan",
+    "base_url",
+    "plain_ids",
+]
