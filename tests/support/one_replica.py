@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from forebay.engine_model import (
     PROFILES,
@@ -117,6 +118,7 @@ class OneReplica:
         stalls: (from, until) in seconds: no step ends in between.
         warm: whether it is warmed up first, as a replica is.
         check: called after every event; for invariants.
+        plays: makes the engine of its profile.
     """
 
     profile: EngineProfile = DEMO
@@ -128,6 +130,7 @@ class OneReplica:
     warm: bool = True
     seed: int = 1
     check: Callable[[AdmissionController], None] | None = None
+    plays: Callable[[EngineProfile], Any] = EngineModel
 
     def __post_init__(self) -> None:
         config = AdmissionConfig(
@@ -142,7 +145,7 @@ class OneReplica:
         self.core = ReplicaCore(config, costs, random.Random(self.seed).random)
         self.admission = self.core.admission
         self.admission.fair.set_weights(self.weights)
-        self.engine = EngineModel(self.profile)
+        self.engine = self.plays(self.profile)
         self.now = 0.0
         self.fates: list[Fate] = []
         self._step: Step | None = None
@@ -172,7 +175,7 @@ class OneReplica:
         began = len(self.fates)
         for ask in sorted(asks, key=lambda ask: ask.at):
             self._steps_until(ask.at)
-            self._arrive(ask)
+            self.arrive(ask)
         self._steps_until(float("inf") if until is None else until)
         return self.fates[began:]
 
@@ -209,11 +212,12 @@ class OneReplica:
             )
         )
 
-    def _arrive(self, ask: Ask, cached: int = 0) -> Fate:
+    def arrive(self, ask: Ask, cached: int = 0, retries: int = 0) -> Fate:
+        """A request comes now, which was refused so often before."""
         fate = Fate(ask)
         self.fates.append(fate)
         cost = self.price(ask, cached)
-        decision = self.core.offer(cost, (ask.tenant, ask.class_name), self.now)
+        decision = self.core.offer(cost, (ask.tenant, ask.class_name), self.now, retries=retries)
         if isinstance(decision, Admitted):
             self._add(fate, decision, cost.output_cap)
         else:
@@ -336,9 +340,14 @@ def poisson(
     return asks
 
 
-def capacity(prompt: int, answer: int, profile: EngineProfile = DEMO) -> float:
+def capacity(
+    prompt: int,
+    answer: int,
+    profile: EngineProfile = DEMO,
+    plays: Callable[[EngineProfile], Any] = EngineModel,
+) -> float:
     """Requests/s of one size that the engine finishes when it never lacks any."""
-    engine, count = EngineModel(profile), 20 * profile.max_num_seqs
+    engine, count = plays(profile), 20 * profile.max_num_seqs
     for number in range(count):
         tokens = range(number, number + prompt)
         engine.add(
@@ -352,7 +361,8 @@ def capacity(prompt: int, answer: int, profile: EngineProfile = DEMO) -> float:
         marks.append((now, ended))
     first = next(mark for mark in marks if mark[1] >= count // 4)
     last = next(mark for mark in marks if mark[1] >= 3 * count // 4)
-    return (last[1] - first[1]) / (last[0] - first[0])
+    finished: float = (last[1] - first[1]) / (last[0] - first[0])
+    return finished
 
 
 def p(fates: Iterable[Fate], rank: float) -> float:

@@ -50,14 +50,14 @@ class Member(OneReplica):
         self.tenancy = Tenancy(spec, name, lambda: self.now, self.admission.fair)
         self._published = 0
 
-    def arrive(self, ask: Ask, cached: int) -> None:
+    def routed(self, ask: Ask, cached: int) -> None:
         """A request that the router has sent here, as the gate takes it."""
         caller, tokens = Caller(ask.tenant), self.price(ask, cached).tokens
         charge = _done(self.tenancy.spend(caller, tokens, self.now))
         if isinstance(charge, Refused):
             self.fates.append(Fate(ask))
             return
-        fate = self._arrive(ask, cached)
+        fate = self.arrive(ask, cached)
         if fate.ticket is None:
             self.tenancy.turned_away(caller, ask.class_name, charge, self.now)
         else:
@@ -109,7 +109,7 @@ class VirtualFleet:
             placed = self._router.place(list(self.members), _prompt(ask, number), ask.at)
             member = self.members[placed.replica]
             member.run([], until=ask.at)
-            member.arrive(ask, placed.cached_tokens)
+            member.routed(ask, placed.cached_tokens)
         for member in self.members.values():
             member.run([])
         return [fate for member in self.members.values() for fate in member.fates]

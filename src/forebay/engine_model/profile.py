@@ -25,6 +25,8 @@ class EngineProfile:
             that asks for it is computed, and requests may give way to prompts. In vLLM's own the
             limit always holds, and nobody gives way.
         prefix_caching: whether full blocks are kept for prompts that begin alike.
+        tokens_per_step: of an answer that a step makes, in the mean: more than 1 with speculative
+            decoding. The first token comes alone.
         kv_bytes_per_token: memory of one token in the KV cache, all layers and workers together.
         text_bytes_per_token: bytes of text that a token stands for, on average.
         load_s: seconds from the start of the engine's process until it takes requests.
@@ -44,6 +46,7 @@ class EngineProfile:
     long_prefill_token_threshold: int = 0
     forebay_scheduler: bool = False
     prefix_caching: bool = True
+    tokens_per_step: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse what vLLM would refuse to start with.
@@ -53,6 +56,8 @@ class EngineProfile:
                 cache, or the token budget cannot give every running sequence its token.
         """
         limits = (self.max_num_seqs, self.max_model_len, self.block_size)
+        if self.tokens_per_step < 1.0:
+            raise ValueError(f"profile {self.name}: a step makes at least one token of an answer")
         if min(limits) < 1 or self.long_prefill_token_threshold < 0 or self.load_s < 0:
             raise ValueError(f"profile {self.name}: limits must be positive")
         if self.blocks_for(self.max_model_len) > self.usable_blocks:

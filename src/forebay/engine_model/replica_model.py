@@ -139,12 +139,13 @@ class EngineModel:
         for sequence in batch.tokens:
             if sequence.computed < sequence.length:
                 continue  # more of its prompt is to come, or it was aborted and has nothing
-            sequence.length += 1
+            made = sequence.made(self.profile.tokens_per_step)
+            sequence.length += made
             if sequence.length == sequence.goal:
                 self._scheduler.end(sequence)
                 del self._live[sequence.request.request_id]
                 ended = True
-            outputs.append(sequence.tell(batch.count))
+            outputs.append(sequence.tell(batch.count - 1 + made))
         if ended:
             self._scheduler.drop_ended()
         return outputs

@@ -67,7 +67,7 @@ class Scheduler:
         self.waiting = WaitingQueue()
         self.preemptions = 0
         self._in_parts: list[LiveSequence] = []  # whose prompts ask for parts, as long as they live
-        self._priority_rule: list[LiveSequence] = []  # those that do, likewise
+        self._low_priority: list[LiveSequence] = []  # those that do, likewise
         self._left_out = 0  # steps in a row in which they were
         self._alone = 0  # steps in a row in which their prompts were limited for nobody
 
@@ -77,7 +77,7 @@ class Scheduler:
         if sequence.request.in_parts:
             self._in_parts.append(sequence)
         if sequence.request.gives_way and self.profile.forebay_scheduler:
-            self._priority_rule.append(sequence)
+            self._low_priority.append(sequence)
 
     def schedule(self) -> Batch:
         """Put the next step together. Not to be called with nothing in the engine."""
@@ -115,7 +115,7 @@ class Scheduler:
 
         1 unless every running sequence is in it and nobody can be admitted before one ends.
         """
-        if len(batch.tokens) != len(self.running):
+        if len(batch.tokens) != len(self.running) or self.profile.tokens_per_step != 1.0:
             return 1
         if self.waiting and len(self.running) < self.profile.max_num_seqs:
             return 1
@@ -148,17 +148,17 @@ class Scheduler:
 
     def _attempt(self) -> Batch:
         most_tokens = self.profile.max_num_batched_tokens
-        priority_rule = self._left_out < MOST_LEFT_OUT and self._prompt_goes_first()
-        self._left_out = self._left_out + 1 if priority_rule else 0
-        few = self._few(priority_rule=priority_rule)
-        chunk = self._chunk(uncut=priority_rule or few > 0)
+        prompts_first = self._left_out < MOST_LEFT_OUT and self._prompt_goes_first()
+        self._left_out = self._left_out + 1 if prompts_first else 0
+        few = self._few(prompts_first=prompts_first)
+        chunk = self._chunk(uncut=prompts_first or few > 0)
         most = self.profile.max_num_seqs
-        if priority_rule:
+        if prompts_first:
             most = min(most, len(self.running) + self._others_waiting())
         elif few:
             chunk, most_tokens = self._limit_prompts(few, chunk)
         batch = Batch(most_tokens)
-        self._schedule_running(batch, chunk, priority_rule=priority_rule)
+        self._schedule_running(batch, chunk, prompts_first=prompts_first)
         if not batch.preempted:
             self._schedule_waiting(batch, chunk, most)
         return batch
@@ -176,10 +176,10 @@ class Scheduler:
 
     def _prompt_goes_first(self) -> bool:
         """Whether those who give way are left out of the next step."""
-        if not self._priority_rule:
+        if not self._low_priority:
             return False
-        self._priority_rule = [s for s in self._priority_rule if s.state != "ended"]
-        ways = [s for s in self._priority_rule if s.state == "running" and _gives_way(s)]
+        self._low_priority = [s for s in self._low_priority if s.state != "ended"]
+        ways = [s for s in self._low_priority if s.state == "running" and _gives_way(s)]
         if FEWEST_LEFT_OUT * len(self.running) > len(ways) and not any(map(_is_prompt, ways)):
             return False
         head = self.waiting.head() if len(self.running) < self.profile.max_num_seqs else None
@@ -192,19 +192,19 @@ class Scheduler:
         head = self.waiting.head()
         if head is None or head.request.gives_way:
             return 0
-        return len(self.waiting) - sum(s.state == "waiting" for s in self._priority_rule)
+        return len(self.waiting) - sum(s.state == "waiting" for s in self._low_priority)
 
-    def _few(self, *, priority_rule: bool) -> int:
+    def _few(self, *, prompts_first: bool) -> int:
         """Most prompt tokens of those who give way in the next step; 0: no limit."""
-        if priority_rule or not self._priority_rule:
+        if prompts_first or not self._low_priority:
             self._alone = 0
             return 0
-        prompts = (s for s in reversed(self._priority_rule) if _is_prompt(s))
+        prompts = (s for s in reversed(self._low_priority) if _is_prompt(s))
         few = next(
             (tokens_at(s.computed, s.request.step_tokens, s.request.half_at) for s in prompts), 0
         )
         here = len(self.running) + len(self.waiting)
-        self._alone = self._alone + 1 if few and here == len(self._priority_rule) else 0
+        self._alone = self._alone + 1 if few and here == len(self._low_priority) else 0
         return few if self._alone <= MOST_ALONE else 0
 
     def _limit_prompts(self, few: int, chunk: int) -> tuple[int, int]:
@@ -219,11 +219,11 @@ class Scheduler:
         most = min(self.profile.max_num_batched_tokens, answers + others + few)
         return (chunk if others else few), most
 
-    def _schedule_running(self, batch: Batch, chunk: int, *, priority_rule: bool) -> None:
+    def _schedule_running(self, batch: Batch, chunk: int, *, prompts_first: bool) -> None:
         running, index = self.running, 0
         while index < len(running) and batch.budget:
             sequence = running[index]
-            if priority_rule and _gives_way(sequence):
+            if prompts_first and _gives_way(sequence):
                 index += 1
                 continue
             tokens = sequence.length - sequence.computed

@@ -83,6 +83,7 @@ class LiveSequence:
         named: how many of them are full and entered under their names.
         cached: prompt tokens found in the prefix cache when first admitted.
         usual: the output of an ordinary step, made once.
+        decoded: steps that have made tokens of its answer, after the first token.
     """
 
     request: EngineRequest
@@ -101,6 +102,7 @@ class LiveSequence:
     named: int = 0
     cached: int | None = None
     told_cached: bool = False
+    decoded: int = 0
 
     @classmethod
     def of(
@@ -146,6 +148,14 @@ class LiveSequence:
         if self.cached is None:
             self.cached = self.computed
         self.state = "running"
+
+    def made(self, per_step: float) -> int:
+        """Tokens of the answer that the step just over has made, `per_step` in the mean."""
+        if per_step == 1.0 or not self.produced:
+            return 1
+        before = int(self.decoded * per_step)
+        self.decoded += 1
+        return min(int(self.decoded * per_step) - before, self.goal - self.length)
 
     def tell(self, tokens: int) -> Output:
         """What the client hears of the last `tokens` tokens of the answer."""

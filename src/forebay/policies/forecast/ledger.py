@@ -99,7 +99,7 @@ class Ledger:
         self.prefixes = SharedPrefixes()  # of what is bound, and so in the engine
         self._own_kv = 0  # tokens of what is in the engine, without those of its chunks
         self.context = 0  # tokens that the running attend to, each to all of its own
-        self._priority_rule = Answers(0, 0)  # of what runs, those that do
+        self._low_priority = Answers(0, 0)  # of what runs, those that do
         self.arrived = 0  # queued sequences that have reached the engine
         self.attended = 0  # `Sequence.attended` of those queued in the engine, but for the long
         self.large = self.large_tokens = 0  # of more than a part, of those queued in the engine
@@ -155,13 +155,13 @@ class Ledger:
     @property
     def going_first(self) -> Answers:
         """Those of them that do not give way to prompts."""
-        behind = self._priority_rule
+        behind = self._low_priority
         return Answers(len(self.running) - behind.running, self.context - behind.context)
 
     @property
     def give_way(self) -> int:
         """Sequences in the engine that do so: queued, or running."""
-        return self.behind.sequences - self.behind.held + self._priority_rule.running
+        return self.behind.sequences - self.behind.held + self._low_priority.running
 
     def kv_beside(self, cost: Cost) -> int:
         """KV tokens that a request of this cost is expected to take beside what others hold."""
@@ -282,8 +282,8 @@ class Ledger:
         """So many more sequences run, and attend to so many tokens more."""
         self.context += context
         if sequence.ticket.answers_give_way:
-            running, attended = self._priority_rule
-            self._priority_rule = Answers(running + more, attended + context)
+            running, attended = self._low_priority
+            self._low_priority = Answers(running + more, attended + context)
 
     def _take_kv(self, sequence: Sequence, footprint: int, times: int) -> None:
         """A sequence in the engine takes its part of the cache (1) or gives it back (-1)."""
@@ -379,7 +379,7 @@ class Ledger:
             assert totals.running == len(running), (name, totals, len(running))
         assert self.context == sum(s.context for s in self.running), self.context
         behind = [s.context for s in self.running if s.ticket.answers_give_way]
-        assert self._priority_rule == Answers(len(behind), sum(behind)), self._priority_rule
+        assert self._low_priority == Answers(len(behind), sum(behind)), self._low_priority
         self._check_lanes([s for s in sequences if s.state == "queued"])
         self.order.check_integrity()
         assert self.queued_prefill == sum(one.prefill for one in self.totals.values())

@@ -48,7 +48,7 @@ class ForebayScheduler(Scheduler):
         super().__init__(*args, **kwargs)
         self._part = self.scheduler_config.long_prefill_token_threshold
         self._in_parts: list[Request] = []  # as long as they live
-        self._priority_rule: dict[str, Request] = {}  # likewise, by id
+        self._low_priority: dict[str, Request] = {}  # likewise, by id
         self._left_out = 0  # steps in a row in which they were
         self._alone = 0  # steps in a row in which their prompts were limited for nobody
         # An image that has to be computed at once would never fit in what a step may take.
@@ -61,7 +61,7 @@ class ForebayScheduler(Scheduler):
         if marks.get(IN_PARTS):
             self._in_parts.append(request)
         if marks.get(GIVES_WAY):
-            self._priority_rule[request.request_id] = request
+            self._low_priority[request.request_id] = request
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         """The next step."""
@@ -69,7 +69,7 @@ class ForebayScheduler(Scheduler):
         self._left_out = self._left_out + 1 if left_out else 0
         few = self._few(left_out)
         self._in_parts = [one for one in self._in_parts if not one.is_finished()]
-        uncut = self._priority_rule if few else left_out
+        uncut = self._low_priority if few else left_out
         cut = any(_is_prompt(one) and one.request_id not in uncut for one in self._in_parts)
         self.scheduler_config.long_prefill_token_threshold = self._part if cut else 0
         most, most_tokens = self.max_num_running_reqs, self.max_num_scheduled_tokens
@@ -85,10 +85,10 @@ class ForebayScheduler(Scheduler):
 
     def _to_be_left_out(self) -> dict[str, Request]:
         """Those who give way, where the next step has a prompt of who does not."""
-        if not self._priority_rule:  # most services have no batch, and every step comes by here
+        if not self._low_priority:  # most services have no batch, and every step comes by here
             return {}
-        ways = {name: one for name, one in self._priority_rule.items() if not one.is_finished()}
-        self._priority_rule = ways
+        ways = {name: one for name, one in self._low_priority.items() if not one.is_finished()}
+        self._low_priority = ways
         ways = {name: one for name, one in ways.items() if _gives_way(one)}
         running = [one for one in ways.values() if one.status == RequestStatus.RUNNING]
         few = len(running) < FEWEST_LEFT_OUT * len(self.running)
@@ -125,7 +125,7 @@ class ForebayScheduler(Scheduler):
         computed, whose tokens take the longer. Where nobody has come for long, the limit
         would keep a long prompt for nothing.
         """
-        ways = self._priority_rule
+        ways = self._low_priority
         if left_out or not ways or not self._limits:
             self._alone = 0
             return 0
@@ -141,7 +141,7 @@ class ForebayScheduler(Scheduler):
         And what answers need, which go first, and prompts of others. Where one that gives way has
         begun it goes before all that wait: a short step, of which they have no part.
         """
-        ways = self._priority_rule
+        ways = self._low_priority
         self.running.sort(key=lambda one: _is_prompt(one) and 1 + (one.request_id in ways))
         last = self.running[-1] if self.running else None
         begun = last is not None and _is_prompt(last) and last.request_id in ways
