@@ -56,7 +56,7 @@ class FleetFairness:
         least = min(got.get(tenant, 0.0) for tenant in short)
         moved = {
             tenant: self._leads.get(tenant, 0.0) + _GAIN * (got.get(tenant, 0.0) - least)
-            for tenant in got.keys() | self._leads.keys() | short
+            for tenant in {**got, **self._leads, **dict.fromkeys(sorted(short))}
         }
         behind = min(moved[tenant] for tenant in short)
         most = self._most(short, weights)
@@ -134,11 +134,11 @@ def _totals(tokens: Tokens) -> dict[str, float]:
 def _faded(before: Tokens, now: Tokens) -> dict[str, dict[str, float]]:
     """Earlier tokens, faded, and those of now; what has faded to under a token is dropped."""
     found: dict[str, dict[str, float]] = {}
-    for replica in before.keys() | now.keys():
+    for replica in {**before, **now}:  # in order: sums of floats depend on it
         old, new = before.get(replica, {}), now.get(replica, {})
         kept = {
             tenant: _KEEP * old.get(tenant, 0.0) + new.get(tenant, 0.0)
-            for tenant in old.keys() | new.keys()
+            for tenant in {**old, **new}
         }
         kept = {tenant: tokens for tenant, tokens in kept.items() if tokens >= 1.0}
         if kept:
