@@ -11,7 +11,8 @@ import typer
 from forebay.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from forebay.record import BlockSize, Fitted, LogTotals, ReadLine, Rules, Target
+    from forebay.record import BlockSize, Fitted, LogTotals, ReadLine, Rules
+    from forebay.wire import Target
     from forebay.workload import Row
 
 record = typer.Typer(
@@ -233,10 +234,10 @@ def _log_lines(totals: LogTotals) -> list[str]:
 
 
 def _target_or_exit(url: str) -> Target:
-    from forebay.record import Target
+    from forebay.record import target_of
 
     try:
-        return Target.from_url(url)
+        return target_of(url)
     except ValueError as error:
         _refuse(f"--to: {error}")
 

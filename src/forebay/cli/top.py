@@ -53,7 +53,7 @@ def top(
 
 
 def _address_or_exit(url: str) -> str:
-    from forebay.load.plan import base_url
+    from forebay.wire import base_url
 
     try:
         return base_url(url) + _PATH

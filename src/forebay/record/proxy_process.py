@@ -14,11 +14,11 @@ from typing import Any, TextIO
 
 import uvloop
 
-from forebay.record.heads import Target
 from forebay.record.proxy import Proxy
 from forebay.record.recorder import Recorder, Totals
 from forebay.record.rows import is_packed, open_trace
 from forebay.record.sizes import BlockSize
+from forebay.wire import Target
 
 _TICK_S = 1.0
 

@@ -1,7 +1,7 @@
 """What is to be sent: where, with which bodies, by which worker."""
 
 from forebay.load.plan.content import COMMON_WORDS, plain_ids
-from forebay.load.plan.plan import Message, Target, WireFormat, base_url
+from forebay.load.plan.plan import Message, Target, WireFormat
 from forebay.load.plan.request_bodies import PATHS, Api, BodyMaker, Spoken
 from forebay.load.plan.worker_plan import CLASS_HEADER, ORDER_IS_WRONG, Endpoint, WorkerPlan
 
@@ -18,6 +18,5 @@ __all__ = [
     "Target",
     "WireFormat",
     "WorkerPlan",
-    "base_url",
     "plain_ids",
 ]
