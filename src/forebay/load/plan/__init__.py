@@ -3,7 +3,14 @@
 from forebay.load.plan.content import COMMON_WORDS, plain_ids
 from forebay.load.plan.plan import Message, Target, WireFormat
 from forebay.load.plan.request_bodies import PATHS, Api, BodyMaker, Spoken
-from forebay.load.plan.worker_plan import CLASS_HEADER, ORDER_IS_WRONG, Endpoint, WorkerPlan
+from forebay.load.plan.worker_plan import (
+    CLASS_HEADER,
+    ORDER_IS_WRONG,
+    Asking,
+    Endpoint,
+    Playing,
+    WorkerPlan,
+)
 
 __all__ = [
     "CLASS_HEADER",
@@ -11,9 +18,11 @@ __all__ = [
     "ORDER_IS_WRONG",
     "PATHS",
     "Api",
+    "Asking",
     "BodyMaker",
     "Endpoint",
     "Message",
+    "Playing",
     "Spoken",
     "Target",
     "WireFormat",
