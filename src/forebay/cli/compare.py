@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forebay.cli.exits import Exit
+from forebay.cli.exits import Exit, refuse
 from forebay.cli.run_sets import read_runs_or_exit, sample
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def compare(
     margins, rules = _margins_or_exit(margin or []), _rules_or_exit(gate, strict)
     runs_a, runs_b = read_runs_or_exit(a), read_runs_or_exit(b)
     if paired and len(runs_a) != len(runs_b):
-        _refuse(f"--paired needs equal numbers of runs, not {len(runs_a)} and {len(runs_b)}")
+        refuse(f"--paired needs equal numbers of runs, not {len(runs_a)} and {len(runs_b)}")
     warnings = _warnings_or_exit(runs_a, runs_b, allow_invalid)
     samples_a, samples_b = ([sample(run, runs_a[0]) for run in side] for side in (runs_a, runs_b))
     rng = np.random.default_rng(seed)
@@ -73,7 +73,7 @@ def _margins_or_exit(texts: list[str]) -> Margins:
     try:
         return Margins.parse(texts)
     except (AmountError, UnknownMetricError) as error:
-        _refuse(f"--margin: {error}; {error.hint}")
+        refuse(f"--margin: {error}; {error.hint}")
 
 
 def _rules_or_exit(gate: Path | None, strict: bool) -> list[Rule]:
@@ -81,14 +81,14 @@ def _rules_or_exit(gate: Path | None, strict: bool) -> list[Rule]:
 
     if gate is None:
         if strict:
-            _refuse("--strict needs a --gate")
+            refuse("--strict needs a --gate")
         return []
     try:
         return parse_gate(gate.read_text("utf-8"))
     except GateError as error:
-        _refuse(*(f"{gate}: {fault}" for fault in error.faults))
+        refuse(*(f"{gate}: {fault}" for fault in error.faults))
     except (OSError, UnicodeDecodeError) as error:
-        _refuse(f"{gate} cannot be read: {error}")
+        refuse(f"{gate} cannot be read: {error}")
 
 
 def _warnings_or_exit(
@@ -151,9 +151,3 @@ def _print_json(comparison: Comparison, results: list[RuleResult], warnings: lis
         ],
     }
     typer.echo(json.dumps(content, indent=2, allow_nan=False))
-
-
-def _refuse(*lines: str) -> NoReturn:
-    for line in lines:
-        typer.echo(f"forebay: {line}", err=True)
-    raise typer.Exit(Exit.INPUT_IS_WRONG)

@@ -16,7 +16,7 @@ from forebay.cli.specs import load_or_exit
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from forebay.report import DemoData
+    from forebay.demo import Shown
     from forebay.spec.service import ServiceSpec
 
 _WIDTH = 100  # the table's, also where the output is no terminal
@@ -66,7 +66,6 @@ def run(spec: ServiceSpec, output: Path) -> Exit:
 
     from forebay.load.client import EndpointError
     from forebay.load.run.runner import WorkerFailedError
-    from forebay.report import render_demo_page
     from forebay.serving.cluster import EnvironmentFailedError, Platform
 
     catch_signals()
@@ -74,10 +73,10 @@ def run(spec: ServiceSpec, output: Path) -> Exit:
     try:
         with Platform(spec) as platform:
             start_with_progress(platform, time.monotonic())
-            data = _offer(platform, console)
+            shown = _offer(platform, console)
             typer.echo("\nstopping everything")
-        _print(data, console)
-        output.write_text(render_demo_page(data), "utf-8")
+        _print(shown, console)
+        output.write_text(shown.page(), "utf-8")
     except KeyboardInterrupt:
         typer.echo("\nstopped")
         return Exit.ENVIRONMENT_FAILED
@@ -88,9 +87,10 @@ def run(spec: ServiceSpec, output: Path) -> Exit:
     return Exit.FINE
 
 
-def _offer(platform: object, console: Console) -> DemoData:
+def _offer(platform: object, console: Console) -> Shown:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from forebay.cli.load_progress import milliseconds
     from forebay.demo import FACTORS, STAGE_S, run_demo
     from forebay.load.run.progress import Progress as Load
 
@@ -100,41 +100,40 @@ def _offer(platform: object, console: Console) -> DemoData:
 
         def tick(load: Load) -> None:
             stage = min(int(load.t // STAGE_S), len(FACTORS) - 1)
-            ttft = "-" if load.ttft_p99 is None else f"{load.ttft_p99 * 1e3:.0f} ms"
             text = (
                 f"{FACTORS[stage]:g} x capacity  in flight {load.in_flight}  shed {load.shed}  "
-                f"TTFT p99 {ttft}"
+                f"TTFT p99 {milliseconds(load.ttft_p99)}"
             )
             bar.update(task, completed=load.t, description=text)
 
         return run_demo(platform, console.print, tick)  # type: ignore[arg-type]
 
 
-def _print(data: DemoData, console: Console) -> None:
+def _print(shown: Shown, console: Console) -> None:
     from rich.table import Table
 
-    table = Table(title=f"{data.workload}; capacity {data.capacity_rps:.0f} requests/s")
+    from forebay.cli.load_progress import milliseconds
+    from forebay.demo import FACTORS, REQUESTS
+    from forebay.load.results import stage_rows
+
+    run = shown.measured.run
+    table = Table(title=f"{REQUESTS}; capacity {shown.capacity:.0f} requests/s")
     for name in ("load", "offered/s", "admitted/s", "shed/s", "good/s"):
         table.add_column(name, justify="right")
     for name in ("TTFT p50", "TTFT p99", "TPOT p50", "tokens/s"):
         table.add_column(name, justify="right")
-    for stage in data.stages:
-        s = stage.summary
-        rates = (s.offered_per_s, s.admitted_per_s, s.shed_per_s, s.goodput_per_s)
+    for factor, row in zip(FACTORS, stage_rows(run), strict=True):
         table.add_row(
-            f"{stage.factor:g} x",
-            *(f"{rate:.1f}" for rate in rates),
-            *(_milliseconds(value) for value in (s.ttft_p50, s.ttft_p99, s.tpot_p50)),
-            f"{s.tokens_per_s:.0f}",
+            f"{factor:g} x",
+            *(f"{row[f'{name}_per_s']:.1f}" for name in ("offered", "admitted", "shed", "goodput")),
+            *(milliseconds(row[name]) for name in ("ttft_p50", "ttft_p99", "tpot_p50")),
+            f"{row['tokens_per_s']:.0f}",
         )
     console.print(table)
-    lag, client = _milliseconds(data.client.lag_p99_s), data.client
+    client = run.client
     how = "real-time scheduled" if client.realtime else f"not real-time ({client.realtime_reason})"
-    console.print(f"good: first token within {data.slo_ttft_s:g} s of the intended send time")
-    console.print(f"client: {how}, p99 lag {lag}")
-    if not client.valid:
-        console.print(f"NOT VALID: {client.validity_reason}; every latency above includes that")
-
-
-def _milliseconds(value: float | None) -> str:
-    return "-" if value is None else f"{value * 1e3:.0f} ms"
+    console.print(f"good: first token within {run.workload.slo.ttft:g} s of the intended send time")
+    console.print(f"client: {how}, p99 lag {milliseconds(client.lag_p99_s)}")
+    if not run.validity.valid:
+        reasons = "; ".join(run.validity.reasons)
+        console.print(f"NOT VALID: {reasons}; every latency above includes that")

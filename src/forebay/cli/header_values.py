@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 
-import typer
-
-from forebay.cli.exits import Exit
+from forebay.cli.exits import refuse
 
 
 def sendable_or_exit(what: str, value: str) -> str:
@@ -18,8 +16,7 @@ def sendable_or_exit(what: str, value: str) -> str:
     value = value.strip()
     if not all(" " <= character <= "\xff" and character != "\x7f" for character in value):
         problem = f"{what} holds a line break or another character that no header may have"
-        typer.echo(f"forebay: {problem}", err=True)
-        raise typer.Exit(Exit.INPUT_IS_WRONG)
+        refuse(str(problem))
     return value
 
 

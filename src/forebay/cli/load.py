@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forebay.cli.exits import Exit
+from forebay.cli.exits import Exit, fail, refuse
 from forebay.cli.header_values import key_or_exit, sendable_or_exit
 from forebay.cli.run_output import writable_or_exit, written
 
@@ -122,7 +122,7 @@ def load(
         options = {"--check": check, "--clients": clients, "--metrics": metrics, "--ramp": ramp}
         _search_alone_or_exit({**options, "--ray": ray}, rate)
     elif good is not None:
-        _refuse("--good is for --find-rate; for the share of a run that must be good, --check")
+        refuse("--good is for --find-rate; for the share of a run that must be good, --check")
     spec = _workload_or_exit(
         workload, rate, ramp, clients, duration, prompt_tokens, output_tokens,
         slo_ttft, slo_tpot, seed,
@@ -150,7 +150,7 @@ def load(
     )
     if find_rate:
         if spec.trace is not None:
-            _refuse(
+            refuse(
                 "--find-rate: a trace has its own rate; search with a workload fitted to it: "
                 "forebay record fit"
             )
@@ -187,7 +187,7 @@ def workloads(
             typer.echo(f"{known:<14} {load_workload(known).description}")
         return
     if name not in built_in_names():
-        _refuse(f"no workload {name} is built in; known: {', '.join(built_in_names())}")
+        refuse(f"no workload {name} is built in; known: {', '.join(built_in_names())}")
     typer.echo(built_in_text(name), nl=False)
 
 
@@ -199,16 +199,16 @@ def _share_or_exit(option: str, text: str | None) -> float | None:
     try:
         return None if text is None else parse_share(text)
     except PydanticCustomError as error:
-        _refuse(f"{option}: {error.message()}; write a share such as 95% or 0.95")
+        refuse(f"{option}: {error.message()}; write a share such as 95% or 0.95")
 
 
 def _search_alone_or_exit(options: Mapping[str, object], rate: str | None) -> None:
     """Refuses options that mean nothing in a search for the highest rate."""
     for option, value in options.items():
         if value is not None:
-            _refuse(f"--find-rate and {option} do not go together: {_NOT_IN_A_SEARCH[option]}")
+            refuse(f"--find-rate and {option} do not go together: {_NOT_IN_A_SEARCH[option]}")
     if rate is not None and "," in rate:
-        _refuse("--find-rate and --rate with stages: write the one rate that is tried first")
+        refuse("--find-rate and --rate with stages: write the one rate that is tried first")
 
 
 def _workload_or_exit(
@@ -227,7 +227,7 @@ def _workload_or_exit(
     from forebay.spec.workload import changed, load_workload
 
     if sum(option is not None for option in (rate, ramp, clients)) > 1:
-        _refuse("--rate, --ramp and --clients say the same thing; keep one")
+        refuse("--rate, --ramp and --clients say the same thing; keep one")
     try:
         return changed(
             load_workload(source),
@@ -242,7 +242,7 @@ def _workload_or_exit(
             seed=seed,
         )
     except SpecError as error:
-        _refuse("\n".join(str(problem) for problem in error.problems))
+        refuse("\n".join(str(problem) for problem in error.problems))
 
 
 def _rates_or_exit(option: str, text: str | None, between: str) -> list[float]:
@@ -253,7 +253,7 @@ def _rates_or_exit(option: str, text: str | None, between: str) -> list[float]:
     try:
         return [parse_rate(part) for part in text.split(between)] if text else []
     except PydanticCustomError as error:
-        _refuse(f"{option}: {error.message()}; {(error.context or {}).get('hint', '')}")
+        refuse(f"{option}: {error.message()}; {(error.context or {}).get('hint', '')}")
 
 
 def _ramp_or_exit(text: str | None) -> tuple[float, float] | None:
@@ -261,7 +261,7 @@ def _ramp_or_exit(text: str | None) -> tuple[float, float] | None:
     if not rates:
         return None
     if len(rates) != 2:
-        _refuse(f"--ramp: {text!r} is not a ramp; write 5/s..80/s")
+        refuse(f"--ramp: {text!r} is not a ramp; write 5/s..80/s")
     return rates[0], rates[1]
 
 
@@ -277,9 +277,9 @@ def _seconds_or_exit(option: str, text: str) -> float:
     try:
         seconds = parse_seconds(text)
     except PydanticCustomError as error:
-        _refuse(f"{option}: {error.message()}; {(error.context or {}).get('hint', '')}")
+        refuse(f"{option}: {error.message()}; {(error.context or {}).get('hint', '')}")
     if not seconds > 0:
-        _refuse(f"{option}: must be above 0")
+        refuse(f"{option}: must be above 0")
     return seconds
 
 
@@ -289,7 +289,7 @@ def _headers_or_exit(lines: list[str], key_variable: str) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
             # Without its text, which may be a secret.
-            _refuse(f"--header: number {number} is not a header; write 'Name: value'")
+            refuse(f"--header: number {number} is not a header; write 'Name: value'")
         headers[name.strip()] = sendable_or_exit(f"--header: number {number}", value)
     if not any(name.lower() == "authorization" for name in headers):
         key = key_or_exit(key_variable)
@@ -305,7 +305,7 @@ def _tenant_headers(spec: WorkloadSpec) -> dict[str, dict[str, str]]:
             continue
         key = key_or_exit(tenant.api_key_env)
         if key is None:
-            _refuse(f"tenant {tenant.name}: the variable {tenant.api_key_env} holds no key")
+            refuse(f"tenant {tenant.name}: the variable {tenant.api_key_env} holds no key")
         found[tenant.name] = {"Authorization": f"Bearer {key}"}
     return found
 
@@ -324,7 +324,7 @@ def _endpoint_or_exit(
     from forebay.load.plan import plain_ids
 
     if api not in ("chat", "completions"):
-        _refuse(f"--api: {api!r} is neither chat nor completions")
+        refuse(f"--api: {api!r} is neither chat nor completions")
     try:
         return look_at(
             ProbeTarget(
@@ -339,10 +339,9 @@ def _endpoint_or_exit(
             )
         )
     except (ValueError, OSError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     except EndpointError as error:
-        typer.echo(f"forebay: {error}", err=True)
-        raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
+        fail(str(error))
 
 
 def _cores_or_exit(text: str | None) -> list[int] | None:
@@ -353,10 +352,10 @@ def _cores_or_exit(text: str | None) -> list[int] | None:
     try:
         cores = sorted({int(part) for part in text.split(",")})
     except ValueError:
-        _refuse(f"--cores: {text!r} is not a list of core numbers; write 0,2,3")
+        refuse(f"--cores: {text!r} is not a list of core numbers; write 0,2,3")
     absent = set(cores) - os.sched_getaffinity(0)
     if absent:
-        _refuse(f"--cores: this machine has no core {min(absent)} for it")
+        refuse(f"--cores: this machine has no core {min(absent)} for it")
     return cores
 
 
@@ -376,7 +375,7 @@ def _metrics(base_url: str, asked: list[str]) -> list[str]:
             fetch(url)
         except (OSError, ValueError, HTTPException) as error:
             why = getattr(error, "reason", None) or error
-            _refuse(f"--metrics: {without_credentials(url)} cannot be read: {why}")
+            refuse(f"--metrics: {without_credentials(url)} cannot be read: {why}")
     if pages:
         return pages
     host = urlsplit(base_url).hostname
@@ -401,10 +400,9 @@ def _measure_or_exit(
         with watching(plan.workload, quiet=as_json) as tick:
             return measure(plan, pages, tick, crew, status)
     except WorkerFailedError as error:
-        typer.echo(f"forebay: {error}", err=True)
-        raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
+        fail(str(error))
     except (ValueError, OSError) as error:  # a file that the workload names
-        _refuse(str(error))
+        refuse(str(error))
     except KeyboardInterrupt:
         typer.echo("\nstopped before anything was sent", err=True)
         raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
@@ -414,7 +412,7 @@ def _ray_workers(address: str) -> Callable[[Sequence[WorkerPlan]], Workers]:
     from importlib.util import find_spec
 
     if find_spec("ray") is None:
-        _refuse("--ray needs Ray: pip install 'ray[default]'")
+        refuse("--ray needs Ray: pip install 'ray[default]'")
     from forebay.serving.cluster import RayCrew
 
     return lambda orders: RayCrew(orders, address)
@@ -441,8 +439,3 @@ def _exit_code(measured: Measured, check: float | None) -> Exit:
     if check is not None and (not judged or summary.good < check * judged):
         return Exit.CHECK_SAYS_NO
     return Exit.FINE
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"forebay: {message}", err=True)
-    raise typer.Exit(Exit.INPUT_IS_WRONG)

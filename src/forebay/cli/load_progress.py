@@ -46,8 +46,8 @@ def progress_line(progress: Progress) -> str:
     """The run's state in a line."""
     return (
         f"offered {progress.offered}  in flight {progress.in_flight}  shed {progress.shed}  "
-        f"errors {progress.failed}  TTFT p50 {_ms(progress.ttft_p50)} "
-        f"p99 {_ms(progress.ttft_p99)}  client lag {_ms(progress.lag_p99)}"
+        f"errors {progress.failed}  TTFT p50 {milliseconds(progress.ttft_p50)} "
+        f"p99 {milliseconds(progress.ttft_p99)}  client lag {milliseconds(progress.lag_p99)}"
     )
 
 
@@ -91,13 +91,14 @@ def stage_table(measured: Measured) -> Table:
             *(rate(row[name]) for name in ("offered_per_s", "shed_per_s")),
             str(row["failed"]),
             rate(row["goodput_per_s"]),
-            *(_ms(row[name]) for name in ("ttft_p50", "ttft_p99", "tpot_p50")),
+            *(milliseconds(row[name]) for name in ("ttft_p50", "ttft_p99", "tpot_p50")),
             f"{row['tokens_per_s']:.0f}",
         )
     return table
 
 
-def _ms(value: float | None) -> str:
+def milliseconds(value: float | None) -> str:
+    """Seconds as a figure of a table."""
     return "-" if value is None else f"{1e3 * value:.0f} ms"
 
 

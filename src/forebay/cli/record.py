@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from forebay.cli.exits import Exit
+from forebay.cli.exits import Exit, fail, refuse
 
 if TYPE_CHECKING:
-    from forebay.record import BlockSize, Fitted, LogTotals, ReadLine, Rules, Target
+    from forebay.record import BlockSize, Fitted, LogTotals, ReadLine, Rules
+    from forebay.wire import Target
     from forebay.workload import Row
 
 record = typer.Typer(
@@ -116,7 +117,7 @@ def proxy(
     try:
         summary = run(plan, lambda url: introduce(plan, url, as_json), LiveLine(as_json).show)
     except OSError as error:
-        _fail(f"{output} or port {port}: {error.strerror or error}")
+        fail(f"{output} or port {port}: {error.strerror or error}")
     if as_json:
         typer.echo(json.dumps({"summary": summary}))
     else:
@@ -164,7 +165,7 @@ def _reader_or_exit(format_name: str, pattern: str | None) -> ReadLine:
     try:
         return line_reader(format_name, pattern)
     except ValueError as error:
-        _refuse(f"{'--format' if pattern is None else '--pattern'}: {error}")
+        refuse(f"{'--format' if pattern is None else '--pattern'}: {error}")
 
 
 def _size_or_exit(block_tokens: int, bytes_per_token: float) -> BlockSize:
@@ -173,12 +174,12 @@ def _size_or_exit(block_tokens: int, bytes_per_token: float) -> BlockSize:
     try:
         return BlockSize(block_tokens, bytes_per_token)
     except ValueError as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 def _keep_or_exit(output: Path, force: bool) -> None:
     if output.exists() and not force:
-        _refuse(f"{output} exists; --force overwrites it")
+        refuse(f"{output} exists; --force overwrites it")
 
 
 def _rules(keep_tenants: bool, size: BlockSize) -> Rules:
@@ -212,9 +213,9 @@ def _logs_or_exit(
         for line in error.totals.first_unreadable:
             typer.echo(str(line), err=True)
         expected = CONFIGURATION.get(format_name, "")
-        _refuse(f"{error}; nothing was written. Is it another format?\n{expected}".rstrip())
+        refuse(f"{error}; nothing was written. Is it another format?\n{expected}".rstrip())
     except UnreadableFileError as error:
-        _refuse(str(error))
+        refuse(str(error))
     except OSError as error:
         _cannot(error, output)
 
@@ -233,12 +234,12 @@ def _log_lines(totals: LogTotals) -> list[str]:
 
 
 def _target_or_exit(url: str) -> Target:
-    from forebay.record import Target
+    from forebay.record import target_of
 
     try:
-        return Target.from_url(url)
+        return target_of(url)
     except ValueError as error:
-        _refuse(f"--to: {error}")
+        refuse(f"--to: {error}")
 
 
 def _seconds_or_exit(option: str, text: str) -> float:
@@ -249,7 +250,7 @@ def _seconds_or_exit(option: str, text: str) -> float:
     try:
         return parse_seconds(text)
     except PydanticCustomError as error:
-        _refuse(f"{option}: {error.message()}; {(error.context or {}).get('hint', '')}")
+        refuse(f"{option}: {error.message()}; {(error.context or {}).get('hint', '')}")
 
 
 def _rows_or_exit(trace: str, format_name: str, quiet: bool) -> list[Row]:
@@ -260,9 +261,9 @@ def _rows_or_exit(trace: str, format_name: str, quiet: bool) -> list[Row]:
         with reading(total_bytes([trace]), quiet=quiet) as tell:
             return read_rows(trace, format_name, lambda place: tell(place, 0))
     except ValueError as error:
-        _refuse(f"{trace}: {error}")
+        refuse(f"{trace}: {error}")
     except OSError as error:
-        _refuse(f"{trace} cannot be read: {_why(error)}")
+        refuse(f"{trace} cannot be read: {_why(error)}")
 
 
 def _fit_or_exit(rows: list[Row], output: Path, trace: str, seed: int, force: bool) -> Fitted:
@@ -272,29 +273,19 @@ def _fit_or_exit(rows: list[Row], output: Path, trace: str, seed: int, force: bo
     try:
         return fit_trace(rows, output, source, seed=seed, overwrite=force)
     except WouldOverwriteError as error:
-        _refuse(f"{error}; --force overwrites it")
+        refuse(f"{error}; --force overwrites it")
     except ValueError as error:
-        _refuse(f"{trace}: {error}; replay the trace itself instead")
+        refuse(f"{trace}: {error}; replay the trace itself instead")
     except OSError as error:
-        _fail(f"{output} cannot be written: {_why(error)}")
+        fail(f"{output} cannot be written: {_why(error)}")
 
 
 def _cannot(error: OSError, output: Path) -> NoReturn:
     """A log that cannot be read is the user's; a trace that cannot be written is not."""
     if error.filename is None or str(error.filename).startswith(str(output)):
-        _fail(f"{output} cannot be written: {_why(error)}")
-    _refuse(f"{error.filename} cannot be read: {_why(error)}")
+        fail(f"{output} cannot be written: {_why(error)}")
+    refuse(f"{error.filename} cannot be read: {_why(error)}")
 
 
 def _why(error: OSError) -> str:
     return error.strerror or str(error)
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"forebay: {message}", err=True)
-    raise typer.Exit(Exit.ENVIRONMENT_FAILED)
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"forebay: {message}", err=True)
-    raise typer.Exit(Exit.INPUT_IS_WRONG)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from forebay.cli.exits import Exit
+from forebay.cli.exits import refuse
 
 if TYPE_CHECKING:
     from forebay.load.results import Measured
@@ -27,8 +27,7 @@ def writable_or_exit(output: Path | None) -> None:
         output.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output).close()
     except OSError as error:
-        typer.echo(f"forebay: --output: {output} cannot be written: {error.strerror}", err=True)
-        raise typer.Exit(Exit.INPUT_IS_WRONG) from None
+        refuse(f"--output: {output} cannot be written: {error.strerror}")
 
 
 def written(measured: Measured, output: Path | None) -> Path | None:

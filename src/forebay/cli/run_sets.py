@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from forebay.cli.exits import Exit
+from forebay.cli.exits import refuse
 
 if TYPE_CHECKING:
     from forebay.load.results import RunFolder
@@ -30,8 +28,7 @@ def read_runs_or_exit(text: str) -> list[RunFolder]:
     try:
         return [read_run(path) for path in _run_paths(text)]
     except (RunFolderError, OSError) as error:
-        typer.echo(f"forebay: {error}", err=True)
-        raise typer.Exit(Exit.INPUT_IS_WRONG) from None
+        refuse(str(error))
 
 
 def sample(run: RunFolder, judged_by: RunFolder) -> RunSample:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forebay.cli.exits import Exit
+from forebay.cli.exits import fail, refuse
 
 if TYPE_CHECKING:
     from forebay.spec.service import ServiceSpec
@@ -53,7 +53,7 @@ def scale(
     forebay scale chat.yaml --replay runs/launch
     """
     if (least is None) == (replay is None):
-        _refuse("say either --min or --replay" if least is None else "--min or --replay, not both")
+        refuse("say either --min or --replay" if least is None else "--min or --replay, not both")
     spec = _spec_or_exit(file)
     if replay is not None:
         from forebay.cli.scale_replay import replay_run
@@ -71,9 +71,9 @@ def _spec_or_exit(file: Path) -> ServiceSpec:
     try:
         spec = load_service(file)
     except SpecError as error:
-        _refuse(str(error))
+        refuse(str(error))
     if not spec.scaling.min < spec.scaling.max:
-        _refuse(
+        refuse(
             f"{file}: scaling.min and scaling.max are both {spec.scaling.min}: the size is fixed; "
             "raise scaling.max and serve it again"
         )
@@ -86,29 +86,22 @@ def _set_floor(spec: ServiceSpec, least: int, until: str, address: str | None) -
     from forebay.serving.control import NoServiceError, set_floor
 
     if find_spec("ray") is None:
-        typer.echo("forebay: --min needs Ray, which is not installed here: make setup", err=True)
-        raise typer.Exit(Exit.ENVIRONMENT_FAILED)
+        fail("--min needs Ray, which is not installed here: make setup")
     try:
         end = read_end(until, datetime.now(UTC))
     except ValueError as error:
-        _refuse(str(error))
+        refuse(str(error))
     if least > spec.scaling.max:
-        _refuse(f"--min {least} is above scaling.max, {spec.scaling.max}")
+        refuse(f"--min {least} is above scaling.max, {spec.scaling.max}")
     try:
         cluster = address or spec.server.ray_address
         set_floor(spec.name, spec.server.port, least, end.timestamp(), cluster)
     except NoServiceError as error:
-        typer.echo(f"forebay: {error}", err=True)
-        raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
+        fail(str(error))
     if least:
         typer.echo(f"{spec.name}: at least {least} replicas until {end:%Y-%m-%d %H:%M:%S %Z}")
     else:
         typer.echo(f"{spec.name}: no floor beyond its file's")
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"forebay: {message}", err=True)
-    raise typer.Exit(Exit.INPUT_IS_WRONG)
 
 
 def read_end(text: str, now: datetime) -> datetime:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from forebay.cli.exits import Exit
+from forebay.cli.exits import fail, refuse
 from forebay.load.results import ScalingFileError, read_decisions
 from forebay.policies.scaling import EARLY_S, Capacity, floors
 from forebay.report import ScalingReport, render_scaling_page, rows
@@ -33,8 +33,7 @@ def replay_run(spec: ServiceSpec, run: Path, output: Path | None, as_json: bool)
     try:
         page.write_text(render_scaling_page(report), "utf-8")
     except OSError as error:
-        typer.echo(f"forebay: {page} cannot be written: {error.strerror}", err=True)
-        raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
+        fail(f"{page} cannot be written: {error.strerror}")
     if as_json:
         typer.echo(json.dumps(_plain(report, page), allow_nan=False))
     else:
@@ -45,15 +44,15 @@ def _records_or_exit(run: Path) -> list[RecordedScaling]:
     try:
         decisions = read_decisions(run)
     except ScalingFileError as error:
-        _refuse(str(error))
+        refuse(str(error))
     records = []
     for number, one in enumerate(decisions, start=1):
         try:
             records.append(read_record(one))
         except ValueError as error:
-            _refuse(f"{run}: decision {number}: {error}")
+            refuse(f"{run}: decision {number}: {error}")
     if len(records) < 2:
-        _refuse(f"{run}: one decision is no run to replay")
+        refuse(f"{run}: one decision is no run to replay")
     return sorted(records, key=lambda record: record.at)
 
 
@@ -133,8 +132,3 @@ def _changes_table(report: ScalingReport, changes: Sequence[Look]) -> Table:
         second = f"{look.at - report.looks[0].at:.0f}"
         table.add_row(second, str(look.then[0]), str(look.now[0]), look.now_why)
     return table
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"forebay: {message}", err=True)
-    raise typer.Exit(Exit.INPUT_IS_WRONG)

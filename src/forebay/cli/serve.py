@@ -7,12 +7,12 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from forebay.cli.check import DEFAULT_FILE, warn
-from forebay.cli.exits import Exit
+from forebay.cli.exits import Exit, refuse
 from forebay.cli.specs import load_or_exit
 
 if TYPE_CHECKING:
@@ -49,17 +49,12 @@ def _at_port_or_exit(spec: ServiceSpec, port: int) -> ServiceSpec:
     from forebay.spec.service.service_spec import ServerSpec
 
     if port == spec.server.metrics_port:
-        _refuse(f"--port: {port} is server.metrics_port too; write another port")
+        refuse(f"--port: {port} is server.metrics_port too; write another port")
     try:
         server = ServerSpec.model_validate({**spec.server.model_dump(), "port": port})
     except ValidationError as error:
-        _refuse(f"--port: {as_fault(error.errors()[0], ServerSpec).message}")
+        refuse(f"--port: {as_fault(error.errors()[0], ServerSpec).message}")
     return spec.model_copy(update={"server": server})
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"forebay: {message}", err=True)
-    raise typer.Exit(Exit.INPUT_IS_WRONG)
 
 
 def run(spec: ServiceSpec) -> Exit:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forebay.cli.exits import Exit
+from forebay.cli.exits import fail, refuse
 from forebay.cli.header_values import key_or_exit
 
 if TYPE_CHECKING:
@@ -46,20 +46,18 @@ def top(
         else:
             _watch(address, key, first, every)
     except (OSError, ValueError) as error:
-        typer.echo(f"forebay: {address} {_why(error, api_key_env, key)}", err=True)
-        raise typer.Exit(Exit.ENVIRONMENT_FAILED) from None
+        fail(f"{address} {_why(error, api_key_env, key)}")
     except KeyboardInterrupt:
         pass
 
 
 def _address_or_exit(url: str) -> str:
-    from forebay.load.plan import base_url
+    from forebay.wire import base_url
 
     try:
         return base_url(url) + _PATH
     except ValueError as error:
-        typer.echo(f"forebay: {error}", err=True)
-        raise typer.Exit(Exit.INPUT_IS_WRONG) from None
+        refuse(str(error))
 
 
 def _why(error: Exception, variable: str, key: str | None) -> str:

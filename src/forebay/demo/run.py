@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 import os
 import platform as machine
-import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from forebay import __version__
 from forebay.load.client import open_directly
 from forebay.load.plan import Endpoint
+from forebay.load.results import Measured, measure
 from forebay.load.run import LoadPlan, LoadRun, run_load
 from forebay.load.run.runner import Progress
-from forebay.measure import RequestRecord, summarise, tokens_within
-from forebay.measure.windows import windows
-from forebay.observability import catalogue
 from forebay.policies.request import INTERACTIVE
-from forebay.report import ClientNotes, DemoData, DemoStage, Sample, ServerPoint
+from forebay.report import render_load_page
 from forebay.spec.files import format_seconds
 from forebay.spec.workload import fixed_workload
 
@@ -31,6 +26,7 @@ if TYPE_CHECKING:
 FACTORS = (0.5, 1.0, 3.0, 0.5)
 STAGE_S = 20.0
 PROMPT_TOKENS, OUTPUT_TOKENS = 180, 48
+REQUESTS = f"{PROMPT_TOKENS} tokens in, {OUTPUT_TOKENS} out, no prompt twice, Poisson"
 _WARM_S, _CAPACITY_S = 4.0, 10.0
 _MOST_PROBES, _LEAST_PER_S = 5, 2.0
 _FILLED = 0.8  # of what is offered, less than which says that it was more than can be done
@@ -44,7 +40,33 @@ Say = Callable[[str], None]
 Tick = Callable[[Progress], None]
 
 
-def run_demo(platform: Platform, say: Say, tick: Tick) -> DemoData:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the table and the page show.
+
+    Attributes:
+        measured: the stages.
+        capacity: requests/s that were taken to be sustainable.
+        answer: to `QUESTION`.
+    """
+
+    measured: Measured
+    capacity: float
+    answer: str
+
+    def page(self) -> str:
+        """The report of a load test, with the question and its answer."""
+        words = f"{REQUESTS}; capacity {self.capacity:.0f} requests/s; {machine.machine()}, "
+        report = replace(
+            self.measured.report(),
+            title="Forebay demo",
+            workload_text=f"{words}{os.cpu_count()} cores",
+            chat=(QUESTION, self.answer),
+        )
+        return render_load_page(report)
+
+
+def run_demo(platform: Platform, say: Say, tick: Tick) -> Shown:
     """Run every step against a platform that is ready.
 
     Args:
@@ -59,8 +81,7 @@ def run_demo(platform: Platform, say: Say, tick: Tick) -> DemoData:
         f"capacity: about {capacity:.0f} requests/s of {PROMPT_TOKENS} tokens in and "
         f"{OUTPUT_TOKENS} out\n"
     )
-    run, server = offer(platform, capacity, tick)
-    return gather(platform, capacity, run, server, answer)
+    return Shown(offer(platform, capacity, tick), capacity, answer)
 
 
 def ask(platform: Platform) -> str:
@@ -81,28 +102,39 @@ def ask(platform: Platform) -> str:
     return str(choice["message"]["content"]).strip()
 
 
-def play(platform: Platform, tick: Tick | None = None, **workload: Any) -> LoadRun:
-    """Offer the demo's requests to the service; see `fixed_workload` for when.
+def planned(platform: Platform, **workload: Any) -> LoadPlan:
+    """The demo's requests for the service; see `fixed_workload` for when."""
+    return LoadPlan(
+        endpoint=Endpoint(url=platform.url.removesuffix("/v1"), model=platform.spec.model.id),
+        workload=fixed_workload("demo", PROMPT_TOKENS, OUTPUT_TOKENS, **workload),
+        timeout_s=TIMEOUT_S,
+        cores=sorted(platform.spare_cores) or None,  # not those that the model computes on
+    )
+
+
+def whole(run: LoadRun) -> LoadRun:
+    """The run itself.
 
     Raises:
         KeyboardInterrupt: Ctrl-C came: part of a run would be told as the whole.
     """
-    spec = fixed_workload("demo", PROMPT_TOKENS, OUTPUT_TOKENS, **workload)
-    plan = LoadPlan(
-        endpoint=Endpoint(url=platform.url.removesuffix("/v1"), model=platform.spec.model.id),
-        workload=spec,
-        timeout_s=TIMEOUT_S,
-        cores=sorted(platform.spare_cores) or None,  # not those that the model computes on
-    )
-    run = run_load(plan, tick)
     if run.client.interrupted:
         raise KeyboardInterrupt
     return run
 
 
-def _slo_s(platform: Platform) -> float:
+def play(platform: Platform, **workload: Any) -> LoadRun:
+    """Offer them, without a look at the service.
+
+    Raises:
+        KeyboardInterrupt: see `whole`.
+    """
+    return whole(run_load(planned(platform, **workload)))
+
+
+def _slo(platform: Platform) -> dict[str, str]:
     """What the service promises: of an emulated one that is slowed, as many times as much."""
-    return platform.spec.ttft_budget(INTERACTIVE)
+    return {"ttft": format_seconds(platform.spec.ttft_budget(INTERACTIVE))}
 
 
 def measure_capacity(platform: Platform) -> float:
@@ -113,7 +145,7 @@ def measure_capacity(platform: Platform) -> float:
     several times over, and what came of that again, until it is more than can be done.
     """
     clients = int(platform.spec.model.engine_args.get("max_num_seqs", 64))
-    slo = {"ttft": format_seconds(_slo_s(platform))}
+    slo = _slo(platform)
     play(platform, clients=clients, seconds=_WARM_S, seed=1, slo=slo)
     full = play(platform, clients=clients, seconds=_CAPACITY_S, seed=2, slo=slo)
     best = full.summary.goodput_per_s
@@ -126,77 +158,13 @@ def measure_capacity(platform: Platform) -> float:
     return best * _SUSTAINABLE
 
 
-def offer(platform: Platform, capacity: float, tick: Tick) -> tuple[LoadRun, list[ServerPoint]]:
-    """Offer the stages; returns (the run, the server's series)."""
-    points: list[ServerPoint] = []
-    before: dict[str, float] = {}
+def offer(platform: Platform, capacity: float, tick: Tick) -> Measured:
+    """Offer the stages, reading the service's metrics meanwhile.
 
-    def watch(progress: Progress) -> None:
-        if (point := _server_point(platform, progress.t, before)) is not None:
-            points.append(point)
-        tick(progress)
-
+    Raises:
+        KeyboardInterrupt: see `play`.
+    """
     stages = [(factor * capacity, STAGE_S) for factor in FACTORS]
-    return play(platform, watch, stages=stages, seed=3), points
-
-
-def _server_point(platform: Platform, t: float, before: dict[str, float]) -> ServerPoint | None:
-    """The service's own word; None when the routers cannot be asked just now."""
-    try:
-        fleet = platform.fleet()
-    except Exception:  # Ray raises many kinds; a gap in a chart is no reason to stop a demo
-        return None
-    total = {
-        metric: sum(float(replica[metric.name]) for replica in fleet)
-        for metric in (catalogue.QUEUED_TOKENS, catalogue.RUNNING, catalogue.OUTPUT_TOKENS)
-    }
-    now, tokens = time.monotonic(), total[catalogue.OUTPUT_TOKENS]
-    rate = (tokens - before["tokens"]) / (now - before["at"]) if before else None
-    before.update(tokens=tokens, at=now)
-    return ServerPoint(t, total[catalogue.QUEUED_TOKENS], total[catalogue.RUNNING], rate)
-
-
-def gather(
-    platform: Platform,
-    capacity: float,
-    run: LoadRun,
-    server: list[ServerPoint],
-    answer: str,
-) -> DemoData:
-    """Everything that the table and the page show."""
-    spec, records, client = platform.spec, run.records, run.client
-    slo_s = _slo_s(platform)
-    return DemoData(
-        title="Forebay demo",
-        model=spec.model.id,
-        hardware=f"{machine.machine()}, {os.cpu_count()} cores",
-        workload=f"{PROMPT_TOKENS} tokens in, {OUTPUT_TOKENS} out, no prompt twice, Poisson",
-        slo_ttft_s=slo_s,
-        capacity_rps=capacity,
-        stages=_stages(records, slo_s),
-        windows=windows(records, 1.0, slo_s),
-        samples=[Sample(r.intended_s, r.ttft, r.outcome) for r in records],
-        server=server,
-        client=ClientNotes(
-            client.lag_p99_s,
-            client.realtime,
-            client.realtime_reason,
-            run.validity.valid,
-            "" if run.validity.valid else "; ".join(run.validity.reasons),
-        ),
-        chat=(QUESTION, answer),
-        footer=f"forebay {__version__}, {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
-    )
-
-
-def _stages(records: list[RequestRecord], slo_s: float) -> list[DemoStage]:
-    stages = []
-    for index, factor in enumerate(FACTORS):
-        start, end = index * STAGE_S, (index + 1) * STAGE_S
-        mine = [record for record in records if start <= record.intended_s < end]
-        summary = summarise(mine, slo_s, None, STAGE_S)
-        arrived = sum(tokens_within(record, start, end) for record in records)
-        stages.append(
-            DemoStage(factor, start, end, replace(summary, tokens_per_s=arrived / STAGE_S))
-        )
-    return stages
+    plan = planned(platform, stages=stages, seed=3, slo=_slo(platform))
+    measured = measure(plan, platform.metrics_pages, tick)
+    return replace(measured, run=whole(measured.run))

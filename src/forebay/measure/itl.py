@@ -62,8 +62,3 @@ def weighted_percentiles(
     wanted = np.asarray(qs) / 100 * upto[-1] * (1 - _ROUNDING)
     places = np.minimum(np.searchsorted(upto, wanted), n - 1)
     return [float(value) for value in values[order[places]]]
-
-
-def weighted_percentile(values: Floats, weights: Floats, q: float) -> float | None:
-    """`weighted_percentiles` for one ``q``."""
-    return weighted_percentiles(values, weights, (q,))[0]

@@ -7,9 +7,9 @@ pressure on it, delays a send.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 Outcome = Literal[
     "ok",
@@ -133,22 +133,3 @@ class RequestRecord:
         if self.outcome != "ok" or self.ttft is None or self.ttft > slo_ttft:
             return False
         return slo_tpot is None or self.tpot is None or self.tpot <= slo_tpot
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `from_dict` reads them back."""
-        values = asdict(self)
-        if self.token_times is not None:
-            values["token_times"] = [round(time, 6) for time in self.token_times]
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RequestRecord:
-        """Reads `as_dict`'s form.
-
-        Raises:
-            ValueError: on a key that is not a field.
-        """
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ValueError(f"unknown field of a request record: {sorted(unknown)}")
-        return cls(**values)

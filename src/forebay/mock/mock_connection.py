@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from forebay.mock.mock_events import error_response
 from forebay.mock.mock_requests import Request
-from forebay.mock.wire import CONTINUE, error_response
+from forebay.wire import CONTINUE, HeadReader
 
 if TYPE_CHECKING:
     from forebay.mock.mock_answers import Answer
@@ -20,26 +20,18 @@ _LARGEST_BODY = 64 << 20  # bytes
 _NO_SOCKET = -1
 
 
-@dataclass(slots=True)
-class _Receiving:
-    """A request whose end is not here yet."""
-
-    url: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
-    body: list[bytes] = field(default_factory=list)
-    size: int = 0
-
-
-class MockConnection(asyncio.Protocol):
+class MockConnection(HeadReader, asyncio.Protocol):
     """Reads requests one after another and writes what the server says."""
 
     def __init__(self, server: MockServer) -> None:
+        super().__init__()
         self.answer: Answer | None = None  # the one being given
         self._server = server
         self._transport: asyncio.Transport | None = None
         self._socket = _NO_SOCKET
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
-        self._receiving = _Receiving()
+        self._body: list[bytes] = []
+        self._size = 0
         self._now = 0.0
 
     def send(self, data: bytes) -> bool:
@@ -109,46 +101,40 @@ class MockConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._receiving = _Receiving()
-
-    def on_url(self, url: bytes) -> None:
-        """A piece of the request's target."""
-        self._receiving.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One request header."""
-        key = name.decode("latin-1").lower()
-        self._receiving.headers[key] = value.decode("latin-1")
+        super().on_message_begin()
+        self._body, self._size = [], 0
 
     def on_headers_complete(self) -> None:
         """The request's head is here."""
-        if self._receiving.headers.get("expect", "").lower() == "100-continue":
+        super().on_headers_complete()
+        if self.head.waits:
             self.send(CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the request's body."""
-        receiving = self._receiving
-        receiving.size += len(body)
-        if receiving.size <= _LARGEST_BODY:
-            receiving.body.append(body)
+        self._size += len(body)
+        if self._size <= _LARGEST_BODY:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
         """A request is here."""
-        receiving, parser = self._receiving, self._parser
+        head, parser = self.head, self._parser
         if parser is None or self._socket == _NO_SOCKET:
             return
         if self.answer is not None:  # requests sent ahead of answers: no client of ours does
             self.abort()
             return
-        if receiving.size > _LARGEST_BODY:
+        if self._size > _LARGEST_BODY:
             self.send(error_response(413, f"the body is larger than {_LARGEST_BODY} bytes"))
             self.close()
             return
         request = Request(
             method=parser.get_method().decode("latin-1"),
-            path=receiving.url.partition(b"?")[0].decode("latin-1"),
-            headers=receiving.headers,
-            body=b"".join(receiving.body),
+            path=head.target.partition(b"?")[0].decode("latin-1"),
+            headers={
+                name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers
+            },
+            body=b"".join(self._body),
             arrived_s=self._now,
             keep_alive=parser.should_keep_alive(),
         )

@@ -9,10 +9,11 @@ import numpy as np
 
 from forebay.mock.faults import NONE, Fault, chosen
 from forebay.mock.laws import request_rng
+from forebay.mock.mock_events import NOT_HTTP, error_response
 from forebay.mock.mock_requests import BadRequestError, MockRequest, Request, read_ask
 from forebay.mock.scripts import ENGINE_ERROR, Script, at_once, plain, stream, token_offsets
 from forebay.mock.spec import MockSpec
-from forebay.mock.wire import NOT_HTTP, error_response, response
+from forebay.wire import response
 
 CHAT_PATHS = {"/v1/completions": False, "/v1/chat/completions": True}
 _FORCE = "x-mock"

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 
 import uvloop
 
-from forebay.load.timing import Grant, realtime_scheduling
+from forebay.load.timing import Grant, raise_file_limit, realtime_scheduling, set_within
 from forebay.mock.log import MockLog
 from forebay.mock.mock_server import MockServer
 from forebay.mock.pages import Pulse
@@ -43,7 +42,7 @@ def run(
     Raises:
         OSError: the port, the cores or the log's file cannot be had.
     """
-    _raise_file_limit()
+    raise_file_limit()
     if spec.cores:
         os.sched_setaffinity(0, spec.cores)
     # Opened first: that a log cannot be written is no news for the end of a run.
@@ -85,7 +84,7 @@ async def _serve(
         await server.start()
         with _no_collection():
             on_ready(server.url)
-            while not await _stopped_within(stop, _TICK_S):
+            while not await set_within(stop, _TICK_S):
                 if on_tick is not None:
                     on_tick(server.pulse())
     finally:
@@ -94,14 +93,6 @@ async def _serve(
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         await server.close()
     return server
-
-
-async def _stopped_within(stop: asyncio.Event, seconds: float) -> bool:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
 
 
 @contextmanager
@@ -118,12 +109,6 @@ def _no_collection() -> Iterator[None]:
     finally:
         gc.enable()
         gc.unfreeze()
-
-
-def _raise_file_limit() -> None:
-    """Allows as many connections as the system does: an overloaded open loop makes thousands."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class MockFailedError(RuntimeError):

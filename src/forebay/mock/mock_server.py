@@ -20,6 +20,7 @@ from forebay.mock.pages import Pulse, page
 from forebay.mock.scripts import at_once
 from forebay.mock.spec import MockSpec
 from forebay.mock.timing import Timetable
+from forebay.wire import Target
 
 _BACKLOG = 4096  # connections not yet accepted; the system's somaxconn may allow fewer
 
@@ -58,7 +59,7 @@ class MockServer:
         """Where it answers: ``http://host:port``."""
         assert self._listener is not None
         host, port = self._listener.sockets[0].getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return Target(host, port).url
 
     @property
     def requests(self) -> list[RequestLog]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from forebay.mock.mock_events import error_response, json_response
 from forebay.mock.mock_requests import BadRequestError, Request, read_tokens
 from forebay.mock.spec import MockSpec
-from forebay.mock.wire import error_response, json_response, response
+from forebay.wire import response
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # What a mock lacks are slots: its KV cache stays below what would count as full.

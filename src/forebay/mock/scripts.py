@@ -10,21 +10,19 @@ import numpy as np
 
 from forebay.mock.faults import Fault
 from forebay.mock.laws import Fixed, Law
-from forebay.mock.mock_requests import MockRequest
-from forebay.mock.wire import (
-    DONE,
-    LAST_CHUNK,
+from forebay.mock.mock_events import (
     MULTIBYTE_TEXTS,
     STREAM_HEAD,
     TEXTS,
     Events,
-    chunk,
     error_event,
     error_response,
     json_response,
     text_of,
     usage,
 )
+from forebay.mock.mock_requests import MockRequest
+from forebay.wire import DONE, LAST_CHUNK, chunk
 
 ENGINE_ERROR = "the mock was told to fail here"
 

@@ -3,7 +3,7 @@
 from forebay.record.access_logs import CONFIGURATION
 from forebay.record.files import UnreadableFileError, total_bytes
 from forebay.record.fit_words import COLUMNS, cells, verdict_lines, workload_lines
-from forebay.record.heads import Target
+from forebay.record.heads import target_of
 from forebay.record.log_lines import ReadLine, Rules
 from forebay.record.logs import LogTotals, UnreadableLogError, line_reader, record_logs
 from forebay.record.proxy_process import ProxyPlan, Pulse, run
@@ -22,7 +22,6 @@ __all__ = [
     "Pulse",
     "ReadLine",
     "Rules",
-    "Target",
     "UnreadableFileError",
     "UnreadableLogError",
     "WouldOverwriteError",
@@ -32,6 +31,7 @@ __all__ = [
     "read_rows",
     "record_logs",
     "run",
+    "target_of",
     "total_bytes",
     "verdict_lines",
     "workload_lines",

@@ -11,6 +11,8 @@ import re
 import zlib
 from collections.abc import Iterator
 
+from forebay.wire import LONGEST_LINE, lines_of
+
 # OpenAI's names, and those of the Responses and Messages APIs.
 _COUNT = re.compile(rb'"(prompt|completion|input|output)_tokens"\s*:\s*(\d{1,12})')
 _PROMPT = frozenset({b"prompt", b"input"})
@@ -20,7 +22,6 @@ _TEXT = re.compile(
 )
 _ERROR = re.compile(rb'^data:\s*\{\s*(?:"(?:object|type)"\s*:\s*"error"|"error"\s*:\s*[{"])')
 _DATA = b"data:"
-_LONGEST_LINE = 1 << 20
 _OVERLAP = 64  # bytes; longer than a key with its number
 _STEP = 1 << 20  # bytes unpacked at a time: 1 MB of gzip may hold 1 GB
 READABLE = (b"gzip", b"deflate", b"identity")  # content encodings that can be looked into
@@ -90,11 +91,9 @@ class AnswerTap:
             data = self._inflate.unconsumed_tail
 
     def _feed_stream(self, data: bytes) -> None:
-        if self._rest:
-            data = self._rest + data
-        end = data.rfind(b"\n") + 1
-        self._rest = data[end:][-_LONGEST_LINE:]
-        for line in data[:end].split(b"\n"):
+        lines, rest = lines_of(self._rest, data)
+        self._rest = rest[-LONGEST_LINE:]
+        for line in lines.split(b"\n"):
             self._line(line)
 
     def _line(self, line: bytes) -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from forebay.record.heads import LAST_CHUNK, RequestHead, chunk, own_answer
+from forebay.record.heads import for_upstream, own_answer
 from forebay.record.proxied_exchange import ProxiedExchange
 from forebay.record.server_side import ServerSide, hold
+from forebay.wire import LAST_CHUNK, HeadReader, chunk
 
 if TYPE_CHECKING:
     from forebay.record.proxy import Proxy
@@ -26,7 +27,7 @@ _LARGEST_HEAD = 1 << 16  # bytes; twice what nginx takes
 _CONNECT_S = 10.0
 
 
-class ClientSide(asyncio.Protocol):
+class ClientSide(HeadReader, asyncio.Protocol):
     """One client.
 
     Attributes:
@@ -34,6 +35,7 @@ class ClientSide(asyncio.Protocol):
     """
 
     def __init__(self, proxy: Proxy) -> None:
+        super().__init__()
         self.exchanges: deque[ProxiedExchange] = deque()
         self._proxy = proxy
         self._transport: asyncio.Transport | None = None
@@ -41,9 +43,7 @@ class ClientSide(asyncio.Protocol):
         self._server: ServerSide | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._waiting = bytearray()  # for the connection upstream
-        self._head = RequestHead()
         self._head_bytes = 0
-        self._in_head = False
         self._again = False  # a new parser is being told about a body that is under way
         self._began_s = 0.0
         self._coming: ProxiedExchange | None = None  # whose request is not here to its end
@@ -117,7 +117,7 @@ class ClientSide(asyncio.Protocol):
             self._go_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse_what_is_not_http()
-        if self._in_head:
+        if self.in_head:
             self._head_bytes += len(data)
             if self._head_bytes > _LARGEST_HEAD:
                 self.abort()
@@ -152,25 +152,20 @@ class ClientSide(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         if not self._again:
-            self._began_s = self._proxy.now()
-            self._head, self._head_bytes, self._in_head = RequestHead(), 0, True
+            super().on_message_begin()
+            self._began_s, self._head_bytes = self._proxy.now(), 0
 
     def on_url(self, url: bytes) -> None:
         """A piece of its target."""
         if not self._again:
-            self._head.target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One of its headers; what comes after the head is a trailer, and dropped."""
-        if self._in_head:
-            self._head.headers.append((name.lower(), value))
+            super().on_url(url)
 
     def on_headers_complete(self) -> None:
         """Its head is here: sent on, with what is for this connection alone taken out."""
-        parser, head = self._parser, self._head
+        parser, head = self._parser, self.head
         if parser is None or self._again:
             return
-        self._in_head = False
+        super().on_headers_complete()
         head.method = parser.get_method()
         head.version = parser.get_http_version()
         head.keep_alive = parser.should_keep_alive()
@@ -183,7 +178,7 @@ class ClientSide(asyncio.Protocol):
         if head.method == b"CONNECT":
             self._answer(HTTPStatus.METHOD_NOT_ALLOWED, "There are no tunnels here.", "no_tunnel")
             return
-        self._send(head.for_upstream(self._proxy.target, watched=tap is not None))
+        self._send(for_upstream(head, self._proxy.target, watched=tap is not None))
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""
@@ -275,7 +270,7 @@ class ClientSide(asyncio.Protocol):
             self._write_own()
         if self._coming is None or self._own:
             return
-        framing = b"".join(b"%b: %b\r\n" % header for header in self._head.framing)
+        framing = b"".join(b"%b: %b\r\n" % header for header in self.head.framing)
         self._parser = httptools.HttpRequestParser(self)
         self._again = True
         self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from forebay.wire import CONVERSATION, prompt_parts
+
 CLASSES = frozenset({"interactive", "batch"})
 
 
@@ -38,8 +40,11 @@ def read_prompt(body: Mapping[str, Any]) -> Prompt | None:
     prompt = body.get("prompt")
     if prompt is not None:
         return _completions_prompt(prompt)
-    if body.get("messages") is None and body.get("input") is None:
+    said = body.get("messages", body.get("input"))
+    if said is None:
         return None
+    if not isinstance(said, str | list | dict):
+        raise TypeError("messages are a text or a list")
     return Prompt("".join(_conversation(body)).encode("utf-8", "surrogatepass"))
 
 
@@ -67,14 +72,13 @@ def _completions_prompt(prompt: object) -> Prompt | None:
 
 
 def _conversation(body: Mapping[str, Any]) -> Iterator[str]:
-    if body.get("tools"):
-        yield f"{_json(body['tools'])}\n"
-    for key in ("system", "instructions"):
-        if body.get(key):
-            yield f"system\n{''.join(_content(body[key]))}\n"
-    messages = body.get("messages", body.get("input"))
-    for message in [messages] if isinstance(messages, str | dict) else messages or ():
-        yield from _message(message)
+    for key, value in prompt_parts(body):
+        if key == "tools":
+            yield f"{_json(value)}\n"
+        elif key in ("system", "instructions"):
+            yield f"system\n{''.join(_content(value))}\n"
+        elif key in CONVERSATION:
+            yield from _message(value)
 
 
 def _message(message: object) -> Iterator[str]:

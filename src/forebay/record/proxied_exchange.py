@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forebay.record.heads import RequestHead
 from forebay.record.request_tap import RequestTap
+from forebay.wire import Head
 
 
 @dataclass(slots=True, eq=False)
@@ -19,7 +19,7 @@ class ProxiedExchange:
         until_close: whether the answer's body ends with the connection.
     """
 
-    head: RequestHead
+    head: Head
     tap: RequestTap | None
     begun: bool = False
     until_close: bool = False

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 
 from forebay.record.client_side import ClientSide
-from forebay.record.heads import Target
 from forebay.record.recorder import Recorder
 from forebay.record.server_side import ServerSide
+from forebay.wire import Target
 
 _BACKLOG = 4096  # connections not yet accepted; the system's somaxconn may allow fewer
 
@@ -44,7 +44,7 @@ class Proxy:
         self.trouble = ""
         self._clock = clock
         self._origin_s = clock()
-        self._tls = target.tls_context()
+        self._tls = ssl.create_default_context() if target.tls else None
         self._open: set[ClientSide] = set()
         self._none_open = asyncio.Event()
         self._listener: asyncio.Server | None = None
@@ -54,7 +54,7 @@ class Proxy:
         """Where it answers: ``http://host:port``."""
         assert self._listener is not None
         host, port = self._listener.sockets[0].getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return Target(host, port).url
 
     @property
     def in_flight(self) -> int:

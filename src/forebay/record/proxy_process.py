@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import signal
 import time
 from collections.abc import Callable, Coroutine
@@ -14,11 +13,12 @@ from typing import Any, TextIO
 
 import uvloop
 
-from forebay.record.heads import Target
+from forebay.load.timing import raise_file_limit, set_within
 from forebay.record.proxy import Proxy
 from forebay.record.recorder import Recorder, Totals
 from forebay.record.rows import is_packed, open_trace
 from forebay.record.sizes import BlockSize
+from forebay.wire import Target
 
 _TICK_S = 1.0
 
@@ -70,7 +70,7 @@ def run(
     Raises:
         OSError: the port or the file cannot be had.
     """
-    _raise_file_limit()
+    raise_file_limit()
     cpu_s, start_s = time.process_time(), time.perf_counter()
     with (
         closing(_Trace(plan.output)) as trace,
@@ -132,7 +132,7 @@ async def _serve(
         await proxy.start(plan.host, plan.port)
         trace.open()  # a file that cannot be written is no news for the end of a recording
         on_ready(proxy.url)
-        while not await _within(stop, _TICK_S):
+        while not await set_within(stop, _TICK_S):
             _flush(proxy.recorder, trace)
             if on_tick is not None:
                 on_tick(_pulse(proxy))
@@ -163,17 +163,3 @@ async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
-
-
-def _raise_file_limit() -> None:
-    """Allows as many connections as the system does: each client takes two."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

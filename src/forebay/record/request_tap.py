@@ -15,6 +15,7 @@ from forebay.record.prompt_texts import Prompt, class_of, read_prompt
 from forebay.record.pseudonyms import Pseudonyms
 from forebay.record.rows import OUTPUT_TOKENS, PROMPT_TOKENS, Recorded
 from forebay.record.sizes import BlockSize, block_names, estimated_tokens, fitting_blocks
+from forebay.wire import Head
 from forebay.workload import Row
 
 Headers = Iterable[tuple[bytes, bytes]]  # names in lower case
@@ -98,13 +99,11 @@ class RequestTap:
         except Exception:  # whatever a client sends is for the server to judge
             self.unreadable = True
 
-    def answer_head(self, status: int, headers: Headers) -> None:
+    def answer_head(self, status: int, head: Head) -> None:
         """The answer's head."""
         self._status = status
-        fields = dict(headers)
         self._answer = AnswerTap(
-            stream=fields.get(b"content-type", b"").startswith(b"text/event-stream"),
-            encoding=fields.get(b"content-encoding", b""),
+            stream=head.is_event_stream, encoding=head.value(b"content-encoding")
         )
 
     def answer_body(self, data: bytes) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from forebay.record.proxied_exchange import ProxiedExchange
+from forebay.wire import HeadReader
 
 if TYPE_CHECKING:
     from forebay.record.client_side import ClientSide
@@ -19,15 +20,14 @@ if TYPE_CHECKING:
 _NO_BODY = frozenset({204, 304})
 
 
-class ServerSide(asyncio.Protocol):
+class ServerSide(HeadReader, asyncio.Protocol):
     """The connection upstream of one client's connection."""
 
     def __init__(self, client: ClientSide) -> None:
+        super().__init__()
         self._client: ClientSide | None = client
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        self._headers: dict[bytes, bytes] = {}
-        self._in_head = False
         self._renew = False  # the parser waits for a body that an answer to HEAD does not have
 
     def write(self, data: bytes) -> None:
@@ -81,18 +81,13 @@ class ServerSide(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """An answer begins."""
-        self._headers, self._in_head = {}, True
+        super().on_message_begin()
         if self._exchange is not None:
             self._exchange.begun = True
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header of an answer; what comes after the head is a trailer."""
-        if self._in_head:
-            self._headers[name.lower()] = value
-
     def on_headers_complete(self) -> None:
         """An answer's head is here."""
-        self._in_head = False
+        super().on_headers_complete()
         exchange, parser = self._exchange, self._parser
         if exchange is None or parser is None:
             return
@@ -100,13 +95,12 @@ class ServerSide(asyncio.Protocol):
         if status < 200:  # 100 Continue and its like announce the real one
             return
         if exchange.tap is not None:
-            exchange.tap.answer_head(status, self._headers.items())
+            exchange.tap.answer_head(status, self.head)
         if exchange.head.method == b"HEAD":
             self._renew = True
             self._answered()
             return
-        framed = not self._headers.keys().isdisjoint((b"content-length", b"transfer-encoding"))
-        exchange.until_close = not framed and status not in _NO_BODY
+        exchange.until_close = not self.head.framing and status not in _NO_BODY
 
     def on_body(self, body: bytes) -> None:
         """A piece of an answer's body."""

@@ -39,6 +39,7 @@ class LoadReport:
         intervals: bounds of a figure, in its own unit, by its name in `measure.metrics`:
             ``ttft_p99``, ``ttft_adjusted_p99``, ``goodput_per_s``, ``shed_share``. An infinite
             bound is one that the run does not give.
+        chat: a question and the model's answer, when one was asked.
         footer: versions, date, command: a line of text.
     """
 
@@ -62,4 +63,5 @@ class LoadReport:
     fleet: Sequence[FleetSize] = ()
     max_num_seqs: int | None = None
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    chat: tuple[str, str] | None = None
     footer: str = ""

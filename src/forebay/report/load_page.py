@@ -28,7 +28,7 @@ from forebay.report.load_tables import (
 )
 from forebay.report.load_time import Timeline, timeline
 from forebay.report.markup import facts, text
-from forebay.report.words import between, limit, portion, rate, seconds
+from forebay.report.words import NONE, between, limit, portion, rate, seconds
 
 _MOST_CLASSES = 3
 _NO_SERVER = '<p class="note">The metrics of the server were not read.</p>'
@@ -39,7 +39,7 @@ def render_load_page(report: LoadReport) -> str:
     run = columns(report.records, report.slo_ttft_s, report.slo_tpot_s)
     time = timeline(report, run)
     package = files("forebay.report")
-    styles = (package.joinpath(name).read_text("utf-8") for name in ("demo_page.css", "load.css"))
+    styles = (package.joinpath(name).read_text("utf-8") for name in ("page.css", "load.css"))
     return Template(package.joinpath("load_page.html").read_text("utf-8")).substitute(
         title=text(report.title),
         style="\n".join(styles),
@@ -59,6 +59,7 @@ def render_load_page(report: LoadReport) -> str:
         groups=group_tables(report, run),
         outcomes=outcome_table(report, run),
         slowest=slowest_table(report),
+        chat=_chat(report),
         client=facts(_client(report.client)),
         validity=_validity(report),
         slo=text(_objective(report)),
@@ -178,6 +179,16 @@ def _trade_off(report: LoadReport, run: Columns) -> str:
         '<p class="legend"><span class="key triangle p99">TTFT p99</span>'
         '<span class="key square p50">TTFT p50</span></p>'
         f"</figcaption>{chart}</figure></section>"
+    )
+
+
+def _chat(report: LoadReport) -> str:
+    if report.chat is None:
+        return ""
+    question, answer = (text(said.strip() or NONE) for said in report.chat)
+    return (
+        '<section><h2>One answer</h2><div class="chat">'
+        f'<p class="question">{question}</p><p class="answer">{answer}</p></div></section>'
     )
 
 

@@ -70,7 +70,7 @@ def rows(report: ScalingReport) -> list[tuple[str, str, str]]:
 def render_scaling_page(report: ScalingReport) -> str:
     """One self-contained HTML page; it loads nothing and runs nothing."""
     package = files("forebay.report")
-    names = ("demo_page.css", "load.css", "scaling.css")
+    names = ("page.css", "load.css", "scaling.css")
     styles = (package.joinpath(name).read_text("utf-8") for name in names)
     began = datetime.fromtimestamp(report.looks[0].at, UTC)
     return Template(package.joinpath("scaling_page.html").read_text("utf-8")).substitute(

@@ -61,19 +61,12 @@ def plain(text: object, most: int = 0) -> str:
     return f"{shown[: most - 1]}…" if 0 < most < len(shown) else shown
 
 
-def share(part: float, whole: float) -> str:
-    """``part`` of ``whole`` in percent."""
-    return f"{100 * part / whole:.0f} %" if whole > 0 else NONE
-
-
 def portion(part: float, whole: float) -> str:
-    """`share` that keeps the first digits of a small one, and rounds nothing up to all of it."""
+    """``part`` of ``whole`` in percent.
+
+    Keeps the first digits of a small one, and rounds nothing up to all of it.
+    """
     if not whole > 0:
         return NONE
     percent = 100 * part / whole
     return ">99.9 %" if 99.95 <= percent < 100 else f"{percent:.3g} %"
-
-
-def factor(value: float) -> str:
-    """``0.5`` as ``0.5×``, ``3.0`` as ``3×``."""
-    return f"{value:g}×"

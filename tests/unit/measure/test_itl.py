@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from record_samples import sample
 
 from forebay.measure import percentile, token_gaps
-from forebay.measure.itl import weighted_percentile
+from forebay.measure.itl import weighted_percentiles
 
 
 def test_an_event_a_token_gives_the_gaps_as_they_were() -> None:
@@ -64,8 +64,8 @@ def test_a_weighted_percentile_is_that_of_the_values_repeated(
 ) -> None:
     numbers, weights = (np.array(column, dtype=float) for column in zip(*pairs, strict=True))
     repeated = [value for value, times in pairs for _ in range(times)]
-    assert weighted_percentile(numbers, weights, q) == percentile(repeated, q)
+    assert weighted_percentiles(numbers, weights, [q]) == [percentile(repeated, q)]
 
 
 def test_of_nothing_there_is_no_percentile() -> None:
-    assert weighted_percentile(np.empty(0), np.empty(0), 50) is None
+    assert weighted_percentiles(np.empty(0), np.empty(0), [50]) == [None]

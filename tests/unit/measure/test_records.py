@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import json
-from array import array
-
 import pytest
-from hypothesis import given, settings
-from record_samples import any_record, sample
+from record_samples import sample
 
-from forebay.measure import OUTCOMES, RequestRecord
+from forebay.measure import OUTCOMES
 from forebay.measure.records import FAILURES
 
 
@@ -77,18 +73,3 @@ def test_good_is_finished_within_every_slo(
     changes: dict[str, object], slo_tpot: float | None, good: bool
 ) -> None:
     assert sample(**changes).is_good(1.0, slo_tpot) is good
-
-
-@settings(deadline=None)
-@given(any_record())
-def test_a_record_survives_json(record: RequestRecord) -> None:
-    assert RequestRecord.from_dict(json.loads(json.dumps(record.as_dict()))) == record
-
-
-def test_token_times_become_a_list() -> None:
-    assert sample(token_times=array("d", [0.5, 1.0])).as_dict()["token_times"] == [0.5, 1.0]
-
-
-def test_an_unknown_field_is_refused() -> None:
-    with pytest.raises(ValueError, match="colour"):
-        RequestRecord.from_dict({**sample().as_dict(), "colour": "red"})

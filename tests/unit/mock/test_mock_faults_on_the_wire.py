@@ -15,10 +15,10 @@ from raw_client import RawClient, Response, ask, ask_until_closed, completion, t
 from forebay.mock import MockSpec, parse_rule
 from forebay.mock.faults import Fault, FaultRule
 from forebay.mock.laws import Fixed, request_rng
+from forebay.mock.mock_events import MULTIBYTE_TEXTS, STREAM_HEAD
 from forebay.mock.mock_requests import MockRequest
 from forebay.mock.mock_server import mock_server
 from forebay.mock.scripts import Script, stream
-from forebay.mock.wire import MULTIBYTE_TEXTS, STREAM_HEAD
 
 QUICK = MockSpec(ttft=Fixed(0.002), itl=Fixed(0.001))
 NAMES: dict[str, object] = {"id": "cmpl-0", "object": "text_completion", "created": 0, "model": "m"}

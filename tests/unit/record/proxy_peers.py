@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from forebay.record import BlockSize, Target
+from forebay.record import BlockSize, target_of
 from forebay.record.proxy import Proxy
 from forebay.record.recorder import Recorder
 
@@ -139,7 +139,7 @@ class Proxied:
 async def proxied(url: str, **size: Any) -> AsyncIterator[Proxied]:
     """A proxy before `url`, inside the running loop."""
     lines: list[str] = []
-    proxy = Proxy(Target.from_url(url), Recorder(lines.append, BlockSize(**size)))
+    proxy = Proxy(target_of(url), Recorder(lines.append, BlockSize(**size)))
     found = Proxied(proxy, lines)
     await proxy.start("127.0.0.1", 0)
     try:

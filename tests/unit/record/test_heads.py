@@ -7,20 +7,20 @@ from http import HTTPStatus
 
 import pytest
 
-from forebay.record import Target
-from forebay.record.heads import RequestHead, own_answer
+from forebay.record.heads import for_upstream, own_answer, target_of
+from forebay.wire import Head
 
-TARGET = Target.from_url("http://upstream:8000/base/")
+TARGET = target_of("http://upstream:8000/base/")
 
 
-def lines(head: RequestHead, *, watched: bool = True) -> list[str]:
-    text = head.for_upstream(TARGET, watched=watched).decode()
+def lines(head: Head, *, watched: bool = True) -> list[str]:
+    text = for_upstream(head, TARGET, watched=watched).decode()
     assert text.endswith("\r\n\r\n")
     return text.removesuffix("\r\n\r\n").split("\r\n")
 
 
-def head(*headers: tuple[bytes, bytes], **more: object) -> RequestHead:
-    made = RequestHead(b"POST", b"/v1/completions?a=1", headers=list(headers))
+def head(*headers: tuple[bytes, bytes], **more: object) -> Head:
+    made = Head(b"POST", b"/v1/completions?a=1", headers=list(headers))
     for name, value in more.items():
         setattr(made, name, value)
     return made
@@ -91,13 +91,13 @@ def test_a_target_that_is_no_path_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("url", "again", "authority"),
     [
-        ("http://localhost:8000", "http://localhost:8000", b"localhost:8000"),
-        ("https://api.example.com/v2/", "https://api.example.com/v2", b"api.example.com"),
-        ("http://[::1]:80", "http://[::1]", b"[::1]"),
+        ("http://localhost:8000", "http://localhost:8000", "localhost:8000"),
+        ("https://api.example.com/v2/", "https://api.example.com/v2", "api.example.com"),
+        ("http://[::1]:80", "http://[::1]", "[::1]"),
     ],
 )
-def test_urls(url: str, again: str, authority: bytes) -> None:
-    target = Target.from_url(url)
+def test_urls(url: str, again: str, authority: str) -> None:
+    target = target_of(url)
     assert (target.url, target.authority) == (again, authority)
 
 
@@ -115,7 +115,7 @@ def test_urls(url: str, again: str, authority: bytes) -> None:
 )
 def test_what_is_no_target_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ValueError, match="URL") as raised:
-        Target.from_url(url)
+        target_of(url)
     assert "sekret" not in str(raised.value)
 
 

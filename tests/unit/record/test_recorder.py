@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from forebay.record import BlockSize, Pseudonyms
 from forebay.record.recorder import Recorder
 from forebay.record.request_tap import RequestTap
+from forebay.wire import Head
 from forebay.workload import Row, read_trace
 
 CHAT, COMPLETIONS = b"/v1/chat/completions", b"/v1/completions"
@@ -51,7 +52,7 @@ class Trace:
         tap = self.tap(CHAT, *headers)
         tap.request_body(body if isinstance(body, bytes) else json.dumps(body).encode())
         tap.request_done()
-        tap.answer_head(status, [kind])
+        tap.answer_head(status, Head(headers=[kind]))
         tap.answer_body(answer)
         tap.end(outcome)
         return self.values()
@@ -266,7 +267,7 @@ def test_no_text_and_no_key_is_ever_written(
     data = json.dumps(body).encode()
     tap.request_body(data[: len(data) // 2] if broken else data)
     tap.request_done()
-    tap.answer_head(200, [SSE, (b"x-secret", key.encode())])
+    tap.answer_head(200, Head(headers=[SSE, (b"x-secret", key.encode())]))
     event = json.dumps({"id": answered, "choices": [{"delta": {"content": answered}}]})
     tap.answer_body(f"data: {event}\n\n".encode())
     tap.end("ok")

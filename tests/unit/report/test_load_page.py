@@ -54,6 +54,14 @@ def test_it_is_whole(html: str, page: Page) -> None:
     assert [tag for tag, _ in page.tags].count("h1") == 1
 
 
+def test_a_question_and_its_answer_are_shown_as_text(html: str) -> None:
+    assert 'class="chat"' not in html
+    shown = render_load_page(load_report(chat=("What is it?", HOSTILE)))
+    assert '<p class="question">What is it?</p>' in shown
+    assert "<script>" not in shown
+    assert '<p class="answer">–</p>' in render_load_page(load_report(chat=("q", " ")))
+
+
 def test_it_loads_nothing_and_may_not(html: str, page: Page) -> None:
     assert not re.search(r"@import|url\((?!#)", html)
     for tag, attributes in page.tags:

@@ -69,8 +69,6 @@ def test_other_words() -> None:
     assert [words.rate(v) for v in (None, 0.0, 0.0278, 0.5, 99.94, 99.96, 2134.4)] == [
         "–", "0.0", "0.028", "0.5", "99.9", "100", "2,134",
     ]  # fmt: skip
-    assert (words.share(9, 10), words.share(1, 0)) == ("90 %", "–")
-    assert (words.factor(0.5), words.factor(3.0)) == ("0.5×", "3×")
 
 
 def test_a_share_keeps_the_digits_of_a_small_one_and_is_not_rounded_up_to_all() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from array import array
 
 from forebay.load.client.client_exchange import Exchange
-from forebay.load.client.sse import text_of, usage_of
 from forebay.load.plan import Message, Spoken
 from forebay.measure import Outcome, RequestRecord
+from forebay.wire import text_of, usage_of
 from forebay.workload import Request, Session
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from forebay.load.client.client_exchange import Exchange
-from forebay.load.client.sse import TokenStream
+from forebay.wire import Head, HeadReader, TokenStream
 
 if TYPE_CHECKING:
     from forebay.load.client.http_client import Pool
@@ -22,10 +22,11 @@ _NUMBER = re.compile(rb"[0-9]+(\.[0-9]+)?")
 _LARGEST_BODY = 1 << 20  # bytes of an error or plain response; the rest is dropped
 
 
-class Connection(asyncio.Protocol):
+class Connection(HeadReader, asyncio.Protocol):
     """One connection, carrying one request at a time."""
 
     def __init__(self, pool: Pool) -> None:
+        super().__init__()
         self.idle_since = 0.0
         self._pool = pool
         self._clock = pool.clock
@@ -33,8 +34,6 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._stream: TokenStream | None = None
         self._now = 0.0
-        self._event_stream = False
-        self._framed = False  # the head says where the body ends; else the close does
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
 
     def start(self, exchange: Exchange) -> None:
@@ -83,7 +82,7 @@ class Connection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is None:
             return
-        if exc is None and exchange.status and not self._framed:
+        if exc is None and exchange.status and not self.head.framing:
             exchange.complete(self._clock())  # a body without length ends with the connection
         elif exchange.first_byte_s is None:
             exchange.end("dropped", _why_lost("before any answer", exc), self._clock())
@@ -92,25 +91,16 @@ class Connection(asyncio.Protocol):
 
     # httptools' side
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One response header."""
-        name = name.lower()
-        if name == b"content-type":
-            self._event_stream = value.startswith(b"text/event-stream")
-        elif name in (b"content-length", b"transfer-encoding"):
-            self._framed = True
-        elif name.startswith(b"retry-after"):
-            self._retry_after(name, value)
-        elif name == b"x-should-retry" and self._exchange is not None:
-            self._exchange.no_retry = value.strip().lower() == b"false"
-
     def on_headers_complete(self) -> None:
         """The response's head is here."""
+        super().on_headers_complete()
         exchange, parser = self._exchange, self._parser
         if exchange is None or parser is None:
             return
         exchange.status = parser.get_status_code()
-        if exchange.status == 200 and self._event_stream:
+        exchange.no_retry = self.head.value(b"x-should-retry").strip().lower() == b"false"
+        exchange.retry_after_s = _retry_after_s(self.head)
+        if exchange.status == 200 and self.head.is_event_stream:
             self._stream = exchange.stream = TokenStream(
                 keep_times=self._pool.target.keep_token_times,
                 keep_text=exchange.message.keep_text,
@@ -130,9 +120,8 @@ class Connection(asyncio.Protocol):
             return
         if exchange.status < 200:  # 100 Continue and its like announce the real one
             return
-        reusable = self._parser.should_keep_alive() and self._framed
+        reusable = self._parser.should_keep_alive() and bool(self.head.framing)
         self._exchange = self._stream = None
-        self._event_stream = self._framed = False
         # Free before the end is told: a closed loop sends its next request from inside that call.
         if reusable and not self._transport.get_write_buffer_size():
             self._pool.idle(self, self._now)
@@ -140,14 +129,14 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         exchange.complete(self._now)
 
-    def _retry_after(self, name: bytes, value: bytes) -> None:
-        """Reads both forms; the milliseconds, being finer, win."""
-        if self._exchange is None or not _NUMBER.fullmatch(value.strip()):
-            return  # Retry-After may also be a date, which no inference server sends
-        if name == b"retry-after-ms":
-            self._exchange.retry_after_s = float(value) / 1000
-        elif name == b"retry-after" and self._exchange.retry_after_s is None:
-            self._exchange.retry_after_s = float(value)
+
+def _retry_after_s(head: Head) -> float | None:
+    """Seconds, in either form; the milliseconds, being finer, win."""
+    for name, per_s in ((b"retry-after-ms", 1000), (b"retry-after", 1)):
+        value = head.value(name).strip()
+        if _NUMBER.fullmatch(value):  # it may also be a date, which no inference server sends
+            return float(value) / per_s
+    return None
 
 
 def _why_lost(when: str, exc: Exception | None) -> str:

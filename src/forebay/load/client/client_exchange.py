@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from forebay.load.client.sse import TokenStream
 from forebay.load.plan import Message
 from forebay.measure import Outcome
+from forebay.wire import TokenStream, error_in
 
 if TYPE_CHECKING:
     from forebay.load.client.client_connection import Connection
@@ -72,7 +71,7 @@ class Exchange:
     def _verdict(self) -> tuple[Outcome, str]:
         if self.status == 200:
             return self._verdict_on_stream() if self.stream is not None else self._verdict_on_body()
-        error = _openai_error(self.body)
+        error = error_in(self.body)
         reason = _reason(error) if error is not None else _text(self.body)
         # A bare 503 comes from a proxy without a server; an application that refuses says so.
         refused = self.status == 503 and error is not None and reason not in _FAILURES
@@ -87,24 +86,12 @@ class Exchange:
     def _verdict_on_stream(self) -> tuple[Outcome, str]:
         assert self.stream is not None
         if self.stream.error is not None:
-            error = _openai_error(self.stream.error)
+            error = error_in(self.stream.error)
             reason = _reason(error) if error is not None else _text(self.stream.error)
             return "stream_error", reason
         if not self.stream.done:
             return "cut", "the stream ended without [DONE]"
         return "ok", ""
-
-
-def _openai_error(body: bytes | bytearray) -> dict[str, Any] | None:
-    """The ``error`` object of an OpenAI-style body; None when it is not one."""
-    try:
-        decoded = json.loads(body)
-    except ValueError:
-        return None
-    error = decoded.get("error") if isinstance(decoded, dict) else None
-    if isinstance(error, str):
-        return {"message": error}
-    return error if isinstance(error, dict) else None
 
 
 def _reason(error: dict[str, Any]) -> str:

@@ -11,7 +11,8 @@ from http.client import HTTPException
 from typing import Any
 
 from forebay.load.client.direct import open_directly
-from forebay.load.plan import COMMON_WORDS, PATHS, Api, Endpoint, base_url
+from forebay.load.plan import COMMON_WORDS, PATHS, Api, Endpoint
+from forebay.wire import base_url
 
 _TIMEOUT_S = 10.0
 _FEWEST_WORDS = 20  # a smaller vocabulary would repeat itself

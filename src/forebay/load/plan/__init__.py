@@ -1,9 +1,16 @@
 """What is to be sent: where, with which bodies, by which worker."""
 
 from forebay.load.plan.content import COMMON_WORDS, plain_ids
-from forebay.load.plan.plan import Message, Target, WireFormat, base_url
+from forebay.load.plan.plan import Message, Target, WireFormat
 from forebay.load.plan.request_bodies import PATHS, Api, BodyMaker, Spoken
-from forebay.load.plan.worker_plan import CLASS_HEADER, ORDER_IS_WRONG, Endpoint, WorkerPlan
+from forebay.load.plan.worker_plan import (
+    CLASS_HEADER,
+    ORDER_IS_WRONG,
+    Asking,
+    Endpoint,
+    Playing,
+    WorkerPlan,
+)
 
 __all__ = [
     "CLASS_HEADER",
@@ -11,13 +18,14 @@ __all__ = [
     "ORDER_IS_WRONG",
     "PATHS",
     "Api",
+    "Asking",
     "BodyMaker",
     "Endpoint",
     "Message",
+    "Playing",
     "Spoken",
     "Target",
     "WireFormat",
     "WorkerPlan",
-    "base_url",
     "plain_ids",
 ]

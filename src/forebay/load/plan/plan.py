@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+
+from forebay import wire
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -29,69 +30,19 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Target(wire.Target):
     """The endpoint under test.
 
     Attributes:
-        host: name or address.
-        port: TCP port.
-        tls: whether to speak HTTPS (certificates are verified).
-        base_path: put before every request's path.
         keepalive_s: an idle connection older than this is not used again. Below the 5 s after
             which uvicorn closes one, so that a send never races with that close.
         keep_token_times: keep the arrival of every content event in the records.
         breath_s: pause after each read, see `Pool.breathe_soon`; 0 for none.
     """
 
-    host: str
-    port: int
-    tls: bool = False
-    base_path: str = ""
     keepalive_s: float = 2.0
     keep_token_times: bool = True
     breath_s: float = 0.0007
-
-    @property
-    def authority(self) -> str:
-        """What a Host header says."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @classmethod
-    def from_url(cls, url: str, *, keep_token_times: bool = True) -> Target:
-        """Reads ``http[s]://host[:port][/base]``.
-
-        Raises:
-            ValueError: when it is not such a URL.
-        """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"not an http(s) URL: {url!r}")
-        tls = parts.scheme == "https"
-        return cls(
-            host=parts.hostname,
-            port=parts.port or (443 if tls else 80),
-            tls=tls,
-            base_path=parts.path.rstrip("/"),
-            keep_token_times=keep_token_times,
-        )
-
-
-def base_url(url: str) -> str:
-    """The URL without a trailing ``/v1`` or slash, with a scheme.
-
-    Raises:
-        ValueError: it is no http(s) URL, or has a user or password in it; these are not repeated.
-    """
-    full = url if "://" in url else f"http://{url}"
-    if "@" in urlsplit(full).netloc:
-        raise ValueError(
-            "a URL with a user or password in it: send them as a header, "
-            '--header "Authorization: Basic ..."'
-        )
-    base = full.rstrip("/").removesuffix("/v1").rstrip("/")
-    Target.from_url(base)
-    return base
 
 
 class WireFormat:
@@ -117,7 +68,7 @@ class WireFormat:
     def _head(self, message: Message) -> bytes:
         target = self._target
         fields = {
-            "Host": target.authority,
+            "Host": target.host_and_port,
             "Content-Type": "application/json",
             "Accept": "text/event-stream, application/json",
         }

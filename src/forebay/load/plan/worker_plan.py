@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from forebay.load.plan.content import (
@@ -59,36 +59,58 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerPlan:
-    """One worker's part of a run.
+class Asking:
+    """How requests are asked.
+
+    Attributes:
+        headers: of every request.
+        tenant_headers: further ones by tenant, such as its key.
+        timeout_s: seconds from an attempt's send after which it is given up.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tenant_headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Playing(Asking):
+    """How a workload is played, by one worker or by all.
 
     Attributes:
         endpoint: where to.
-        workload: the workload file's content (`spec.workload.WorkloadSpec`).
-        worker, workers: plays every `workers`-th session from the `worker`-th on.
-        salt: of the prompts' content: another salt, other prompts.
-        headers: of every request.
-        tenant_headers: further ones by tenant, such as its key.
-        timeout_s: seconds after which an attempt is given up.
         attempts: that a request gets; 1 for no retries.
         keep_token_times: keep each token's arrival.
         realtime: ask for real-time scheduling.
-        cores: CPU cores that the worker may run on; any, when None.
-        records: file to write; none, when None.
+        cores: CPU cores that a worker may run on; any, when None.
     """
 
     endpoint: Endpoint
+    attempts: int = 1
+    keep_token_times: bool = True
+    realtime: bool = True
+    cores: Sequence[int] | None = None
+
+    def said(self) -> dict[str, Any]:
+        """These fields by name, whoever's they are."""
+        return {one.name: getattr(self, one.name) for one in fields(Playing)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPlan(Playing):
+    """One worker's part of a run.
+
+    Attributes:
+        workload: the workload file's content (`spec.workload.WorkloadSpec`).
+        worker, workers: plays every `workers`-th session from the `worker`-th on.
+        salt: of the prompts' content: another salt, other prompts.
+        records: file to write; none, when None.
+    """
+
     workload: dict[str, Any]
     worker: int = 0
     workers: int = 1
     salt: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    tenant_headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    timeout_s: float = 60.0
-    attempts: int = 1
-    keep_token_times: bool = True
-    realtime: bool = True
-    cores: list[int] | None = None
     records: str | None = None
 
     def as_json(self) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 from forebay.load.client import Attempt, Exchange, Pool
-from forebay.load.plan import BodyMaker, Message, Spoken, Target
+from forebay.load.plan import Asking, BodyMaker, Message, Spoken, Target
 from forebay.load.run.prefetch import Prefetch
 from forebay.load.run.progress import Progress, ProgressMeter
 from forebay.load.run.retries import RetryPolicy
@@ -28,22 +28,18 @@ OnTick = Callable[[Progress], None]
 _TICK_S = 1.0
 _SWEEP_S = 0.05  # how finely timeouts are noticed
 _NOT_SERVED_S = 0.01  # pause of a closed loop's client whose request was not served
-_NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Asking):
     """How sessions are played.
 
     Attributes:
         target: the endpoint.
         maker: makes the bodies.
         run_id: begins every request's id.
-        timeout_s: seconds from an attempt's send after which it is given up.
         retries: whether refused requests are sent again.
-        headers: of every request.
-        class_headers: further ones by traffic class.
-        tenant_headers: further ones by tenant.
+        class_headers: further headers by traffic class.
         origin_s: second 0 of the schedule on `time.perf_counter`; the moment of starting, if None.
         until_s: no turn is asked after this second of the run, whatever is left of its session.
         on_tick: called once a second with the run's state.
@@ -52,11 +48,8 @@ class Settings:
     target: Target
     maker: BodyMaker
     run_id: str = "run"
-    timeout_s: float = 60.0
     retries: RetryPolicy = field(default_factory=RetryPolicy)
-    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
     class_headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    tenant_headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     origin_s: float | None = None
     until_s: float = float("inf")
     on_tick: OnTick | None = None

@@ -6,15 +6,15 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
 
-from forebay.load.plan import Endpoint, Target, WorkerPlan
+from forebay.load.plan import Playing, Target, WorkerPlan
 from forebay.load.run.progress import Progress, together
 from forebay.load.run.shard import PartFacts
 from forebay.load.run.table import merged
@@ -34,27 +34,18 @@ OnTick = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadPlan:
-    """A run to be made. See `order.Order` for what is not said here.
+class LoadPlan(Playing):
+    """A run to be made.
 
     Attributes:
-        endpoint: where to.
         workload: who asks what, when.
         workers: processes, at most; 0 for as many as the machine has cores to spare (`sized`).
         salt: of the prompts' content; a new one for each run, when None.
     """
 
-    endpoint: Endpoint
     workload: WorkloadSpec
     workers: int = 1
     salt: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    tenant_headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    timeout_s: float = 60.0
-    attempts: int = 1
-    keep_token_times: bool = True
-    realtime: bool = True
-    cores: Sequence[int] | None = None
 
     def orders(self, folder: Path | None) -> list[WorkerPlan]:
         """Each worker's part; its records go into the folder."""
@@ -63,18 +54,11 @@ class LoadPlan:
             workers = min(workers, self.workload.closed.clients)
         return [
             WorkerPlan(
-                endpoint=self.endpoint,
+                **self.said(),
                 workload=self.workload.plain(),
                 worker=worker,
                 workers=workers,
                 salt=salt,
-                headers=self.headers,
-                tenant_headers=self.tenant_headers,
-                timeout_s=self.timeout_s,
-                attempts=self.attempts,
-                keep_token_times=self.keep_token_times,
-                realtime=self.realtime,
-                cores=list(self.cores) if self.cores else None,
                 records=str(folder / f"part-{worker}.parquet") if folder else None,
             )
             for worker in range(workers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -26,7 +25,7 @@ from forebay.load.run.driver import (
 )
 from forebay.load.run.prefetch import Prefetch
 from forebay.load.run.retries import RetryPolicy
-from forebay.load.timing import Grant, realtime_scheduling
+from forebay.load.timing import Grant, raise_file_limit, realtime_scheduling
 from forebay.measure import RequestRecord
 from forebay.spec.workload import WorkloadSpec
 from forebay.workload import ClosedLoop, Session, share_of
@@ -101,7 +100,7 @@ class Shard:
 
     def play(self, start_at: float, on_tick: OnTick) -> tuple[list[RequestRecord], PartFacts]:
         """Plays from `start_at` on (a time of `time.time`), which all workers share."""
-        _raise_file_limit()
+        raise_file_limit()
         ordinary = nullcontext(Grant(False, "not asked for"))
         with realtime_scheduling() if self._order.realtime else ordinary as grant:
             cpu_s, began_s = time.process_time(), time.perf_counter()
@@ -157,9 +156,3 @@ class Shard:
 def _class_headers(order: WorkerPlan) -> dict[str, dict[str, str]]:
     names = {str(kind.get("class", "")) for kind in order.workload.get("requests", ())}
     return {name: {CLASS_HEADER: name} for name in names | {"interactive", "batch"} if name}
-
-
-def _raise_file_limit() -> None:
-    """Allows as many connections as the system does: an overloaded open loop needs thousands."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -35,6 +35,7 @@ from forebay.serving.http import (
     send_error,
     send_response,
 )
+from forebay.wire import DONE
 
 _BODY_LIMIT = 64 * 1024 * 1024  # the gate's is smaller
 _STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -177,7 +178,7 @@ class EmulatedApi:
         counts = await asyncio.gather(
             *(self._stream_one(head, name, i, q, send) for i, q in enumerate(questions))
         )
-        tail = b"data: [DONE]\n\n"
+        tail = DONE
         if questions[0].usage:
             usage = _usage(questions, counts)
             tail = (

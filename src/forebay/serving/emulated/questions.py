@@ -9,6 +9,7 @@ from typing import Any
 
 from forebay.serving.emulated.text import encode, render
 from forebay.serving.http import LIMITS_OF, RequestRefusedError
+from forebay.wire import prompts_in
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
@@ -117,9 +118,7 @@ def prompts_of(path: str, data: dict[str, Any]) -> list[list[int]]:
             message = "messages must be a list of objects."
             raise RequestRefusedError(400, message, "invalid_type", "messages")
         return [render(messages, data.get("tools"))]
-    prompt = data.get("prompt", "")
-    several = isinstance(prompt, list) and prompt and not isinstance(prompt[0], int)
-    return [ids_of(one) for one in (prompt if several else [prompt])]
+    return [ids_of(one) for one in prompts_in(data.get("prompt", ""))]
 
 
 def ids_of(prompt: Any) -> list[int]:

@@ -21,8 +21,8 @@ from forebay.serving.http.field_limits import (
     check_prompt_logprobs,
 )
 from forebay.serving.http.json_bodies import loads
-from forebay.serving.http.message_text import DUMPED_FIELDS, MEDIA_BYTES, is_media
 from forebay.serving.names import CLASS_HEADER
+from forebay.wire import DUMPED_FIELDS, MEDIA_BYTES, is_media, prompts_in
 
 _USUAL_ROLE = 16  # characters of a role that none is longer than
 # A context of text may be cut, or tokenized alone, in one piece.
@@ -332,15 +332,10 @@ def _samples(data: dict[str, Any], prompts: int, limits: InputLimits) -> int:
 
 def _prompts(prompt: Any) -> tuple[int, int, int]:
     """(bytes of text, token ids, prompts) of a completions `prompt`."""
-    if isinstance(prompt, str):
-        return _utf8(prompt), 0, 1
-    if not isinstance(prompt, list) or not prompt:
-        return 0, 0, 1
-    if isinstance(prompt[0], int):
-        return 0, len(prompt), 1
-    text = sum(_utf8(p) for p in prompt if isinstance(p, str))
-    ids = sum(len(p) for p in prompt if isinstance(p, list))
-    return text, ids, len(prompt)
+    prompts = prompts_in(prompt)
+    text = sum(_utf8(p) for p in prompts if isinstance(p, str))
+    ids = sum(len(p) for p in prompts if isinstance(p, list))
+    return text, ids, len(prompts)
 
 
 def _conversation(path: str, data: dict[str, Any]) -> int:

@@ -9,12 +9,12 @@ from typing import Any
 
 from forebay.serving.http.asgi import Headers, Message, Send
 from forebay.serving.http.errors import (
-    error_body,
     event_data,
     retry_headers,
     send_error,
     shaped,
 )
+from forebay.wire import error_body
 
 # Until who was failed may come again: routers have heard by then. Up to twice that, since all whom
 # an engine fails are failed at once.

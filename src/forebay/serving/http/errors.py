@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from forebay.serving.http.asgi import Headers, Send, send_response
+from forebay.wire import error_body
 
 # OpenAI's clients wait in one go for less than this: in Python 60 s (2.x) or 120 s (3.x), in
 # JavaScript less than 60 s. What is longer, 2.x takes for nothing said and asks again at once.
@@ -14,14 +15,6 @@ _LONGEST_WAIT_S = 60.0
 _WAITS = 2  # their retries, by default
 _MESSAGES, _RESPONSES = "/v1/messages", "/v1/responses"
 _DATA = b"data: "
-_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    413: "invalid_request_error",
-    429: "rate_limit_error",
-}
 
 
 class RequestRefusedError(Exception):
@@ -49,18 +42,6 @@ class RequestRefusedError(Exception):
         self.code = code
         self.param = param
         self.headers = headers
-
-
-def error_type(status: int) -> str:
-    """OpenAI's error type for an HTTP status."""
-    default = "invalid_request_error" if status < 500 else "server_error"
-    return _TYPES.get(status, default)
-
-
-def error_body(status: int, message: str, code: str | None, param: str | None = None) -> bytes:
-    """The JSON body of an error."""
-    error = {"message": message, "type": error_type(status), "param": param, "code": code}
-    return json.dumps({"error": error}).encode()
 
 
 def event_data(path: str, body: bytes, before: bytes) -> bytes:

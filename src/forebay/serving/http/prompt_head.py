@@ -24,14 +24,21 @@ from typing import Any
 
 from forebay.policies.routing import LONGEST_TEXT, Prompt, chunk_hashes
 from forebay.serving.http.json_bodies import loads
-from forebay.serving.http.message_text import MEDIA_BYTES, TEXT_FIELDS, given_to_tool, is_media
+from forebay.wire import (
+    BEFORE_MESSAGES,
+    CONVERSATION,
+    MEDIA_BYTES,
+    TEXT_FIELDS,
+    given_to_tool,
+    is_media,
+    prompt_parts,
+    prompts_in,
+)
 
 _WHOLE = 64 * 1024  # bytes of body parsed as a whole: some 0.2 ms
 _HEAD = LONGEST_TEXT + 32 * 1024  # bytes read of a longer one; JSON's own signs take some
 _MOST_MESSAGES = 1024  # read of a head; each costs a microsecond or two
 _MOST_TRIES = 16  # places looked at for a key, so that no body makes this slow
-_BEFORE = ("tools", "functions", "documents", "system", "instructions")
-_CONVERSATION = ("messages", "input")
 # Of content parts; in a string's text the quotes would be escaped.
 _MEDIA_KEYS = (
     '"image_url"', '"input_image"', '"image"', '"video_url"', '"audio_url"', '"input_audio"',
@@ -124,13 +131,11 @@ def _read_fields(data: Any) -> _Text:
     text = _Text()
     if not isinstance(data, dict):
         return text
-    for name in _BEFORE:
-        if value := data.get(name):
+    for name, value in prompt_parts(data):
+        if name in CONVERSATION:
+            text.add_message(value)
+        else:
             text.add(_before(value))
-    for name in _CONVERSATION:
-        value = data.get(name)
-        for message in value if isinstance(value, list) else [value] if value else []:
-            text.add_message(message)
     _add_prompts(text, data.get("prompt"))
     return text
 
@@ -141,9 +146,7 @@ def _before(value: Any) -> str:
 
 def _add_prompts(text: _Text, prompt: Any) -> None:
     """A completion's prompt; of several, each with a prefix of its own, the first is followed."""
-    several = isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list)
-    prompts = prompt if several else [prompt]
-    for index, one in enumerate(prompts):
+    for index, one in enumerate(prompts_in(prompt)):
         encoded = _encoded(one)
         if index == 0:
             text.add(encoded)
@@ -190,10 +193,10 @@ def _dumped(value: Any) -> str:
 def _read_head(body: bytes, size: int) -> _Text:
     head = body[:_HEAD].decode("utf-8", "ignore")
     text = _Text()
-    for name in _BEFORE:
+    for name in BEFORE_MESSAGES:
         if (value := _find_value(head, body, name)) is not None:
             text.add(_before(value))
-    for name in (*_CONVERSATION, "prompt"):
+    for name in (*CONVERSATION, "prompt"):
         start = _value_at(head, name)
         if start is not None and head[start : start + 1] in ("[", '"'):
             _add_head(text, head, start, is_prompt=name == "prompt")

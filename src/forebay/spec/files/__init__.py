@@ -11,6 +11,7 @@ from forebay.spec.files.problems import (
     refusal,
 )
 from forebay.spec.files.rate_units import Rate, Share, format_rate, parse_rate, parse_share
+from forebay.spec.files.reading import at_value, problem_of, read_model, read_text
 from forebay.spec.files.strict import Strict
 from forebay.spec.files.units import (
     GIB,
@@ -39,6 +40,7 @@ __all__ = [
     "Tree",
     "as_fault",
     "as_validation_error",
+    "at_value",
     "compose",
     "did_you_mean",
     "format_bytes",
@@ -50,6 +52,9 @@ __all__ = [
     "parse_rate",
     "parse_seconds",
     "parse_share",
+    "problem_of",
+    "read_model",
+    "read_text",
     "refusal",
     "show_bytes",
 ]

@@ -12,14 +12,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from forebay.spec.files import (
-    Fault,
     Problem,
     SpecError,
     Tree,
     as_fault,
+    at_value,
     is_unknown_key,
     kind_of,
     parse,
+    problem_of,
+    read_text,
 )
 from forebay.spec.service.checks import check_service
 from forebay.spec.service.service_spec import ServiceSpec
@@ -42,7 +44,9 @@ def load_service(path: str | Path) -> ServiceSpec:
         SpecError: the file cannot be read, or says something that cannot be served.
     """
     path = Path(path)
-    return load_service_text(_read(path), str(path), folder=path.resolve().parent)
+    return load_service_text(
+        read_text(path, _STARTER_HINT), str(path), folder=path.resolve().parent
+    )
 
 
 def load_service_text(
@@ -64,20 +68,8 @@ def load_service_text(
         raise SpecError(_all_problems(error, tree, file, context)) from None
     faults = check_service(service)
     if faults:
-        raise SpecError(_at_value(fault, tree, file) for fault in faults)
+        raise SpecError(at_value(fault, tree, file) for fault in faults)
     return service
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        problem = Problem(str(path), 0, 0, "", "no such file", _STARTER_HINT)
-    except UnicodeDecodeError as error:
-        problem = Problem(str(path), 0, 0, "", f"not UTF-8 text (byte {error.start})")
-    except OSError as error:
-        problem = Problem(str(path), 0, 0, "", f"cannot be read: {error.strerror}")
-    raise SpecError([problem])
 
 
 def _all_problems(
@@ -92,11 +84,8 @@ def _all_problems(
         # A default that clashes with a written value is in no line: its section is doubtful.
         written = fault.loc in tree.values or one["type"] == "missing"
         doubtful.add(fault.loc if written else fault.loc[:-1])
-        if is_unknown_key(one):
-            place = tree.place_of_key(fault.loc)
-            problems.append(Problem(file, *place, ".".join(fault.loc), fault.message, fault.hint))
-        elif not any(fault.loc[: len(key)] == key for key in unknown):
-            problems.append(_at_value(fault, tree, file))
+        if is_unknown_key(one) or not any(fault.loc[: len(key)] == key for key in unknown):
+            problems.append(problem_of(one, ServiceSpec, tree, file))
     return problems + _further_problems(tree, file, context, doubtful)
 
 
@@ -110,7 +99,7 @@ def _further_problems(
     if service is None:
         return []
     faults = check_service(service, frozenset(doubtful))
-    return [_at_value(fault, tree, file) for fault in faults]
+    return [at_value(fault, tree, file) for fault in faults]
 
 
 def _sound_part(tree: Tree, context: dict[str, Any], doubtful: set[Loc]) -> ServiceSpec | None:
@@ -142,8 +131,3 @@ def _without(data: Any, here: Loc, doubtful: set[Loc]) -> Any:
         return data
     kept = {key: value for key, value in data.items() if (*here, str(key)) not in doubtful}
     return {key: _without(value, (*here, str(key)), doubtful) for key, value in kept.items()}
-
-
-def _at_value(fault: Fault, tree: Tree, file: str) -> Problem:
-    place = tree.place_of_value(fault.loc)
-    return Problem(file, *place, ".".join(fault.loc), fault.message, fault.hint)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from forebay.spec.files import SpecError
 from forebay.spec.tenants.tenant_list import Tenants
-from forebay.spec.tenants.tenants_loading import load_tenants_text, read_text
+from forebay.spec.tenants.tenants_loading import load_tenants_text, read_tenants_text
 
 LOOK_EVERY_S = 1.0  # a revoked key works for about this long; a stat costs microseconds
 _LOG = logging.getLogger("ray.serve")  # of a replica, whose log has no others
@@ -146,7 +146,7 @@ class TenantsFile:
         """Take over the file's tenants if they are right; whether it could be read at all."""
         text = fault = None
         try:
-            text = read_text(self.path)
+            text = read_tenants_text(self.path)
             self._take(Version(text, stamp.changed_ns if stamp else 0), own=True)
         except SpecError as error:
             fault = error

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from forebay.spec.tenants.tenants_edit import Edited
-from forebay.spec.tenants.tenants_loading import read_text
+from forebay.spec.tenants.tenants_loading import read_tenants_text
 
 _MODE = 0o600  # hashes open nothing, but who uses the service is nobody else's affair
 
@@ -33,7 +33,7 @@ def update_tenants_file(path: Path, edit: Callable[[str], Edited]) -> Edited:
         if os.fstat(lock).st_uid == os.geteuid():  # who may write the one needs the other
             _keep_access(lock, path)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        edited = edit(read_text(path) if path.exists() else "")
+        edited = edit(read_tenants_text(path) if path.exists() else "")
         _replace(path, edited.text)
         return edited
     finally:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from forebay.load.client import EndpointError, ProbeTarget, look_at
-from forebay.load.plan import base_url
 from forebay.load.results import metrics_of
+from forebay.wire import base_url
 
 
 class Stub:

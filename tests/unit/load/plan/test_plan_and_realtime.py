@@ -4,9 +4,10 @@ import os
 
 import pytest
 
-from forebay.load.plan import Message, Target, WireFormat, base_url
+from forebay.load.plan import Message, Target, WireFormat
 from forebay.load.timing import realtime_scheduling
 from forebay.load.timing.realtime import PRIORITY
+from forebay.wire import base_url
 
 
 @pytest.mark.parametrize(

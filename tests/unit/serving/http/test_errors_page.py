@@ -14,8 +14,8 @@ import pytest
 
 from forebay.policies.request import ShedReason
 from forebay.serving.http import COSTED, retry_headers
-from forebay.serving.http.errors import error_body
 from forebay.serving.http.routes import FREE, TOKENIZER
+from forebay.wire import error_body
 
 ROOT = Path(__file__).parents[4]
 SERVING = ROOT / "src/forebay/serving"

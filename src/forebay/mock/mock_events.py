@@ -7,48 +7,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Any
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+from forebay.wire import chunk, error_object, event, response
+
 NOT_HTTP = b"SSH-2.0-not_a_web_server\r\n"
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
 )
-DONE = b"data: [DONE]\n\n"
-LAST_CHUNK = b"0\r\n\r\n"
-
 # One text a token, numbered so that a lost or doubled one is seen; all as long as each other, so
 # that the size of a chunk is known beforehand. Each is one word.
 TEXTS = tuple(f" {number:03}".encode() for number in range(1000))
 MULTIBYTE_TEXTS = tuple(f" {number:03}é水\U0001f30a".encode() for number in range(1000))
 
-_ERROR_TYPES = {
-    400: "invalid_request_error",
-    404: "not_found_error",
-    405: "invalid_request_error",
-    413: "invalid_request_error",
-    429: "rate_limit_error",
-}
 _FINISH = b'"finish_reason":"length"'
 _NO_FINISH = b'"finish_reason":null'
-
-
-def response(
-    status: int,
-    body: bytes,
-    content_type: str = "application/json",
-    headers: Iterable[tuple[str, str]] = (),
-) -> bytes:
-    """A whole response with a length."""
-    lines = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-        f"content-type: {content_type}",
-        *(f"{name}: {value}" for name, value in headers),
-        f"content-length: {len(body)}",
-    ]
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
 def json_response(content: object) -> bytes:
@@ -60,18 +34,7 @@ def error_response(
     status: int, message: str, headers: Iterable[tuple[str, str]] = (), param: str | None = None
 ) -> bytes:
     """A refusal in OpenAI's shape."""
-    return response(status, _json(error_object(status, message, param)), headers=headers)
-
-
-def error_object(status: int, message: str, param: str | None = None) -> dict[str, Any]:
-    """OpenAI's error object."""
-    kind = _ERROR_TYPES.get(status, "server_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": None}}
-
-
-def chunk(data: bytes) -> bytes:
-    """One piece of a chunked body."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    return response(status, _json(error_object(status, message, param=param)), headers=headers)
 
 
 def usage(prompt_tokens: int, output_tokens: int) -> dict[str, int]:
@@ -116,7 +79,7 @@ class Events:
     def usage(self, prompt_tokens: int, output_tokens: int) -> bytes:
         """The last event where usage was asked for: no choices."""
         values = {**self._head, "choices": [], "usage": usage(prompt_tokens, output_tokens)}
-        return chunk(_event(values))
+        return chunk(event(_json(values)))
 
 
 _TEXT_BEFORE = b'"choices":[{"index":0,"text":"'
@@ -130,18 +93,14 @@ _CHAT_AFTER = b'"},"logprobs":null,"finish_reason":null,"stop_reason":null,"toke
 
 def error_event(message: str) -> bytes:
     """An error inside a stream that was already answered with 200, framed as a chunk."""
-    return chunk(_event(error_object(500, message)))
+    return chunk(event(_json(error_object(500, message))))
 
 
 def _role_event(head: dict[str, Any]) -> bytes:
     """What a chat begins with: who speaks, and no text yet."""
     delta = {"role": "assistant", "content": ""}
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
-    return chunk(_event({**head, "choices": [choice]}))
-
-
-def _event(content: object) -> bytes:
-    return b"data: %b\n\n" % _json(content)
+    return chunk(event(_json({**head, "choices": [choice]})))
 
 
 def _json(content: object) -> bytes:

@@ -1,14 +1,17 @@
-"""What of a message becomes tokens of the prompt, in any of the APIs' shapes.
+"""What of a body becomes tokens of the prompt, in any of the APIs' shapes.
 
-The router compares the fields that most messages have (`prompt_head.py`); the gate prices the text
-of all (`bodies.py`), since a key that nobody counts would hide a prompt. What is an image, sound or
-film is the same for both.
+The router compares the fields that most messages have, and a recording hashes them; the gate prices
+the text of all, since a key that nobody counts would hide a prompt. The order in which fields are
+rendered, and what is an image, sound or film, is the same for all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+BEFORE_MESSAGES = ("tools", "functions", "documents", "system", "instructions")
+CONVERSATION = ("messages", "input")
 # Of messages and their parts, whose values are text or hold some. What an assistant thought is
 # rendered by many templates of models that think.
 TEXT_FIELDS = (
@@ -43,3 +46,23 @@ def is_media(part: dict[str, Any]) -> bool:
 def given_to_tool(part: dict[str, Any]) -> Any:
     """What a tool was called with, where it is an object: Anthropic's; None elsewhere."""
     return part.get("input") if part.get("type") == "tool_use" else None
+
+
+def prompt_parts(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What a conversation's body has rendered, in the order in which templates do: (key, value).
+
+    Of `messages` and `input`, one message at a time.
+    """
+    for key in BEFORE_MESSAGES:
+        if value := body.get(key):
+            yield key, value
+    for key in CONVERSATION:
+        value = body.get(key)
+        for message in value if isinstance(value, list) else [value] if value else []:
+            yield key, message
+
+
+def prompts_in(prompt: Any) -> list[Any]:
+    """The prompts, each a text or token ids, of a completion's `prompt`."""
+    several = isinstance(prompt, list) and prompt and not isinstance(prompt[0], int)
+    return prompt if several else [prompt]

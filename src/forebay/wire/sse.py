@@ -16,7 +16,8 @@ _CONTENT = re.compile(rb'"(?:text|content|reasoning_content|reasoning)"\s*:\s*"[
 _ERROR = re.compile(rb'"error"\s*:\s*[{"]')
 _USAGE = re.compile(rb'"(prompt|completion|cached)_tokens"\s*:\s*(\d+)')
 _DONE = b"[DONE]"
-_LONGEST_LINE = 1 << 20
+DONE = b"data: [DONE]\n\n"
+LONGEST_LINE = 1 << 20
 _LONG_CHUNK = 1024  # bytes from which a chunk holds several events
 
 
@@ -47,17 +48,14 @@ class TokenStream:
         if not self._rest and data.find(b"\n") == len(data) - 2 and data.startswith(b"data:"):
             self._data_line(data, now)  # one whole event, as most servers send them
             return
-        if self._rest:
-            data = self._rest + data
-        end = data.rfind(b"\n") + 1
-        self._rest = data[end:]
-        if len(self._rest) > _LONGEST_LINE:
+        lines, self._rest = lines_of(self._rest, data)
+        if len(self._rest) > LONGEST_LINE:
             self._rest = b""
             self.error = b"an event line longer than 1 MiB"
-        if end > _LONG_CHUNK and self._kept is None and not _ERROR.search(data, 0, end):
-            self._many_lines(data[:end], now)
+        if len(lines) > _LONG_CHUNK and self._kept is None and not _ERROR.search(lines):
+            self._many_lines(lines, now)
         else:
-            self._lines(data[:end], now)
+            self._lines(lines, now)
 
     def finish(self, now: float) -> None:
         """The body ended at ``now``: a last line need not have its line break."""
@@ -122,6 +120,19 @@ class TokenStream:
             self.error = line[5:].strip()
             return
         self._last = line
+
+
+def event(data: bytes) -> bytes:
+    """One event."""
+    return b"data: %b\n\n" % data
+
+
+def lines_of(rest: bytes, data: bytes) -> tuple[bytes, bytes]:
+    """The whole lines once `data` follows `rest`, and the rest of them."""
+    if rest:
+        data = rest + data
+    end = data.rfind(b"\n") + 1
+    return data[:end], data[end:]
 
 
 def text_of(body: bytes | bytearray) -> str:

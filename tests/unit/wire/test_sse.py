@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mock_endpoint import DONE, ERROR, USAGE, event
 
-from forebay.load.client.sse import TokenStream
+from forebay.wire import TokenStream
 
 
 def read(*pieces: bytes) -> TokenStream:
