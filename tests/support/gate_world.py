@@ -77,7 +77,7 @@ class Answer:
 
 @dataclass
 class World:
-    """A gate with everything around it."""
+    """A gate with everything around it; `seen` is what its engine received."""
 
     app: App
     clock: Clock = field(default_factory=Clock)
@@ -87,6 +87,7 @@ class World:
     most_tokens: int | None = None
     max_body: int = 10_000
     prefixes: OwnPrefixes | None = None
+    seen: list[FakeEngineRequest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         config = AdmissionConfig(
@@ -190,13 +191,13 @@ async def fails_for(
     return answer_of(sent)
 
 
-def engine_app(world: Callable[[], World], seen: list[FakeEngineRequest]) -> App:
+def engine_app(world: Callable[[], World]) -> App:
     """An app that sends one prompt to the engine, gets one token and answers with a stream."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        request = FakeEngineRequest(f"r{len(seen)}", [1] * 10, FakeParams(4))
-        seen.append(request)
+        request = FakeEngineRequest(f"r{len(world().seen)}", [1] * 10, FakeParams(4))
+        world().seen.append(request)
         world().tap.on_add(request)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"", "more_body": True})
@@ -206,11 +207,10 @@ def engine_app(world: Callable[[], World], seen: list[FakeEngineRequest]) -> App
     return app
 
 
-def serving(**more: Any) -> tuple[World, list[FakeEngineRequest]]:
-    """A world whose app runs each request on a fake engine; the requests that it received."""
-    seen: list[FakeEngineRequest] = []
-    world = World(engine_app(lambda: world, seen), **more)
-    return world, seen
+def serving(**more: Any) -> World:
+    """A world whose app runs each request on a fake engine, and keeps it as `seen`."""
+    world = World(engine_app(lambda: world), **more)
+    return world
 
 
 def responding(status: int, body: bytes, **extra: Any) -> App:
