@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from admissions import admission_config
 
 from forebay.policies.replica import ReplicaCore
-from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy, CostModel
+from forebay.policies.request import BATCH, INTERACTIVE, ClassPolicy, CostModel
 from forebay.policies.routing import OwnPrefixes
 from forebay.serving.engine import EngineHooks, Telemetry
 from forebay.serving.gate import Gate, Tenancy
@@ -90,15 +91,11 @@ class World:
     seen: list[FakeEngineRequest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        config = AdmissionConfig(
-            classes={
-                INTERACTIVE: ClassPolicy(1.0, self.deadline_s),
-                BATCH: ClassPolicy(30.0, self.deadline_s),
-            },
-            slots=self.slots,
-            kv_tokens=100_000,
-            step_tokens=2048,
-        )
+        classes = {
+            INTERACTIVE: ClassPolicy(1.0, self.deadline_s),
+            BATCH: ClassPolicy(30.0, self.deadline_s),
+        }
+        config = admission_config(classes=classes, slots=self.slots, kv_tokens=100_000)
         self.core = ReplicaCore(config, CostModel(CONTEXT, 64), lambda: 0.0)
         self.admission = self.core.admission
         self.admission.paces.prefill_rate.seed(1_000.0, 1.0)

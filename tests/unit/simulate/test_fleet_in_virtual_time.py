@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from admissions import config_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay.engine_model import PROFILES
-from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy, part_tokens
+from forebay.policies.request import BATCH, INTERACTIVE, ClassPolicy, part_tokens
 from forebay.policies.scaling import Autoscaler, LimitConfig, ScalingConfig
 from forebay.serving.emulated import teach
 from forebay.simulate import (
@@ -38,11 +39,9 @@ from forebay.simulate.scalers import Sight
 ENGINE = replace(
     PROFILES["l4-8b"], prefix_caching=False, max_num_seqs=8, long_prefill_token_threshold=256
 )
-GATE = AdmissionConfig(
+GATE = config_of(
+    ENGINE,
     classes={INTERACTIVE: ClassPolicy(2.0, 3.0), BATCH: ClassPolicy(30.0, 60.0)},
-    slots=ENGINE.max_num_seqs,
-    kv_tokens=ENGINE.kv_tokens,
-    step_tokens=ENGINE.max_num_batched_tokens,
     tpot_s=0.2,
 )
 SLO = Slo(2.0, 0.2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from admissions import admission, admission_config, admit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,32 +19,19 @@ from forebay.policies.request import (
     Admitted,
     ClassPolicy,
     Cost,
-    CostModel,
     Shed,
     StepOutput,
     Ticket,
 )
 
-CONFIG = AdmissionConfig(
-    classes={
-        INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=2.0, weight=8.0),
-        BATCH: ClassPolicy(ttft_s=30.0, deadline_s=60.0),
-    },
-    slots=256,
-    kv_tokens=40_000,
-    step_tokens=2048,
-)
+CONFIG = admission_config(slots=256, kv_tokens=40_000)
 USUAL = Cost(sequences=1, prefill_tokens=900, output_tokens=100, output_cap=100)  # 40 fit
 
 
 def controller(config: AdmissionConfig = CONFIG) -> AdmissionController:
-    made = AdmissionController(config, CostModel(8192, 64), lambda: 0.0)
-    made.paces.prefill_rate.seed(100_000.0, 1.0)
-    made.paces.step_rate.seed(100.0, 1.0)
+    made = admission(config, context=8192, prefill_rate=1e5, step_rate=100.0, to_the_limit=True)
     law = made.paces.law
     law.base_s, law.per_sequence_s, law.per_token_s = 5e-3, 5e-4, 1e-5
-    for _ in range(64):  # answers here run to their limit
-        made.costs.outputs.passed(0, 8192)
     return made
 
 
@@ -51,11 +39,10 @@ def running(
     policy: AdmissionController, tenant: str, cost: Cost = USUAL, name: str = INTERACTIVE
 ) -> Ticket:
     """An answer that has begun."""
-    decision = policy.decide(cost, name, 0.0, tenant)
-    assert isinstance(decision, Admitted), decision
-    sequence = policy.bind(decision.ticket, cost.prefill_tokens, cost.output_cap)
+    ticket = admit(policy, cost, name, tenant=tenant)
+    sequence = policy.bind(ticket, cost.prefill_tokens, cost.output_cap)
     policy.observe_step([StepOutput(sequence, 1, cached=0)], 0.0, 0.0)
-    return decision.ticket
+    return ticket
 
 
 def refusal(policy: AdmissionController, cost: Cost, tenant: str) -> str | None:

@@ -15,7 +15,8 @@ from math import inf
 from statistics import median
 
 import pytest
-from one_replica import CLASSES, DEMO, Ask, Fate, OneReplica, capacity, p, poisson
+from admissions import CLASSES
+from one_replica import DEMO, Ask, Fate, OneReplica, capacity, p, poisson
 
 from forebay.policies.request import BATCH, INTERACTIVE
 
