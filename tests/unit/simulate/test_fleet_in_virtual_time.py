@@ -118,7 +118,7 @@ requests = st.lists(
 scalings = st.builds(Sequence, st.lists(st.integers(0, 9), min_size=1, max_size=5), st.just(4))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(requests, scalings, st.booleans(), st.floats(0.0, 12.0))
 def test_every_request_ends_once_and_bounds_hold(
     sizes: list[tuple[float, int, int]], scaler: Sequence, gated: bool, cold_start_s: float
@@ -232,6 +232,7 @@ def test_a_plan_is_asked_for_in_time() -> None:
     assert (ready[19.0], ready[21.0], ready[41.0]) == (1, 3, 1)
 
 
+@pytest.mark.slow
 def test_a_fleet_that_has_room_serves_no_worse_than_without_forebay() -> None:
     """What is refused there, or late, would be by Forebay's own doing."""
     engine = replace(PROFILES["l4-8b"], prefix_caching=False, max_num_seqs=64)

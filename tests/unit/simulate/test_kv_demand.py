@@ -132,6 +132,7 @@ def test_a_cache_that_others_share_is_no_reason_to_refuse() -> None:
     assert {fate.reason for fate in run.fates if fate.outcome != "ok"} <= {"tpot"}  # as it should
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("replicas", "attained", "pace_s"), [(1, 0.73, 0.099), (8, 0.99, 0.021)]  # docs/admission.md
 )  # fmt: skip

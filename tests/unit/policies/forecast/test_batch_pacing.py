@@ -190,7 +190,7 @@ SIZES = st.tuples(st.integers(1, 700), st.integers(1, 60))
     sizes=st.tuples(SIZES, SIZES),
     stretch=st.sampled_from([1.0, 1.3, 2.0]),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_whatever_comes_batch_is_never_forgotten_and_the_engine_never_idle_beside_it(
     seed: int,
     interactive: float,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from admissions import admission, admission_config, admit
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policies.admission import AdmissionController
@@ -203,7 +203,6 @@ def held(tag: int, tenant: str) -> Ticket:
     tags=st.lists(st.tuples(st.integers(0, 9), st.sampled_from("abcd")), max_size=30),
     full=st.sets(st.sampled_from("abcd")),
 )
-@settings(max_examples=100)
 def test_the_gate_is_gone_through_by_tag_but_for_flows_that_have_their_part(
     tags: list[tuple[int, str]], full: set[str]
 ) -> None:
@@ -224,7 +223,6 @@ def test_the_gate_is_gone_through_by_tag_but_for_flows_that_have_their_part(
     queued=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 500)), max_size=30),
     tag=st.integers(-1, 10),
 )
-@settings(max_examples=100)
 def test_the_cache_ahead_of_a_tag_is_that_of_what_runs_and_of_smaller_tags(
     queued: list[tuple[int, int]], tag: int
 ) -> None:

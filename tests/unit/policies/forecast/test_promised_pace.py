@@ -147,7 +147,7 @@ def test_one_standstill_changes_little() -> None:
 
 
 @given(seed=st.integers(0, 10_000), level=st.integers(1, 6), context=st.integers(100, 8_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_slope_seen_in_noise_at_low_load_never_shuts_the_replica(
     seed: int, level: int, context: int
 ) -> None:

@@ -101,6 +101,7 @@ def test_batch_alone_has_the_engine_to_itself() -> None:
         assert len(ended) >= 0.9 * rate * 15  # one slot in eight is kept from it
 
 
+@pytest.mark.slow
 def test_batch_is_not_starved_while_interactive_requests_overload_the_engine() -> None:
     replica = OneReplica()
     start, rate = replica.now, most(*SHORT)

@@ -252,4 +252,4 @@ class AdmissionMachine(RuleBasedStateMachine):
 
 
 TestAdmission = AdmissionMachine.TestCase
-TestAdmission.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAdmission.settings = settings(stateful_step_count=40)
