@@ -2,10 +2,10 @@
 
 - half: prompts that take half of their budget: cut and side by side, cut and in turns, not cut.
 - giants: prompts that take half of their budget or more, among usual ones of 182 tokens: a part of
-  them in every step, and as shipped, where they give way (record 0032).
+  them in every step, and as shipped, where they give way.
 
 Of half: as shipped,
-prompts are cut only where others are much shorter (record 0023), so the first few here. The engine
+prompts are cut only where others are much shorter, so the first few here. The engine
 takes 0.15 ms for a prompt token, half of what two cores of AVX2 take for the demo model in float32;
 the workload is 2,800 tokens in, 48 out, offered for a minute at some multiples of what the engine
 finishes when it never lacks any.

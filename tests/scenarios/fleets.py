@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -229,8 +230,8 @@ def trace(seed: int) -> Traffic:
 
 TRAFFIC: dict[str, Callable[[int], Traffic]] = {
     "ramp": ramp,
-    **{f"steady {size}": lambda seed, size=size: steady(size, 1.0, seed) for size in SIZES},
-    **{f"spike {size}": lambda seed, size=size: steady(size, 2.0, seed) for size in SIZES},
+    **{f"steady {size}": partial(steady, size, 1.0) for size in SIZES},
+    **{f"spike {size}": partial(steady, size, 2.0) for size in SIZES},
     "trace": trace,
 }
 

@@ -11,7 +11,7 @@ import itertools
 import random
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from one_replica import Ask, Fate, OneReplica
@@ -170,7 +170,8 @@ def _prompt(ask: Ask, number: int) -> Prompt:
     """What the router reads of a prompt: text of its tenant's own, then of its own."""
     shared = (f"{ask.tenant:8}" * ask.shared).encode()[: ask.shared * _TEXT]
     text = shared + (f"{number:08}" * ask.prompt).encode()[: (ask.prompt - ask.shared) * _TEXT]
-    chunks = chunk_hashes(text)
+    # Python hashes numbers alike in every process, and bytes not.
+    chunks = chunk_hashes(cast(bytes, tuple(text)))
     return Prompt(size=len(text), chunks=chunks, home=chunks[0] if chunks else 0)
 
 

@@ -85,7 +85,7 @@ def most(run: FleetRun) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "rate", "figures"),  # by cache, by steps, in use: as record 0022 says
+    ("name", "rate", "figures"),  # by cache, by steps, in use
     [("h100-32b", 0.7, (0.47, 0.50, 0.23)), ("h100-8b", 1.0, (0.38, 0.39, 0.11))],
 )
 def test_slots_that_the_cache_has_no_room_for_ask_for_no_replicas(
@@ -139,7 +139,7 @@ def test_a_cache_that_others_share_is_no_reason_to_refuse() -> None:
 
 
 @pytest.mark.parametrize(
-    ("replicas", "attained", "pace_s"), [(1, 0.73, 0.099), (8, 0.99, 0.021)]  # as record 0021 says
+    ("replicas", "attained", "pace_s"), [(1, 0.73, 0.099), (8, 0.99, 0.021)]  # docs/admission.md
 )  # fmt: skip
 def test_contexts_of_a_dozen_times_those_taught_keep_the_promised_pace(
     replicas: int, attained: float, pace_s: float

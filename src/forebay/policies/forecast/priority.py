@@ -3,8 +3,8 @@
 A prompt that takes half of its budget or more by itself may be late beside others whatever is done
 for it. With a part of it in every step (`prompt_parts.py`) everybody else's steps are longer
 meanwhile: the p99 TTFT of prompts a fiftieth as long was three to nine times what it is without. So
-one that would be late even so goes the way of batch in the engine (`scheduling_hints.py`, record
-0032):
+one that would be late even so goes the way of batch in the engine (`scheduling_hints.py`;
+docs/admission.md has what it gives):
 
 - A step that computes another's prompt computes nothing of it, but for one in nine.
 - Any other step computes so few of its tokens that it is no longer than `batch_stretch` allows. It

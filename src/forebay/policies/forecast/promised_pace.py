@@ -8,7 +8,7 @@ steps (`step_law.py`), at x requests/s of P prompt tokens and A answer tokens af
 where an answer attends to C tokens in the mean over its steps: its prompt, and half of itself. So
 the longest step that keeps the promise has room for T - base seconds of such work. A request stays
 for the steps of its prompt's parts and for A steps: each of those in the engine brings so much of
-its work to every step. That says how many there may be (record 0021).
+its work to every step. That says how many there may be (docs/admission.md).
 """
 
 from __future__ import annotations

@@ -137,8 +137,7 @@ def _faded(before: Tokens, now: Tokens) -> dict[str, dict[str, float]]:
     for replica in {**before, **now}:  # in order: sums of floats depend on it
         old, new = before.get(replica, {}), now.get(replica, {})
         kept = {
-            tenant: _KEEP * old.get(tenant, 0.0) + new.get(tenant, 0.0)
-            for tenant in {**old, **new}
+            tenant: _KEEP * old.get(tenant, 0.0) + new.get(tenant, 0.0) for tenant in {**old, **new}
         }
         kept = {tenant: tokens for tenant, tokens in kept.items() if tokens >= 1.0}
         if kept:

@@ -9,7 +9,7 @@ and one of batch beside interactive requests. Others are cut with it while it is
 one go otherwise. On real vLLM, of prompts of 1,400 tokens at 3 x capacity 5.3 a second were good
 with all cut at an eighth of a step, 5.7 at a quarter, and 6.1 uncut, as with vLLM alone; where
 prompts of one to four steps are common, cutting these doubled their TTFT and helped nobody
-(record 0023).
+(docs/admission.md).
 
 In virtual time (the engine of `test_admission_in_time.py`, 2,048 tokens a step, 60 % load), beside
 a prompt 50 times as long the p99 TTFT of the others rose from 29 ms to 233 ms uncut, to 50 ms cut

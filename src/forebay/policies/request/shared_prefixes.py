@@ -2,7 +2,7 @@
 
 With prefix caching, vLLM gives sequences whose prompts begin alike the same blocks. So a system
 prompt of 6,000 tokens is held once, and each request that runs with it takes what is its own.
-Counted for each, a dozen of them would look like a full cache (record 0022).
+Counted for each, a dozen of them would look like a full cache (docs/admission.md).
 
 Prompts are compared in chunks, by a chain of hashes: equal hashes mean equal prompts up to there,
 under one cache salt. Everything that affects who shares what lives here: the chunks, who holds

@@ -97,8 +97,8 @@ class AdmissionSpec(Strict):
         "step before, and in the time per token. (Where `engine_args` has a scheduler of its own "
         "or a `long_prefill_token_threshold`, nothing gives way within a step.) Default "
         "1.7: of what interactive requests leave, batch uses 57 to 91%, and their "
-        "p95 TTFT is 1.2 to 1.5 times what it is without batch; decision record 0030 has what "
-        "other values give.",
+        "p95 TTFT is 1.2 to 1.5 times what it is without batch; docs/admission.md has what other "
+        "values give.",
     )
     max_n: int = Field(
         default=16,
