@@ -14,6 +14,7 @@ import argparse
 from typing import Any
 
 from chats import chats, workload
+
 from forebay.simulate import Slo
 from routers_in_time import TENANTS, TPOT_S, TTFT_S, Run
 from tables import Bar, exit_by_bars, print_bars, print_table, write
