@@ -188,7 +188,12 @@ def bounded_vllm(port: int) -> list[str]:
 
 @contextmanager
 def running(
-    name: str, command: list[str], port: int, *, model_cores: int | None = None
+    name: str,
+    command: list[str],
+    port: int,
+    *,
+    model_cores: int | None = None,
+    source: Path = ROOT / "src",
 ) -> Iterator[Server]:
     """Start a server, wait until it answers, stop it and everything it started.
 
@@ -198,6 +203,7 @@ def running(
         port: where it will answer.
         model_cores: threads of the model, which then goes wherever the system puts it, as when
             anybody starts it. Without: as in the demo, on cores of its own.
+        source: the state of Forebay's code that it runs.
 
     Raises:
         RuntimeError: it ended or was not ready in time; its log is named.
@@ -210,6 +216,8 @@ def running(
     env = {**os.environ, "RAY_worker_niceness": "0"}  # as vLLM's own server: nice 0
     env["OMP_NUM_THREADS"] = str(model_cores or model_threads(spec()))
     env |= {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    paths = (str(source), os.environ.get("PYTHONPATH"))
+    env["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     started = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -225,7 +233,7 @@ def running(
             cores.separate(family, model_threads(spec()))
         yield server
     finally:
-        with _undisturbed():
+        with undisturbed():
             _stop(server, family)
 
 
@@ -251,7 +259,7 @@ def _end(number: int, _frame: object) -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Ignore Ctrl-C and the like: an impatient second one would leave what is not stopped yet."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDINGS}
     try:
