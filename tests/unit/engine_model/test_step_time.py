@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.engine_model import PROFILES, StepTime, named_profile
@@ -65,7 +65,6 @@ def test_a_negative_coefficient_is_dropped_and_the_rest_refitted() -> None:
     assert non_negative_least_squares(matrix, falling[::-1]) == pytest.approx([1.0, 1.0])
 
 
-@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_no_choice_of_columns_fits_better(seed: int) -> None:
     rng = np.random.default_rng(seed)

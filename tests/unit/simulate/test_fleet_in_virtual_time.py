@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from admissions import config_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay.engine_model import PROFILES
-from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy, part_tokens
+from forebay.policies.request import BATCH, INTERACTIVE, ClassPolicy, part_tokens
 from forebay.policies.scaling import Autoscaler, LimitConfig, ScalingConfig
 from forebay.serving.emulated import teach
 from forebay.simulate import (
@@ -38,11 +39,9 @@ from forebay.simulate.scalers import Sight
 ENGINE = replace(
     PROFILES["l4-8b"], prefix_caching=False, max_num_seqs=8, long_prefill_token_threshold=256
 )
-GATE = AdmissionConfig(
+GATE = config_of(
+    ENGINE,
     classes={INTERACTIVE: ClassPolicy(2.0, 3.0), BATCH: ClassPolicy(30.0, 60.0)},
-    slots=ENGINE.max_num_seqs,
-    kv_tokens=ENGINE.kv_tokens,
-    step_tokens=ENGINE.max_num_batched_tokens,
     tpot_s=0.2,
 )
 SLO = Slo(2.0, 0.2)
@@ -119,7 +118,7 @@ requests = st.lists(
 scalings = st.builds(Sequence, st.lists(st.integers(0, 9), min_size=1, max_size=5), st.just(4))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(requests, scalings, st.booleans(), st.floats(0.0, 12.0))
 def test_every_request_ends_once_and_bounds_hold(
     sizes: list[tuple[float, int, int]], scaler: Sequence, gated: bool, cold_start_s: float
@@ -233,6 +232,7 @@ def test_a_plan_is_asked_for_in_time() -> None:
     assert (ready[19.0], ready[21.0], ready[41.0]) == (1, 3, 1)
 
 
+@pytest.mark.slow
 def test_a_fleet_that_has_room_serves_no_worse_than_without_forebay() -> None:
     """What is refused there, or late, would be by Forebay's own doing."""
     engine = replace(PROFILES["l4-8b"], prefix_caching=False, max_num_seqs=64)

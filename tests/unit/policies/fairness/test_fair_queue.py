@@ -82,7 +82,6 @@ weights = st.dictionaries(
 @given(
     weights=weights, data=st.data(), late=st.booleans(), began=st.sampled_from([0, 2**63, 2**100])
 )
-@settings(max_examples=60, deadline=None)
 def test_tenants_that_wait_share_by_weight_within_one_request_of_each(
     weights: dict[str, float], data: st.DataObject, late: bool, began: int
 ) -> None:
@@ -105,7 +104,7 @@ def test_tenants_that_wait_share_by_weight_within_one_request_of_each(
 
 
 @given(data=st.data(), batch_tenants=st.integers(1, 5), tenants=st.integers(1, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_classes_share_by_weight_however_many_tenants_each_has(
     data: st.DataObject, batch_tenants: int, tenants: int
 ) -> None:
@@ -238,7 +237,6 @@ amounts = st.one_of(st.integers(1, 10_000), st.integers(10**6, 10**12))
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
 def test_no_tag_passes_63_bits_or_goes_down_whatever_happens(data: st.DataObject) -> None:
     classes = {"interactive": data.draw(extremes), "batch": data.draw(extremes)}
     engine = Engine(FairQueue(classes, {tenant: data.draw(extremes) for tenant in "abcd"}))

@@ -190,7 +190,7 @@ def test_asking_at_once_lets_in_what_the_fleet_has_room_for() -> None:
 
 
 @given(seed=st.integers(0, 10_000), data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_no_minute_is_over_the_quota_whatever_happens_to_owners_and_messages(
     seed: int, data: st.DataObject
 ) -> None:
@@ -218,7 +218,7 @@ def test_no_minute_is_over_the_quota_whatever_happens_to_owners_and_messages(
 
 
 @given(seed=st.integers(0, 10_000), data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_no_minute_is_over_the_quota_of_a_fleet_that_grows_while_messages_are_lost(
     seed: int, data: st.DataObject
 ) -> None:
@@ -571,7 +571,7 @@ def test_late_and_doubled_messages_change_nothing() -> None:
 
 
 @given(st.integers(0, 1000), st.integers(1, 20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_even_shares_add_up(limit: int, lessees: int) -> None:
     assert sum(even_share(limit, lessees, rank) for rank in range(lessees)) == limit
 

@@ -8,7 +8,7 @@ from itertools import islice
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policies.routing import Prompt, ReplicaStats, RoutingPolicy
@@ -361,7 +361,6 @@ def test_conversations_have_their_homes_all_over_the_fleet() -> None:
     st.lists(st.tuples(st.floats(0, 5), st.integers(1, 5_000)), min_size=1, max_size=40),
     st.integers(1, 4),
 )
-@settings(max_examples=50, deadline=None)
 def test_nothing_goes_where_it_would_wait_for_a_minute_and_all_stays_sound(
     sends: list[tuple[float, int]], prefix: int
 ) -> None:
@@ -383,7 +382,6 @@ def test_nothing_goes_where_it_would_wait_for_a_minute_and_all_stays_sound(
     ),
     st.integers(1, 3),
 )
-@settings(max_examples=50, deadline=None)
 def test_a_draining_or_silent_replica_gets_nothing_new_not_even_its_own_conversations(
     events: list[tuple[str, str]], routers: int
 ) -> None:

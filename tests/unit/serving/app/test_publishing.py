@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from admissions import admission, config_of
 from gate_world import Clock
 
 from forebay.engine_model import PROFILES
 from forebay.policies.admission import AdmissionController
 from forebay.policies.forecast import Answers
-from forebay.policies.request import INTERACTIVE, AdmissionConfig, ClassPolicy, CostModel
 from forebay.serving.app import EngineLimits, Replica
 from forebay.serving.emulated import teach
 from forebay.serving.router.picking import read_stats
@@ -52,17 +52,11 @@ def test_routers_are_told_the_pace_that_admission_itself_goes_by() -> None:
 
 
 def test_short_prompts_do_not_make_an_emulated_engine_seem_slow() -> None:
-    config = AdmissionConfig(
-        classes={INTERACTIVE: ClassPolicy(1.0, 2.0)},
-        slots=H100.max_num_seqs,
-        kv_tokens=H100.kv_tokens,
-        step_tokens=H100.max_num_batched_tokens,
-    )
-    admission = AdmissionController(config, CostModel(8_192, 64), lambda: 0.0)
-    teach(admission, H100)
-    after_light_load(admission)
-    assert admission.paces.prefill_rate.rate == pytest.approx(FEW / STEP_S, rel=0.1)
-    assert admission.paces.drain_rate > 2 * FEW / STEP_S
+    emulated = admission(config_of(H100), context=8_192)
+    teach(emulated, H100)
+    after_light_load(emulated)
+    assert emulated.paces.prefill_rate.rate == pytest.approx(FEW / STEP_S, rel=0.1)
+    assert emulated.paces.drain_rate > 2 * FEW / STEP_S
 
 
 def telling(value: float) -> Callable[[object], float]:
