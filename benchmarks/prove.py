@@ -29,10 +29,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -55,15 +56,15 @@ from tables import print_table
 from verdicts import Compared, compared
 
 PORT = 8017
+RAW = "raw vLLM"
 PARTS = ("overhead", "overload", "neighbour", "fleet")
 AUTHORIZED = {"Authorization": f"Bearer {tenants.KEYS['modest']}"}
 TTFT_S = 1.0  # promised by both services, see `tenants.service_file` and `fleet_file`
 CLIENTS, BUSY = 64, Workload("64 clients", 100, 32)
-WARM_S, BUSY_S, SINGLE_S = 5.0, 15.0, 6.0
-# A closed loop of 16 clients completes about a fifth more than is served in time of an open loop.
-PROBE_CLIENTS, PROBE_S, CAPACITY_OF_PROBE = 16, 6.0, 0.8
-FACTOR, OVERLOAD_S, FILLS_S = 3.0, 18.0, 4.0  # an idle engine takes whatever comes first
-NEIGHBOUR_S = 15.0
+WARM_S, BUSY_S, SINGLE_S = 5.0, 13.0, 5.0
+PROBE_S = 8.0
+FACTOR, OVERLOAD_S, FILLS_S = 3.0, 16.0, 4.0  # an idle engine takes whatever comes first
+NEIGHBOUR_S = 13.0  # the first five are not counted, see `tenants.row`
 # Two L4s by their profile: 13 requests/s, tokens at the promised pace (`fleet_parts.capacity`).
 FLEET = Workload("fleet", 1000, 32)
 FLEET_RATE = 40.0
@@ -82,7 +83,6 @@ class Kind:
 # By the last words of a figure's name.
 KINDS = {
     "requests/s": Kind(more_is_better=True, noise=0.05),
-    "of raw vLLM": Kind(more_is_better=True, noise=0.05),
     "good/s": Kind(more_is_better=True, noise=0.05),
     "goodput kept": Kind(more_is_better=True, noise=0.03),
     "CPU ms per admitted": Kind(noise=0.05),
@@ -116,7 +116,10 @@ def main() -> int:
     verdicts = judged(runs)
     report(runs, verdicts)
     if options.json:
-        content = {"runs": runs, "verdicts": {name: asdict(v) for name, v in verdicts.items()}}
+        content = {
+            "runs": [{"of": name, "figures": finite(found)} for name, found in runs],
+            "verdicts": {name: asdict(verdict) for name, verdict in verdicts.items()},
+        }
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(content, indent=1))
     return int(any(verdict.verdict == "worse" for verdict in verdicts.values()))
@@ -183,13 +186,12 @@ def states(commit: str | None) -> Iterator[tuple[State | None, State]]:
 def measured(
     order: Sequence[State], parts: Sequence[str], say: Progress
 ) -> list[tuple[str, Found]]:
-    """The figures of each state, as often as it is in the order."""
-    raw = []
-    if "overhead" in parts:
-        raw.append(raw_vllm(say))
+    """The figures of each state, as often as it is in the order; vLLM's own in the middle."""
     runs: list[tuple[str, Found]] = []
     rates: dict[str, float] = {}
     for number, state in enumerate(order):
+        if number == len(order) // 2 and "overhead" in parts:
+            raw = raw_vllm(say)
         found: Found = {}
         say(f"run {number + 1} of {len(order)}: {state.name}")
         if set(parts) - {"fleet"}:
@@ -197,107 +199,107 @@ def measured(
         if "fleet" in parts:
             found |= fleet(state, say)
         runs.append((state.name, found))
-    if raw:
-        raw.append(raw_vllm(say))
-        rate, ttft = (sum(one[name] for one in raw) / len(raw) for name in raw[0])
-        for _, found in runs:
-            found["64 clients: of raw vLLM"] = found["64 clients: requests/s"] / rate
-        say(f"raw vLLM: {rate:.1f} requests/s of 64 clients, TTFT p50 of one {ttft:.1f} ms")
-    return runs
+    return [*runs, (RAW, raw)] if "overhead" in parts else runs
+
+
+def raw_vllm(say: Progress) -> Found:
+    """VLLM's own server under the loads of the overhead."""
+    say(RAW)
+    with systems.running("prove-raw", systems.raw_vllm(PORT), PORT) as server:
+        return overhead(server, {}, say)
 
 
 def real(state: State, parts: Sequence[str], rates: dict[str, float], say: Progress) -> Found:
     """What is measured on real vLLM, in one start; fills in the capacities if there are none."""
     found: Found = {}
-    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
-        file = tenants.service_file(Path(folder), 0.0, "demo")
-        with serving(state, file, "prove", say) as server:
-            load(server.url, BUSY, clients=CLIENTS, seconds=WARM_S, headers=AUTHORIZED)
-            if "overhead" in parts:
-                found |= overhead(server, AUTHORIZED, say)
-            if not rates and {"overload", "neighbour"} & set(parts):
-                rates |= {name: capacity(server, name, say) for name in WORKLOADS}
-            if "overload" in parts:
-                for name, workload in WORKLOADS.items():
-                    found |= overload(server, workload, FACTOR * rates[name], say)
-            if "neighbour" in parts:
-                found |= neighbour(server, rates[LONG_OUTPUTS.name], say)
+    with (
+        tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder,
+        serving(state, tenants.service_file(Path(folder), 0.0, "demo"), say) as server,
+    ):
+        if "overhead" in parts:
+            found |= overhead(server, AUTHORIZED, say)
+        if not rates and {"overload", "neighbour"} & set(parts):
+            rates |= {name: capacity(server, name, say) for name in WORKLOADS}
+        if "overload" in parts:
+            for name, workload in WORKLOADS.items():
+                found |= overload(server, workload, FACTOR * rates[name], say, AUTHORIZED)
+        if "neighbour" in parts:
+            found |= neighbour(server, rates[LONG_OUTPUTS.name], say)
     return found
+
+
+def fleet(state: State, say: Progress) -> Found:
+    """Two emulated L4s behind the router; their engines compute nothing."""
+    with (
+        tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder,
+        serving(state, fleet_file(Path(folder)), say, model_cores=1) as server,
+    ):
+        load(server.url, FLEET, stages=[(FLEET_RATE / 10, WARM_S)])
+        return overload(server, FLEET, FLEET_RATE, say, {})
+
+
+def fleet_file(folder: Path) -> Path:
+    spec = yaml.safe_load(tenants.EMULATED.read_text())
+    spec["model"] = {"id": systems.MODEL, "engine": "emulated", "source": "l4-8b"}
+    spec["slo"] = {"ttft_p99": f"{TTFT_S:g}s", "tpot_p99": "100ms"}
+    spec["scaling"] = {"min": 2, "max": 2}
+    file = folder / "fleet.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    return file
 
 
 @contextmanager
 def serving(
-    state: State, file: Path, name: str, say: Progress, model_cores: int | None = None
+    state: State, file: Path, say: Progress, model_cores: int | None = None
 ) -> Iterator[systems.Server]:
     """A service of a state of the code."""
-    command = systems.forebay(PORT, file)
-    with systems.running(
-        name, command, PORT, model_cores=model_cores, source=state.tree / "src"
-    ) as server:
+    command, source = systems.forebay(PORT, file), state.tree / "src"
+    with systems.running("prove", command, PORT, model_cores=model_cores, source=source) as server:
         say(f"  ready after {server.notes['ready_s']} s")
         yield server
 
 
-def raw_vllm(say: Progress) -> Found:
-    """VLLM's own server under the same two loads."""
-    say("raw vLLM")
-    with systems.running("prove-raw", systems.raw_vllm(PORT), PORT) as server:
-        load(server.url, BUSY, clients=CLIENTS, seconds=WARM_S)
-        found = overhead(server, {}, say)
-        return {name: found[name] for name in ("64 clients: requests/s", "1 client: TTFT p50 ms")}
-
-
 def overhead(server: systems.Server, headers: Mapping[str, str], say: Progress) -> Found:
     """64 clients, then one, each asking again when it has its answer."""
-
-    def busy() -> LoadRun:
-        return load(server.url, BUSY, clients=CLIENTS, seconds=BUSY_S, headers=headers)
-
-    run, cpu_s = with_cpu(server, busy, headers)
+    load(server.url, BUSY, clients=CLIENTS, seconds=WARM_S, headers=headers)
+    run, cpu_s = loaded(server, BUSY, headers, clients=CLIENTS, seconds=BUSY_S)
     single = load(server.url, BUSY, clients=1, seconds=SINGLE_S, headers=headers)
-    served = sum(r.outcome == "ok" for r in run.records)
     return told(say, {
         "64 clients: requests/s": completion_rate(run, CLIENTS),
-        "64 clients: CPU ms per admitted": 1e3 * cpu_s / max(served, 1),
+        "64 clients: CPU ms per admitted": 1e3 * cpu_s / max(served(run), 1),
         "1 client: TTFT p50 ms": ms(single.summary.ttft_p50),
     })  # fmt: skip
 
 
 def capacity(server: systems.Server, name: str, say: Progress) -> float:
-    """Requests/s of a workload, about what is served in time; the same for both states."""
+    """Requests/s of a workload that are served to clients of whom there are enough."""
     settle(server.url, headers=AUTHORIZED)
-    workload = WORKLOADS[name]
-    run = load(server.url, workload, clients=PROBE_CLIENTS, seconds=PROBE_S, headers=AUTHORIZED)
-    rate = CAPACITY_OF_PROBE * completion_rate(run, PROBE_CLIENTS)
+    run = load(server.url, WORKLOADS[name], clients=CLIENTS, seconds=PROBE_S, headers=AUTHORIZED)
+    ended_s = max(record.ended_s for record in run.records)
+    rate = served(run) / ended_s
     say(f"  capacity, {name}: about {rate:.1f}/s")
-    if not rate:
-        raise RuntimeError(f"no capacity was found: {PROBE_S:g} s are too short for {name}")
     return rate
 
 
-def overload(server: systems.Server, workload: Workload, rate: float, say: Progress) -> Found:
-    """Far more than it can carry, from the moment on at which the engine has filled up."""
-
-    def offered() -> LoadRun:
-        return load(server.url, workload, stages=[(rate, OVERLOAD_S)], seed=11, headers=AUTHORIZED)
-
-    run, cpu_s = with_cpu(server, offered, AUTHORIZED)
-    return told(say, beyond(workload.name, run, cpu_s))
-
-
-def beyond(name: str, run: LoadRun, cpu_s: float) -> Found:
-    """What became of an overload."""
-    full = [r for r in run.records if r.intended_s >= FILLS_S]
+def overload(
+    server: systems.Server,
+    workload: Workload,
+    rate: float,
+    say: Progress,
+    headers: Mapping[str, str],
+) -> Found:
+    """Far more than it can carry, from the moment on at which the engines have filled up."""
+    run, cpu_s = loaded(server, workload, headers, stages=[(rate, OVERLOAD_S)], seed=11)
+    name, full = workload.name, [r for r in run.records if r.intended_s >= FILLS_S]
     refused = [r for r in full if r.outcome == "shed"]
     lost = sum(r.failure for r in full) + sum(r.retry_after_s is None for r in refused)
-    admitted = sum(r.outcome == "ok" for r in run.records)
-    return {
-        f"{name}: good/s": sum(r.is_good(TTFT_S) for r in full) / (run.duration_s - FILLS_S),
+    return told(say, {
+        f"{name}: good/s": sum(r.is_good(TTFT_S) for r in full) / (OVERLOAD_S - FILLS_S),
         f"{name}: TTFT p99 ms": ms(admitted_ttft(full, 99)),
         f"{name}: refusal p99 ms": ms(percentile([r.e2e for r in refused], 99)),
-        f"{name}: CPU ms per admitted": 1e3 * cpu_s / max(admitted, 1),
+        f"{name}: CPU ms per admitted": 1e3 * cpu_s / max(served(run), 1),
         f"{name}: failed or no Retry-After": float(lost),
-    }
+    })  # fmt: skip
 
 
 def neighbour(server: systems.Server, best: float, say: Progress) -> Found:
@@ -312,33 +314,8 @@ def neighbour(server: systems.Server, best: float, say: Progress) -> Found:
     })  # fmt: skip
 
 
-def fleet(state: State, say: Progress) -> Found:
-    """Two emulated L4s behind the router; their engines compute nothing."""
-    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
-        file = fleet_file(Path(folder))
-        with serving(state, file, "prove-fleet", say, model_cores=1) as server:
-            load(server.url, FLEET, stages=[(FLEET_RATE / 10, WARM_S)], anywhere=True)
-
-            def offered() -> LoadRun:
-                stages = [(FLEET_RATE, OVERLOAD_S)]
-                return load(server.url, FLEET, stages=stages, seed=11, anywhere=True)
-
-            run, cpu_s = with_cpu(server, offered, {})
-            return told(say, beyond("fleet", run, cpu_s))
-
-
-def fleet_file(folder: Path) -> Path:
-    spec = yaml.safe_load(tenants.EMULATED.read_text())
-    spec["model"] = {"id": systems.MODEL, "engine": "emulated", "source": "l4-8b"}
-    spec["slo"] = {"ttft_p99": f"{TTFT_S:g}s", "tpot_p99": "100ms"}
-    spec["scaling"] = {"min": 2, "max": 2}
-    file = folder / "fleet.yaml"
-    file.write_text(yaml.safe_dump(spec))
-    return file
-
-
-def with_cpu(
-    server: systems.Server, play: Callable[[], LoadRun], headers: Mapping[str, str]
+def loaded(
+    server: systems.Server, workload: Workload, headers: Mapping[str, str], **how: Any
 ) -> tuple[LoadRun, float]:
     """A run from rest to rest, and the CPU seconds that the server's processes took for it.
 
@@ -349,13 +326,15 @@ def with_cpu(
     """
     for _ in range(2):
         settle(server.url, headers=headers)
-        before = server.cpu_seconds()
-        run = play()
-        after = server.cpu_seconds()
+        before = sum(server.cpu_seconds().values())
+        run = load(server.url, workload, headers=headers, **how)
         if is_valid(run):
-            used = sum(seconds - before.get(name, 0.0) for name, seconds in after.items())
-            return run, used
+            return run, sum(server.cpu_seconds().values()) - before
     raise RuntimeError(f"the load's client was late: {'; '.join(run.validity.reasons)}")
+
+
+def served(run: LoadRun) -> int:
+    return sum(record.outcome == "ok" for record in run.records)
 
 
 def ms(seconds: float | None) -> float:
@@ -370,7 +349,7 @@ def told(say: Progress, found: Found) -> Found:
 
 def judged(runs: Sequence[tuple[str, Found]]) -> dict[str, Compared]:
     """The verdict on each figure; none where one state was measured alone."""
-    before = [found for name, found in runs if name != "now"]
+    before = [found for name, found in runs if name not in ("now", RAW)]
     now = [found for name, found in runs if name == "now"]
     return {
         figure: compared(
@@ -384,12 +363,17 @@ def judged(runs: Sequence[tuple[str, Found]]) -> dict[str, Compared]:
     }
 
 
+def finite(found: Found) -> dict[str, float | None]:
+    """For JSON, which knows nothing endless."""
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+
 def report(runs: Sequence[tuple[str, Found]], verdicts: Mapping[str, Compared]) -> None:
     """One table: each figure run by run, and what is said of it."""
     head = ["figure", *(name for name, _ in runs), *(["change", "noise", ""] if verdicts else [])]
     rows = []
-    for figure in runs[-1][1]:
-        row: list[object] = [figure, *(found[figure] for _, found in runs)]
+    for figure in runs[0][1]:
+        row: list[object] = [figure, *(found.get(figure, "") for _, found in runs)]
         if verdict := verdicts.get(figure):
             shares = (verdict.change, verdict.noise)
             row += ["-" if share is None else f"{share:+.1%}" for share in shares]
