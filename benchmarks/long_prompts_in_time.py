@@ -23,7 +23,8 @@ from dataclasses import replace
 from math import inf
 from unittest.mock import patch
 
-from one_replica import CLASSES, DEMO, Ask, Fate, OneReplica, capacity, p, poisson
+from admissions import CLASSES
+from one_replica import DEMO, Ask, Fate, OneReplica, capacity, p, poisson
 
 from forebay.engine_model import EngineProfile, StepTime
 from forebay.policies.admission import long_prompt_queue
