@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import astuple, replace
 from itertools import combinations
 
@@ -162,12 +160,3 @@ def test_memory_that_does_not_hold_the_weights_is_refused() -> None:
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))
 def test_every_profile_says_where_it_is_from(profile: object) -> None:
     assert "provisional" in repr(profile).lower() or "not measured" in repr(profile)
-
-
-def test_importing_the_package_imports_no_engine() -> None:
-    code = (
-        "import sys, forebay.engine_model.replica_model, forebay.engine_model.profiles;"
-        "print([m for m in ('ray', 'vllm', 'torch', 'numpy') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fake_serve import Handle
 from gate_world import World, responding, serving
 
 from forebay.policies.quotas import Charge, LeaseRequest, Quota, QuotaLease
@@ -236,7 +237,7 @@ async def test_what_was_served_is_told_again_where_the_ledger_died(tenants: str)
     async def dead(report: Report) -> Answer:
         raise ConnectionError
 
-    exchange._actor = SimpleNamespace(exchange=SimpleNamespace(remote=dead))
+    exchange._actor = Handle(exchange=dead)
     world.tenancy.turned_away(Caller("lab"), "batch", Charge(0.0, 30), 0.0)
     await exchange.now()
     world.tenancy.turned_away(Caller("lab"), "batch", Charge(0.0, 5), 0.0)

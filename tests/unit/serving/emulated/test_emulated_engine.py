@@ -10,18 +10,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import services
 from admissions import admission, admission_config
+from services import limits_of, service
 
 from forebay.engine_model import PROFILES, EngineProfile, StepTime
 from forebay.observability import catalogue
-from forebay.serving.app import EngineLimits, Replica
+from forebay.serving.app import Replica
 from forebay.serving.emulated import STOP, EmulatedEngine, teach
 from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.questions import natural_length
 from forebay.serving.engine import StartClock
 from forebay.serving.http import Message
 from forebay.serving.names import READING_PREFIX
-from forebay.spec.service import ServiceSpec
 
 BLOCK = 32
 FAST = replace(
@@ -258,20 +259,10 @@ async def test_more_than_fit_wait_their_turn(client: Client) -> None:
 def replica_of(
     engine: EmulatedEngine, profile: EngineProfile, start: StartClock | None = None, **more: Any
 ) -> Replica:
-    model = {"id": "demo", "engine": "emulated", "source": "demo-cpu"}
-    spec = ServiceSpec.model_validate({"name": "s", "model": model, **more})
-    limits = EngineLimits(
-        slots=profile.max_num_seqs,
-        kv_tokens=profile.kv_tokens,
-        step_tokens=profile.max_num_batched_tokens,
-        context_tokens=profile.max_model_len,
-        longest_token=9,
-        stop_reason=STOP,
-        prefix_caching=profile.prefix_caching,
-    )
-    replica = Replica(spec, limits, time.perf_counter, name="r1", seed=0, start=start)
-    engine.attach(replica.tap)
-    return replica
+    limits = limits_of(profile, stop_reason=STOP)
+    made = services.replica(service(**more), limits, clock=time.perf_counter, start=start)
+    engine.attach(made.tap)
+    return made
 
 
 @pytest.fixture
