@@ -3,7 +3,7 @@
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help env setup demo launch serve test test-all check bench clean distclean
+.PHONY: help env setup demo launch serve test test-all check prove bench clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ check: env ## lint, format, types and layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+prove: env ## measure what is promised (20 minutes); AGAINST=commit: which figures differ from its
+	$(BIN)/python benchmarks/prove.py $(if $(AGAINST),--against $(AGAINST))
 
 bench: env ## run the benchmarks; needs a quiet machine
 	$(BIN)/python benchmarks/run_all.py

@@ -84,6 +84,7 @@ def load(
     seed: int = 0,
     timeout_s: float = 60.0,
     anywhere: bool = False,
+    headers: Mapping[str, str] | None = None,
 ) -> LoadRun:
     """Offer Poisson arrivals in stages of (requests/s, seconds), or keep some clients busy.
 
@@ -104,7 +105,15 @@ def load(
     )
     endpoint = Endpoint(url=url, model="demo")
     cores = None if anywhere else spare_cores()
-    return played(LoadPlan(endpoint=endpoint, workload=spec, cores=cores, timeout_s=timeout_s))
+    return played(
+        LoadPlan(
+            endpoint=endpoint,
+            workload=spec,
+            cores=cores,
+            timeout_s=timeout_s,
+            headers=headers or {},
+        )
+    )
 
 
 def played(plan: LoadPlan) -> LoadRun:

@@ -1,44 +1,33 @@
 """How fast one process of `forebay load` is on one core, and how punctual beside a busy server.
 
-Three parts, each on two cores:
+Two parts, each on two cores:
 
-- fast: 64 connections in a closed loop against nginx, which answers each request with a finished
-  stream of 64 tokens; ours from one core, then other load generators, free to use every core.
 - paced: streams whose tokens arrive one by one, from the mock on the other core, at rising rates.
 - beside: 60 requests/s x 48 tokens to vLLM's own server as anybody starts it: its engine core and
-  its worker spin on a core each, and with long prompts it is far past what it sustains. Beside
-  ours an ordinary asyncio client with the same task, its lag measured the same way.
+  its worker spin on a core each, and with long prompts it is far past what it sustains.
 
-Run as: python benchmarks/load_speed.py [--parts fast,paced,beside] [--peers "AIPerf,GuideLLM"]
+Other generators at the same tasks: docs/decisions/0040-finished-studies.md.
+
+Run as: python benchmarks/load_speed.py [--parts paced,beside]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import psutil
 
-import load_peers
 import systems
-from client import LONG_PROMPTS, SHORT, Workload, completion_rate, lag_p99_ms, load, settle
-from finished_stream import nginx
+from client import LONG_PROMPTS, SHORT, Workload, lag_p99_ms, load, settle
 from forebay.load.run import LoadRun
 from forebay.measure.percentiles import percentiles
 from forebay.spec.workload import fixed_workload
-from mock_peer import MockPeer, play, running_mock, two_cores
+from mock_peer import MockPeer, play, running_mock
 from tables import Bar, exit_by_bars, print_bars, print_table, write
 
-CONNECTIONS, TOKENS, PROMPT = 64, 64, 100
-FAST_S, FAST_RUNS = 8.0, 3
-FAST_PER_S = 4000.0
-
+PROMPT = 100
 STREAM_TOKENS, STREAM_TTFT, STREAM_ITL = 100, "100ms", "10ms"
 STREAM_RATES = (300.0, 400.0, 450.0, 500.0, 550.0, 600.0, 700.0)  # requests/s
 STREAM_S, STREAM_SETTLED_S = 10.0, 2.0
@@ -52,62 +41,17 @@ Part = tuple[dict[str, Any], list[Bar]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", default="fast,paced,beside")
-    parser.add_argument("--peers", default=",".join(load_peers.PEERS), help="may be empty")
+    parser.add_argument("--parts", default="paced,beside")
     options = parser.parse_args()
     found: dict[str, Any] = {}
     bars: list[Bar] = []
-    peers = [name for name in options.peers.split(",") if name]
-    parts = {"fast": lambda: fast(peers), "paced": paced, "beside": beside}
+    parts = {"paced": paced, "beside": beside}
     for part in options.parts.split(","):
         figures, asked = parts[part]()
         found[part] = figures
         bars += asked
     print_bars(bars)
     write("load_speed", {**found, "bars": [bar.as_dict() for bar in bars]})
-
-
-# Finished streams
-
-
-def fast(peers: list[str]) -> Part:
-    """Requests/s of a closed loop on finished streams, ours and others'."""
-    server_core, client_core = two_cores()
-    try:
-        with nginx(TOKENS, server_core) as url:
-            ours = [fast_run(url, seed) for seed in range(FAST_RUNS)]
-            others = {name: load_peers.measure(name, url) for name in peers}
-    except FileNotFoundError as error:
-        print(f"fast: {error}")
-        return {}, [Bar("finished streams, requests/s", None, FAST_PER_S, at_least=True)]
-    mine = statistics.median(run["requests_per_s"] for run in ours)
-    print(f"\nnginx on core {server_core}, the client on core {client_core}; {CONNECTIONS} "
-          f"connections, {PROMPT} tokens in, a finished stream of {TOKENS}")  # fmt: skip
-    note = f"median of {sorted(run['requests_per_s'] for run in ours)}"
-    rows: list[tuple[object, ...]] = [("forebay load", mine, 1.0, note)]
-    rows += [
-        (name, peer.requests_per_s, ratio(mine, peer.requests_per_s), peer.note)
-        for name, peer in others.items()
-    ]
-    print_table(("client", "requests/s", "ours is x times", ""), rows)
-    bar = Bar("finished streams, requests/s on one core", mine, FAST_PER_S, at_least=True)
-    return {"ours": ours, "peers": {name: vars(peer) for name, peer in others.items()}}, [bar]
-
-
-def ratio(mine: float, other: float | None) -> float | None:
-    return mine / other if other else None
-
-
-def fast_run(url: str, seed: int) -> dict[str, Any]:
-    spec = fixed_workload("fast", PROMPT, TOKENS, clients=CONNECTIONS, seconds=FAST_S, seed=seed)
-    run = play(url, spec, model="demo")
-    wrong = sum(record.outcome != "ok" or record.tokens_out != TOKENS for record in run.records)
-    return {
-        "requests_per_s": round(completion_rate(run, CONNECTIONS)),
-        "wrong": wrong,
-        "cpu_us_per_request": 1e6 * run.client.cpu_s / max(1, len(run.records)),
-        "cpu_share": run.client.cpu_share,
-    }
 
 
 # Paced streams
@@ -160,63 +104,41 @@ def both_ends(run: LoadRun, mock: MockPeer) -> dict[str, Any]:
 
 
 def beside() -> Part:
-    """Lag of ours and of an ordinary client, with vLLM on the same cores."""
+    """The client's lag, with vLLM on the same cores."""
     rows = []
     all_cores = len(os.sched_getaffinity(0))
     command = systems.raw_vllm(PORT, own_process=True)
     with systems.running("beside", command, PORT, model_cores=all_cores) as server:
         for workload in (SHORT, LONG_PROMPTS):
             settle(server.url)
-            rows.append(beside_ours(server.url, workload))
-            settle(server.url)
-            rows.append(beside_ordinary(server.url, workload))
+            rows.append(beside_busy(server.url, workload))
     print(f"\n{BESIDE_PER_S:g} requests/s x {SHORT.output_tokens} tokens for {BESIDE_S:g} s, vLLM "
           "on the same cores; busy: share of all cores in those seconds")  # fmt: skip
     print_table(list(rows[0]), [tuple(row.values()) for row in rows])
     bars = [
         Bar(f"beside vLLM, {row['workload']}: lag p99", row["lag p99 ms"], BESIDE_LAG_MS, "ms")
         for row in rows
-        if row["client"] == "forebay load"
     ]
     return {"runs": rows}, bars
 
 
-def beside_ours(url: str, workload: Workload) -> dict[str, Any]:
+def beside_busy(url: str, workload: Workload) -> dict[str, Any]:
     psutil.cpu_percent()
     run = load(
         url, workload, stages=[(BESIDE_PER_S, BESIDE_S)], seed=4, timeout_s=120, anywhere=True
     )
     lags = [record.client_lag for record in run.records]
     ttfts = [record.ttft for record in run.records if record.ttft is not None]
-    return beside_row("forebay load", workload, lags, ttfts, psutil.cpu_percent())
-
-
-def beside_ordinary(url: str, workload: Workload) -> dict[str, Any]:
-    psutil.cpu_percent()
-    numbers = (BESIDE_PER_S, BESIDE_S, workload.prompt_tokens, workload.output_tokens)
-    command = [sys.executable, str(Path(__file__).with_name("ordinary_client.py")), url]
-    done = subprocess.run(
-        [*command, *map(str, numbers)], check=True, stdout=subprocess.PIPE
-    )  # the default scheduling and all cores, as anybody would start it
-    asked = json.loads(done.stdout)
-    lags, ttfts = ([a[key] for a in asked if a[key] is not None] for key in ("lag", "ttft"))
-    return beside_row("ordinary asyncio", workload, lags, ttfts, psutil.cpu_percent())
-
-
-def beside_row(
-    client: str, workload: Workload, lags: list[float], ttfts: list[float], busy: float
-) -> dict[str, Any]:
     p50, p99, most = (None if s is None else 1e3 * s for s in percentiles(lags, (50, 99, 100)))
     first = (None if s is None else round(s, 3) for s in percentiles(ttfts, (50, 99)))
     return {
-        "client": client,
         "workload": f"{workload.name}, {workload.prompt_tokens} in",
         "requests": len(lags),
         "lag p50 ms": p50,
         "lag p99 ms": p99,
         "lag max ms": most,
         **dict(zip(("TTFT p50 s", "TTFT p99 s"), first, strict=True)),
-        "busy %": busy,
+        "busy %": psutil.cpu_percent(),
     }
 
 

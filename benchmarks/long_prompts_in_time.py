@@ -23,11 +23,12 @@ from dataclasses import replace
 from math import inf
 from unittest.mock import patch
 
-from one_replica import CLASSES, DEMO, Ask, Fate, OneReplica, capacity, p, poisson
+from admissions import CLASSES
+from one_replica import DEMO, Ask, Fate, OneReplica, capacity, p, poisson
 
 from forebay.engine_model import EngineProfile, StepTime
 from forebay.policies.admission import long_prompt_queue
-from forebay.policies.forecast import priority
+from forebay.policies.forecast import own_time as priority
 from forebay.policies.request import INTERACTIVE, ClassPolicy, prompt_parts
 from tables import print_table
 

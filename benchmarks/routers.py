@@ -27,9 +27,9 @@ from typing import Any
 
 import psutil
 import yaml
+from chats import workload
 
 import systems
-from chats import workload
 from client import lag_p99_ms, played
 from emulated_stock import ROUTERS
 from fleet_parts import FILE, SLOWED, TPOT_S, TTFT_S, late_percent, status

@@ -19,6 +19,7 @@ from itertools import cycle
 from typing import Any
 
 from chats import Chat, chats, workload
+
 from forebay.engine_model import PROFILES, EngineProfile
 from forebay.measure import adjusted_percentile, percentile
 from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy, part_tokens

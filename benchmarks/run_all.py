@@ -1,8 +1,8 @@
 """The benchmarks, one after the other; needs a quiet machine and most of a day.
 
-One that fails does not keep the others from running. Which did, and which missed or left undecided
-what, is said at the end; missed bars and failures make the exit code 1. What takes rates relative
-to a capacity gets those that `overload.py` finds on this machine.
+One that fails does not keep the others from running. Which did, and which missed what, is said at
+the end; missed bars and failures make the exit code 1. What takes rates relative to a capacity gets
+those that `overload.py` finds on this machine.
 
 Run as: make bench, or for some groups: python benchmarks/run_all.py load,gate,fleet,scaling
 """
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tables import MISSED, UNDECIDED
+from tables import MISSED
 
 HERE = Path(__file__).resolve().parent
 SUPPORT = HERE.parent / "tests" / "support"  # where `nodes.py` finds its nodes
@@ -27,7 +27,6 @@ RUNS = HERE.parent / "runs"
 OVERLOAD = RUNS / "overload.json"
 
 failed: list[str] = []
-undecided: list[str] = []
 
 
 def run(name: str, *arguments: str) -> None:
@@ -45,8 +44,7 @@ def run(name: str, *arguments: str) -> None:
         process.terminate()
         process.wait()
         raise
-    missed = bars_since(began, MISSED)
-    undecided.extend(f"{name}: {UNDECIDED}: {bar}" for bar in bars_since(began, UNDECIDED))
+    missed = missed_since(began)
     failed.extend(f"{name}: {MISSED}: {bar}" for bar in missed)
     if code and not (code == 1 and missed):
         failed.append(f"{name}: exit code {code}")
@@ -56,15 +54,15 @@ def _end(number: int, _frame: object) -> None:
     sys.exit(128 + number)
 
 
-def bars_since(began: float, verdict: str) -> list[str]:
-    """The bars of this verdict in the files that were written since then (of `time.time`)."""
+def missed_since(began: float) -> list[str]:
+    """The missed bars in the files that were written since then (of `time.time`)."""
     files = [file for file in sorted(RUNS.glob("*.json")) if file.stat().st_mtime >= began]
     return [
         f"{bar['bar']} {bar['measured']}, asked {bar['asked']}"
         for content in map(json.loads, (file.read_text() for file in files))
         if isinstance(content, dict)
         for bar in content.get("bars", [])
-        if bar["verdict"] == verdict
+        if bar["verdict"] == MISSED
     ]
 
 
@@ -78,7 +76,7 @@ def load() -> None:
 def gate() -> None:
     """One replica with real vLLM: what the front door costs, and what it keeps."""
     run("startup.py")
-    run("overhead.py", "--stock", "--pairs", "4")
+    run("prove.py")
     run("own_cpu.py")
     run("connections.py")
     OVERLOAD.unlink(missing_ok=True)
@@ -87,10 +85,9 @@ def gate() -> None:
         failed.append("gate: overload.py told no capacity; what needs one was not run")
         return
     found = json.loads(OVERLOAD.read_text())["capacity"]
-    run("static_bounds.py", "--capacity", json.dumps(found), "--minutes", "120")
     for name in ("promises", "soak"):
         run(f"{name}.py", "--capacity", str(found["short"]))
-    run("tenant_list.py", "--capacity", json.dumps(found))
+    run("tenants.py", "--capacity", json.dumps(found))
 
 
 def fleet() -> None:
@@ -127,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _end)
     for name in names:
         GROUPS[name]()
-    print("\n" + "\n".join([*undecided, *failed] or ["every bar met"]), flush=True)
+    print("\n" + "\n".join(failed or ["every bar met"]), flush=True)
     return 1 if failed else 0
 
 

@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +36,6 @@ START_S = 240
 FREE_S = 60
 MODEL = "demo"
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_ON_ALL_CORES = ("raylet", "ray::IDLE")
-_MODEL_TITLES = ("VLLM::EngineCore", "VLLM::Worker")
 _IN_ENGINE_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
@@ -83,49 +81,6 @@ class Server:
             except psutil.NoSuchProcess:
                 continue
         return sizes
-
-    def cores(self) -> dict[str, set[int]]:
-        """The cores that its models may run on, and those of all its other threads.
-
-        But for Ray's raylet and idle workers, from which what starts later has its own.
-        """
-        found: dict[str, set[int]] = {"models": set(), "others": set()}
-        for process in self.processes():
-            with suppress(psutil.Error, OSError):
-                name = _name(process)
-                if name in _ON_ALL_CORES:
-                    continue
-                part = "models" if name.startswith(_MODEL_TITLES) else "others"
-                for thread in process.threads():
-                    found[part] |= os.sched_getaffinity(thread.id)
-        return found
-
-    def schedule(self, policy: int) -> None:
-        """Have the kernel schedule all its threads so; each keeps its nice value."""
-        for process in self.processes():
-            with suppress(psutil.Error):
-                for thread in process.threads():
-                    with suppress(ProcessLookupError):
-                        os.sched_setscheduler(thread.id, policy, os.sched_param(0))
-
-
-def take_turn(server: Server, servers: Sequence[Server]) -> None:
-    """From now on the others compute only while nobody else wants their core."""
-    for one in servers:
-        one.schedule(os.SCHED_OTHER if one is server else os.SCHED_IDLE)
-
-
-def check_cores_alike(servers: Sequence[Server]) -> None:
-    """Each server's model has the same cores, which nothing else of any of them may run on.
-
-    Raises:
-        RuntimeError: not so; they cannot be compared.
-    """
-    found = {server.name: server.cores() for server in servers}
-    first = next(iter(found.values()))
-    alike = all(cores == first for cores in found.values())
-    if not alike or not first["models"] or first["models"] & first["others"]:
-        raise RuntimeError(f"the servers' cores are not alike, or not apart: {found}")
 
 
 def _name(process: psutil.Process) -> str:
@@ -177,18 +132,14 @@ def stock_ray(port: int) -> list[str]:
     return [sys.executable, str(ROOT / "benchmarks" / "stock_ray.py"), str(DEMO), str(port)]
 
 
-def bounded_vllm(port: int) -> list[str]:
-    """VLLM's own server behind HAProxy, with static bounds that can be changed while it runs."""
-    vllm = raw_vllm(port)
-    options = vllm[vllm.index("--model") :]
-    at = options.index("--port")  # HAProxy has that one
-    script = str(Path(__file__).with_name("bounded_vllm.py"))
-    return [sys.executable, script, str(port), *options[:at], *options[at + 2 :]]
-
-
 @contextmanager
 def running(
-    name: str, command: list[str], port: int, *, model_cores: int | None = None
+    name: str,
+    command: list[str],
+    port: int,
+    *,
+    model_cores: int | None = None,
+    source: Path = ROOT / "src",
 ) -> Iterator[Server]:
     """Start a server, wait until it answers, stop it and everything it started.
 
@@ -198,6 +149,7 @@ def running(
         port: where it will answer.
         model_cores: threads of the model, which then goes wherever the system puts it, as when
             anybody starts it. Without: as in the demo, on cores of its own.
+        source: the state of Forebay's code that it runs.
 
     Raises:
         RuntimeError: it ended or was not ready in time; its log is named.
@@ -210,6 +162,8 @@ def running(
     env = {**os.environ, "RAY_worker_niceness": "0"}  # as vLLM's own server: nice 0
     env["OMP_NUM_THREADS"] = str(model_cores or model_threads(spec()))
     env |= {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    paths = (str(source), os.environ.get("PYTHONPATH"))
+    env["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     started = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -225,14 +179,13 @@ def running(
             cores.separate(family, model_threads(spec()))
         yield server
     finally:
-        with _undisturbed():
+        with undisturbed():
             _stop(server, family)
 
 
 def _stop(server: Server, family: list[psutil.Process]) -> None:
     """Stop it and everything it started, what has left its tree since it was ready included."""
     family = list({p.pid: p for p in [*family, *server.processes()]}.values())
-    server.schedule(os.SCHED_OTHER)
     server.process.send_signal(signal.SIGINT)
     try:
         server.process.wait(timeout=60)
@@ -251,7 +204,7 @@ def _end(number: int, _frame: object) -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Ignore Ctrl-C and the like: an impatient second one would leave what is not stopped yet."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDINGS}
     try:

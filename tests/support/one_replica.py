@@ -161,7 +161,7 @@ class OneReplica:
             fates = self.run([Ask(began, tokens, 16) for tokens in lengths])
             took_s.append(max((f.first_at or began) - began for f in fates))
         self.admission.forget_warm_up()
-        self.admission.waits.saw_long(self.price(Ask(0.0, long, 16)), took_s[1])
+        self.admission.waits.own.saw_long(self.price(Ask(0.0, long, 16)), took_s[1])
         self.fates.clear()
 
     def run(self, asks: Iterable[Ask], until: float | None = None) -> list[Fate]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from forebay.cli.exits import Exit
 from forebay.cli.run_output import writable_or_exit
-from forebay.cli.serve import catch_signals, start_with_progress
+from forebay.cli.service import ended, service
 from forebay.cli.specs import load_or_exit
 
 if TYPE_CHECKING:
@@ -64,27 +63,18 @@ def run(spec: ServiceSpec, output: Path) -> Exit:
     """Run the demo; returns the command's exit code."""
     from rich.console import Console
 
-    from forebay.load.client import EndpointError
-    from forebay.load.run.runner import WorkerFailedError
-    from forebay.serving.cluster import EnvironmentFailedError, Platform
-
-    catch_signals()
     console = Console(highlight=False, markup=False, width=_WIDTH)  # a model says anything
-    try:
-        with Platform(spec) as platform:
-            start_with_progress(platform, time.monotonic())
+
+    def show() -> Exit:
+        with service(spec) as platform:
             shown = _offer(platform, console)
             typer.echo("\nstopping everything")
         _print(shown, console)
         output.write_text(shown.page(), "utf-8")
-    except KeyboardInterrupt:
-        typer.echo("\nstopped")
-        return Exit.ENVIRONMENT_FAILED
-    except (EnvironmentFailedError, EndpointError, WorkerFailedError, OSError) as error:
-        typer.echo(f"forebay: {error}", err=True)
-        return Exit.ENVIRONMENT_FAILED
-    console.print(f"\nThe page with the time series: {output}")
-    return Exit.FINE
+        console.print(f"\nThe page with the time series: {output}")
+        return Exit.FINE
+
+    return ended(show, typer.echo, interrupted=Exit.ENVIRONMENT_FAILED)
 
 
 def _offer(platform: object, console: Console) -> Shown:

@@ -1,9 +1,12 @@
 """What a command's exit code means, the same for every command."""
 
+from collections.abc import Callable
 from enum import IntEnum
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import typer
+
+_T = TypeVar("_T")
 
 
 class Exit(IntEnum):
@@ -31,6 +34,20 @@ def fail(*lines: str) -> NoReturn:
         typer.Exit: always.
     """
     _end(lines, Exit.ENVIRONMENT_FAILED)
+
+
+def parsed_or_exit(option: str, parse: Callable[[str], _T], text: str) -> _T:
+    """An option's value; refused with what is wrong and what to write.
+
+    Raises:
+        typer.Exit: it is none.
+    """
+    from pydantic_core import PydanticCustomError
+
+    try:
+        return parse(text)
+    except PydanticCustomError as error:
+        refuse(f"{option}: {error.message()}; {(error.context or {}).get('hint', '')}")
 
 
 def _end(lines: tuple[str, ...], code: Exit) -> NoReturn:

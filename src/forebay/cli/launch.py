@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import typer
 from forebay.cli.exits import Exit
 from forebay.cli.load_progress import print_result, watching
 from forebay.cli.run_output import writable_or_exit, written
-from forebay.cli.serve import catch_signals, start_with_progress
+from forebay.cli.service import ended, service
 from forebay.cli.specs import workload_or_exit
 
 if TYPE_CHECKING:
@@ -28,10 +27,6 @@ def launch(spec: ServiceSpec, workload: str, output: Path | None) -> Exit:
         workload: file, or name of one that is built in.
         output: folder of the run; None: runs/NAME-TIME.
     """
-    from forebay.load.client import EndpointError
-    from forebay.load.run.runner import WorkerFailedError
-    from forebay.serving.cluster import EnvironmentFailedError
-
     offered = workload_or_exit(workload)
     writable_or_exit(output)
     try:
@@ -39,27 +34,21 @@ def launch(spec: ServiceSpec, workload: str, output: Path | None) -> Exit:
     except (ValueError, OSError) as error:
         typer.echo(f"forebay: {error}", err=True)
         return Exit.INPUT_IS_WRONG
-    catch_signals()
-    try:
+
+    def offer() -> Exit:
         measured = _measured(spec, offered)
-    except KeyboardInterrupt:
-        typer.echo("\nstopped")
-        return Exit.ENVIRONMENT_FAILED
-    except (EnvironmentFailedError, EndpointError, WorkerFailedError, OSError) as error:
-        typer.echo(f"forebay: {error}", err=True)
-        return Exit.ENVIRONMENT_FAILED
-    folder = written(measured, output)
-    print_result(measured, folder)
-    fine = folder is not None and measured.run.validity.valid
-    return Exit.FINE if fine else Exit.ENVIRONMENT_FAILED
+        folder = written(measured, output)
+        print_result(measured, folder)
+        fine = folder is not None and measured.run.validity.valid
+        return Exit.FINE if fine else Exit.ENVIRONMENT_FAILED
+
+    return ended(offer, typer.echo, interrupted=Exit.ENVIRONMENT_FAILED)
 
 
 def _measured(spec: ServiceSpec, workload: WorkloadSpec) -> Measured:
     from forebay.demo import run_launch
-    from forebay.serving.cluster import Platform
 
-    with Platform(spec) as platform:
-        start_with_progress(platform, time.monotonic())
+    with service(spec) as platform:
         typer.echo(f"\noffering {workload.name} for {workload.make().seconds:.0f} s")
         with watching(workload, quiet=False) as tick:
             measured = run_launch(platform, workload, print, tick)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forebay.cli.exits import Exit, fail, refuse
+from forebay.cli.exits import Exit, fail, parsed_or_exit, refuse
 from forebay.cli.header_values import key_or_exit, sendable_or_exit
 from forebay.cli.run_output import writable_or_exit, written
 
@@ -246,14 +246,11 @@ def _workload_or_exit(
 
 
 def _rates_or_exit(option: str, text: str | None, between: str) -> list[float]:
-    from pydantic_core import PydanticCustomError
-
     from forebay.spec.files import parse_rate
 
-    try:
-        return [parse_rate(part) for part in text.split(between)] if text else []
-    except PydanticCustomError as error:
-        refuse(f"{option}: {error.message()}; {(error.context or {}).get('hint', '')}")
+    return (
+        [parsed_or_exit(option, parse_rate, part) for part in text.split(between)] if text else []
+    )
 
 
 def _ramp_or_exit(text: str | None) -> tuple[float, float] | None:
@@ -270,14 +267,9 @@ def _optional_seconds(option: str, text: str | None) -> float | None:
 
 
 def _seconds_or_exit(option: str, text: str) -> float:
-    from pydantic_core import PydanticCustomError
-
     from forebay.spec.files import parse_seconds
 
-    try:
-        seconds = parse_seconds(text)
-    except PydanticCustomError as error:
-        refuse(f"{option}: {error.message()}; {(error.context or {}).get('hint', '')}")
+    seconds = parsed_or_exit(option, parse_seconds, text)
     if not seconds > 0:
         refuse(f"{option}: must be above 0")
     return seconds

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from forebay.cli.exits import Exit, fail, refuse
+from forebay.cli.exits import Exit, fail, parsed_or_exit, refuse
 
 if TYPE_CHECKING:
     from forebay.record import BlockSize, Fitted, LogTotals, ReadLine, Rules
@@ -104,6 +104,7 @@ def proxy(
     """
     from forebay.cli.record_progress import LiveLine, introduce, proxy_lines
     from forebay.record import ProxyPlan, run
+    from forebay.spec.files import parse_seconds
 
     _keep_or_exit(output, force)
     plan = ProxyPlan(
@@ -112,7 +113,7 @@ def proxy(
         host=host,
         port=port,
         size=_size_or_exit(block_tokens, bytes_per_token),
-        grace_s=_seconds_or_exit("--grace", grace),
+        grace_s=parsed_or_exit("--grace", parse_seconds, grace),
     )
     try:
         summary = run(plan, lambda url: introduce(plan, url, as_json), LiveLine(as_json).show)
@@ -240,17 +241,6 @@ def _target_or_exit(url: str) -> Target:
         return target_of(url)
     except ValueError as error:
         refuse(f"--to: {error}")
-
-
-def _seconds_or_exit(option: str, text: str) -> float:
-    from pydantic_core import PydanticCustomError
-
-    from forebay.spec.files import parse_seconds
-
-    try:
-        return parse_seconds(text)
-    except PydanticCustomError as error:
-        refuse(f"{option}: {error.message()}; {(error.context or {}).get('hint', '')}")
 
 
 def _rows_or_exit(trace: str, format_name: str, quiet: bool) -> list[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from forebay.cli.check import DEFAULT_FILE, warn
 from forebay.cli.exits import Exit, refuse
+from forebay.cli.service import ended, service
 from forebay.cli.specs import load_or_exit
 
 if TYPE_CHECKING:
@@ -59,44 +59,14 @@ def _at_port_or_exit(spec: ServiceSpec, port: int) -> ServiceSpec:
 
 def run(spec: ServiceSpec) -> Exit:
     """Serve until interrupted; returns the command's exit code."""
-    from forebay.serving.cluster import EnvironmentFailedError, Platform
 
-    catch_signals()
-    started = time.monotonic()
-    try:
-        with Platform(spec) as platform:
-            start_with_progress(platform, started)
+    def serve_it() -> Exit:
+        with service(spec) as platform:
             _introduce(platform)
             _watch(platform)
-    except KeyboardInterrupt:
-        _say("\nstopped")
-    except EnvironmentFailedError as error:
-        typer.echo(f"forebay: {error}", err=True)
-        return Exit.ENVIRONMENT_FAILED
-    return Exit.FINE
+        return Exit.FINE
 
-
-def start_with_progress(platform: Platform, started: float) -> None:
-    """Start a platform, printing each phase with the seconds since `started`."""
-    for phase in platform.start():
-        catch_signals()  # again: Ray puts a handler of its own in their place
-        typer.echo(f"{time.monotonic() - started:6.1f} s  {phase}")
-    typer.echo(f"{time.monotonic() - started:6.1f} s  ready")
-
-
-def catch_signals() -> None:
-    """Let SIGTERM, and SIGINT where the shell had it ignored, end the command as Ctrl-C does.
-
-    So does a terminal that is closed, but under `nohup`.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _interrupt)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+    return ended(serve_it, _say, interrupted=Exit.FINE)
 
 
 def _introduce(platform: Platform) -> None:

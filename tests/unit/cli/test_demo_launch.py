@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from forebay.cli import launch as command
+from forebay.cli import service
 from forebay.cli.exits import Exit
 from forebay.serving.cluster import platform
 from forebay.spec.service import load_service_text
@@ -23,7 +24,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("a service was started")
 
     monkeypatch.setattr(platform, "Platform", start)
-    monkeypatch.setattr(command, "catch_signals", lambda: None)
+    monkeypatch.setattr(service, "catch_signals", lambda: None)
 
 
 def test_a_broken_trace_is_the_inputs_fault(

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from forebay.cli import serve
 from forebay.cli.exits import Exit
 from forebay.cli.main import app
+from forebay.cli.service import catch_signals
 from forebay.serving.cluster import Platform
 from forebay.spec.service import ServiceSpec
 
@@ -126,7 +127,7 @@ class ClosedTerminal:
 @pytest.fixture
 def signals() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    serve.catch_signals()
+    catch_signals()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

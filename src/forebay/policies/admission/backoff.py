@@ -49,4 +49,4 @@ class Backoff:
         return min(max(_TIMES * (self.turn_s - _BEHIND_S), 0.0), _MOST_S)
 
     def __repr__(self) -> str:
-        return f"<Tarpit turns of {1e3 * self.turn_s:.1f} ms, {self.refused:.2f} refused>"
+        return f"<Backoff turns of {1e3 * self.turn_s:.1f} ms, {self.refused:.2f} refused>"

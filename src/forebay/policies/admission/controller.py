@@ -26,12 +26,11 @@ from typing import NamedTuple
 
 from forebay.policies.admission.feedback import Feedback
 from forebay.policies.admission.long_prompt_queue import LongPromptQueue
-from forebay.policies.admission.promises import Promises
+from forebay.policies.admission.promises import Confidence, Promises
 from forebay.policies.fairness import FairQueue, Flow, HeldQueue
 from forebay.policies.forecast import (
     BatchPacing,
     ConcurrencyLimits,
-    Confidence,
     EngineSize,
     ExpectedTTFT,
     Ledger,
@@ -190,7 +189,7 @@ class AdmissionController:
         self, cost: Cost, flow: Flow, now: float, retries: int = 0, waited_s: float = 0.0
     ) -> _Request:
         """What there is to know of a request of this flow before it is decided on."""
-        way = self.waits.way(cost, flow[1], now)
+        way = self.waits.own.way(cost, flow[1], now)
         budget_s = self.config.classes[flow[1]].ttft_s
         return _Request(
             cost=cost,
@@ -211,7 +210,7 @@ class AdmissionController:
         self.size.let_in(cost)
         self.waits.arrivals.add(request.flow, cost, now)
         if not self.cutting.cuts(cost):
-            self.waits.short.add(("", class_name), cost, now)
+            self.waits.own.short.add(("", class_name), cost, now)
         ticket = Ticket(class_name, tag, cost, now, policy.ttft_s, prediction.raw_s, tenant)
         ticket.asked_s = request.waited_s
         _take(ticket, way)
@@ -339,11 +338,11 @@ class AdmissionController:
         Where nobody else comes it is let in: to refuse on an idle engine would be for ever.
         """
         # What traffic did to such prompts of late is not what this little will do.
-        hurried = self.waits.hurried(request.cost, request.now)
+        hurried = self.waits.own.hurried(request.cost, request.now)
         unhurried_s = prediction.total_s - prediction.own_s * hurried
         if unhurried_s <= self.config.classes[request.class_name].deadline_s:
             return False
-        return self.waits.passing(prediction.own_s, request.now) > self.ledger.part
+        return self.waits.own.passing(prediction.own_s, request.now) > self.ledger.part
 
     def _over_the_bound(self, cost: Cost, class_name: str) -> float:
         """Prompt tokens by which a request would pass the hard bound.
@@ -452,7 +451,7 @@ class AdmissionController:
         """What comes of others has changed while a very long prompt was held at the gate."""
         deadline_s = self.config.classes[ticket.class_name].deadline_s
         left_s = ticket.admitted_at - ticket.asked_s + deadline_s - now
-        way = self.waits.way(ticket.cost, ticket.class_name, now, left_s)
+        way = self.waits.own.way(ticket.cost, ticket.class_name, now, left_s)
         if way.steps_aside:
             _take(ticket, way)
         self.pacing.steps_aside(ticket)

@@ -212,7 +212,7 @@ class Feedback:
             waited_s = now - ticket.admitted_at
             if not ticket.answers_give_way:
                 if self._tells_of_long(ticket):
-                    self._waits.long.came_true(ticket.own_s, self._own_took_s(ticket, now), now)
+                    self._waits.own.long.came_true(ticket.own_s, self._own_took_s(ticket, now), now)
                 else:
                     self._waits.lateness.add(ticket.predicted_s, waited_s, now)
             self._expected_ttft.came_true(ticket, waited_s)
@@ -221,7 +221,7 @@ class Feedback:
     def _tells_of_long(self, ticket: Ticket) -> bool:
         """Whether it shows how long a very long prompt takes; of several only the first is seen."""
         alone = ticket.cost.sequences == 1
-        return alone and ticket.in_parts and self._waits.long.parts(ticket.cost) > 0
+        return alone and ticket.in_parts and self._waits.own.long.parts(ticket.cost) > 0
 
     def _own_took_s(self, ticket: Ticket, now: float) -> float:
         """Seconds that its own prompts took, without its wait for others and without stalls.
@@ -288,7 +288,7 @@ class Feedback:
         hoped = ticket.first_token_at is None and not ticket.answers_give_way
         if hoped and self._tells_of_long(ticket):
             took_s = self._own_took_s(ticket, now) - self._waits.stalled_now_s(now)
-            self._waits.long.given_up(ticket.own_s, took_s, now)
+            self._waits.own.long.given_up(ticket.own_s, took_s, now)
         over = ticket.spent_tokens - ticket.cost.tokens
         self._fair.correct(ticket.tenant, ticket.class_name, over, now)
 
@@ -314,6 +314,3 @@ class Feedback:
             sequence.computed = round(min(max(begun, 0.0), sequence.prefill))
             begun -= sequence.prefill
             self._next_step.left(sequence.prefill)
-
-    def __repr__(self) -> str:
-        return f"<Observer of {self._ledger!r}>"

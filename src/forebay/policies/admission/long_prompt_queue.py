@@ -5,7 +5,7 @@ Prompts are cut into parts so that a long one leaves most of each step to the sh
 second. So the second waits at the gate until the first has no more than a part left, unless that
 one is so much longer that it had better not wait for it. Where a prompt takes little of the budget
 they do share: several parts in a step are cheaper than one, and nobody is late. Those that give way
-to others (`priority.py`) have a queue of their own, and wait for each other alone.
+to others (`own_time.py`) have a queue of their own, and wait for each other alone.
 
 In virtual time (`benchmarks/long_prompts_in_time.py`: 0.42 s for each prompt of 2,800 tokens, a
 budget of 1 s; offered 1.7 and 2.55 times what the engine finishes) 1.32 and 1.45 requests/s were
@@ -85,6 +85,3 @@ class LongPromptQueue:
         left = ledger.front.in_parts_tokens - computed
         own = ticket.cost.prefill_tokens
         return left <= ledger.part or left > _MUCH_LONGER * own
-
-    def __repr__(self) -> str:
-        return f"<Turns {self.held!r} {self.held_aside!r}>"

@@ -4,12 +4,16 @@ It makes late whom it overtakes, by its tag. And it makes late one before it tha
 parts: whoever comes while that one takes its steps computes a part of its own in each of them.
 
 One that is late already is not saved by refusing others.
+
+And how sure of a first token in time one has to be, to admit a request.
 """
 
 from __future__ import annotations
 
 from forebay.policies.forecast import EngineSize, Ledger, NextStep, Paces, Waits
 from forebay.policies.request import Cost
+
+_KEEP_CAME = 0.9  # weight that earlier arrivals keep at each new one
 
 
 class Promises:
@@ -92,3 +96,22 @@ class Promises:
         """Prompt tokens that nobody in front waits for: computed, or of those who step aside."""
         ledger, aside = self._ledger, self._ledger.aside.prefill
         return self._next_step.computed(ledger.engine_prefill, now, first=aside > 0) + aside
+
+
+class Confidence:
+    """The share of those who came lately that found others waiting, whatever became of them.
+
+    Whoever is refused is not served in time for certain. Whoever is let in and comes late costs
+    the others what it took of the engine, and that is something only where others would have had
+    it. So the surer one has to be the more of those who come find others waiting: with nobody, a
+    request is let in that makes it as likely as not; with all of them, one that makes it 99 times
+    of 100, and with the whole margin to spare.
+    """
+
+    def __init__(self) -> None:
+        """Nobody has come, and nothing is known that would allow to be bold."""
+        self.share = 1.0
+
+    def came(self, *, others_wait: bool) -> None:
+        """A request came."""
+        self.share = _KEEP_CAME * self.share + (1.0 - _KEEP_CAME) * others_wait

@@ -75,6 +75,3 @@ class FlowDemand:
         if len(self._usual) > _MOST_FLOWS:
             asking = {flow for flow, *_ in self._asked.rates(now)}
             self._usual = {flow: one for flow, one in self._usual.items() if flow in asking}
-
-    def __repr__(self) -> str:
-        return f"<Wanted by {len(self._usual)} flows>"

@@ -71,9 +71,6 @@ class HeldQueue:
             assert held, flow
             assert all(t.flow == flow and t.held and not t.closed for t in held), flow
 
-    def __repr__(self) -> str:
-        return f"<HeldQueue {self._count} of {len(self._flows)} flows>"
-
 
 def _first(held: OrderedDict[Ticket, None]) -> Ticket:
     return next(iter(held))

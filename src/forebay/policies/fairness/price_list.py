@@ -88,6 +88,3 @@ class PriceList:
         """
         for axis in (self._service, self._time):
             assert all(a < b for a, b in pairwise(axis)), axis
-
-    def __repr__(self) -> str:
-        return f"<PriceList to {self.end}, {len(self._time)} points, price {self._price:g}>"

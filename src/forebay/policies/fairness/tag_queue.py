@@ -177,9 +177,6 @@ class TagQueue:
         assert self._soonest == [_soonest(block) for block in self._blocks]
         assert (self._count, self.tokens) == (len(flat), sum(self._totals))
 
-    def __repr__(self) -> str:
-        return f"<TagQueue {len(self)} sequences, {self.tokens} tokens>"
-
 
 def _last_of(tag: int) -> _Entry:
     """Behind every entry with this tag, and before those with the next."""

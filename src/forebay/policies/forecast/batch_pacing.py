@@ -250,9 +250,6 @@ class BatchPacing:
         self.held.check_integrity()
         assert self.entry_rate.rate >= 0.0
 
-    def __repr__(self) -> str:
-        return f"<BatchPacing {self.held!r} entering at {self.entry_rate.rate:.0f} tokens/s>"
-
 
 def _attended(cost: Cost) -> float:
     """Tokens that each of its answers attends to: its prompt, and half of itself, in the mean."""

@@ -14,7 +14,6 @@ from math import inf
 from typing import NamedTuple
 
 from forebay.policies.fairness import FairQueue, Flow, FlowDemand, most_held
-from forebay.policies.forecast.engine_size import EngineSize
 from forebay.policies.forecast.ledger import Ledger
 from forebay.policies.forecast.paces import Paces
 from forebay.policies.forecast.promised_pace import PromisedPace
@@ -33,6 +32,59 @@ _SURELY = 0.9
 _KEPT = 0.125  # of the time in which it fades to half,
 _KEPT_CAME, _KEPT_CAME_OF_ALL, _KEPT_CAME_EACH = 16, 0.25, 0.25  # or until so many came
 _KEPT_UNCROWDED_S = 0.02  # that nobody needs to be held back, which takes no look at flows
+_KEEP = 0.5 ** (1 / 200)  # weight that what was learned of footprints keeps at each sequence
+
+
+class EngineSize:
+    """Learns the footprints of what is let in; reads the ledger, and changes nothing of it.
+
+    vLLM's default on an H100 is 1,024 slots, and the cache holds some 64 to 90 requests of 4,000 +
+    1,000 tokens: slots never bind there. Who waits then waits for KV blocks, and what is shared
+    out between flows, kept free of batch, or given back every so many seconds is a part of what
+    fits, not of the slots.
+
+    What is usual is what an engine is full of: of what was let in, each counted for as long as it
+    stays. Long prompts with answers of a few tokens are many of those that come, and few of those
+    that are there. What was refused is there at no time.
+    """
+
+    def __init__(self, slots: int, kv_tokens: int, ledger: Ledger) -> None:
+        """Nothing came; see `AdmissionConfig` for the two limits."""
+        self._slots = float(slots)
+        self._kv_tokens = kv_tokens
+        self._ledger = ledger
+        self.forget()
+
+    def forget(self) -> None:
+        """What came so far was no traffic."""
+        self._stays = 0.0  # steps, of sequences
+        self._tokens = 0.0  # of KV, times those
+
+    def let_in(self, cost: Cost) -> None:
+        """A request was let in."""
+        stays = max(cost.output_tokens, cost.sequences)
+        keep = _KEEP**cost.sequences
+        self._stays = keep * self._stays + stays
+        self._tokens = keep * self._tokens + stays * self._ledger.kv_beside(cost) / cost.sequences
+
+    @property
+    def footprint(self) -> float:
+        """KV tokens that a usual sequence takes by its end; 0 while unknown."""
+        return self._tokens / self._stays if self._stays else 0.0
+
+    @property
+    def sequences(self) -> float:
+        """Usual sequences that there are slots and KV cache for; at least 1."""
+        by_kv = self._kv_tokens / self.footprint if self.footprint else inf
+        return max(min(self._slots, by_kv), 1.0)
+
+    @property
+    def free(self) -> float:
+        """Those that there are slots and cache for beside what runs now."""
+        running = len(self._ledger.running)
+        kv_tokens = self._kv_tokens - (self._ledger.kv_tokens - self._ledger.queued_kv)
+        by_kv = kv_tokens / self.footprint if self.footprint else inf
+        return max(min(self._slots - running, by_kv), 0.0)
 
 
 class _Usual(NamedTuple):
@@ -272,6 +324,3 @@ class ConcurrencyLimits:
         """With prompts in between, tokens come more slowly than a full engine makes them alone."""
         paces = self._paces
         return max(paces.seconds_per_token, paces.seconds_per_token_when_full)
-
-    def __repr__(self) -> str:
-        return f"<Room for {self.in_time:.0f} of {self._config.slots} sequences>"

@@ -67,7 +67,7 @@ class ErrorBound:
         """Seconds by which a first token predicted so may be late; >= 0, at most the ceiling.
 
         `confidence` of 1 takes one in a hundred to be later, of 0 every second (see
-        `confidence.py`). With nothing observed it fades, so that one bad minute is forgotten even
+        `promises.py`). With nothing observed it fades, so that one bad minute is forgotten even
         when it led to nothing being admitted.
         """
         relative_to_s = predicted_s + self.constant_s

@@ -94,10 +94,6 @@ class LongPrompts:
         """What came so far was no traffic."""
         self._seen = self._guess = _NOTHING
 
-    def __repr__(self) -> str:
-        most = max(self._seen.times, self._guess.times)
-        return f"<LongPrompts {most:.2f} times as long as reckoned>"
-
 
 class _Fading(NamedTuple):
     """A factor whose excess over 1 is forgotten by half in so many seconds."""

@@ -250,6 +250,3 @@ class NextStep:
     def _context_each(self) -> float:
         """Tokens that an answer attends to: one that is queued, as those that run."""
         return self._context / self._running if self._running else self._paces.law.context
-
-    def __repr__(self) -> str:
-        return f"<NextStep way in {1e3 * self.way_in_s:.1f} ms, {self._running} answers>"

@@ -219,9 +219,3 @@ class Paces:
         tokens = max(self._step_tokens, self._drained)
         fullest_s = self.seconds_per_token_when_full + self.prompts_s(tokens)
         return _MOST_TIMES * fullest_s or inf
-
-    def __repr__(self) -> str:
-        return (
-            f"<Paces prefill={self.prefill_rate.rate:.0f}/s "
-            f"tpot={self.seconds_per_token * 1e3:.1f}ms>"
-        )

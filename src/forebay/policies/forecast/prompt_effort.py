@@ -66,9 +66,3 @@ class PromptEffort:
             return 1.0
         times = self.of(tokens, attended) * self._tokens / self._effort
         return min(max(times, 1.0 / _MOST_TIMES), _MOST_TIMES)
-
-    def __repr__(self) -> str:
-        recent = self._effort / self._tokens if self._tokens else 1.0
-        return (
-            f"<PromptEffort 1 + {1e3 * self.per_context:.2f}/1000 per token, of late {recent:.2f}>"
-        )

@@ -126,10 +126,3 @@ class StepLaw:
         self._moments = _KEEP ** len(steps) * self._moments + steps.T @ steps
         if self._moments[0, 0] > _ENOUGH and not 1.0 / _STRANGE < times < _STRANGE:
             self._moments *= _STRANGE_KEEP
-
-    def __repr__(self) -> str:
-        return (
-            f"<StepLaw {1e3 * self.base_s:.2f} ms + {1e6 * self.per_sequence_s:.0f} us per answer "
-            f"+ {1e6 * self.per_token_s:.1f} us per prompt token "
-            f"+ {1e9 * self.per_context_s:.1f} ns per token of context>"
-        )

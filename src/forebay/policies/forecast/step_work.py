@@ -86,7 +86,7 @@ class StepWork:
             cut=bool(ledger.front.in_parts or (ledger.long and not few)),
             first=ledger.front.engine_prefill,
             few=few,
-            times=waits.long_times,
+            times=waits.own.long_times,
             few_times=waits.few_times,
         )
 
@@ -108,6 +108,3 @@ class StepWork:
     def kv_is_short(self) -> bool:
         """Whether prompts may wait in the engine for KV blocks."""
         return self._ledger.kv_tokens > self._config.kv_tokens
-
-    def __repr__(self) -> str:
-        return f"<StepWork {self.computing!r}>"

@@ -9,22 +9,17 @@ from __future__ import annotations
 
 from math import ceil, inf
 
-from forebay.engine_model import MOST_ALONE
 from forebay.policies.fairness import Arrivals, FairQueue, Flow, Rival, prolonged, rivals
 from forebay.policies.forecast.batch_pacing import BatchPacing
-from forebay.policies.forecast.engine_size import EngineSize
+from forebay.policies.forecast.concurrency_limits import EngineSize
 from forebay.policies.forecast.error_bound import nothing_late_yet
 from forebay.policies.forecast.ledger import Ledger
-from forebay.policies.forecast.long_prompts import LongPrompts
 from forebay.policies.forecast.next_step import NextStep
+from forebay.policies.forecast.own_time import OwnTime, Way
 from forebay.policies.forecast.paces import Paces
-from forebay.policies.forecast.priority import Priority, Stream, Way
-from forebay.policies.forecast.release_curve import ReleaseCurve
-from forebay.policies.forecast.waiting_time import Prediction, Releases, Wait
+from forebay.policies.forecast.waiting_time import Prediction, ReleaseCurve, Releases, Wait
 from forebay.policies.request import BATCH, AdmissionConfig, Cost, CostModel, Cutting
 
-_SHORT_HALF_LIFE_S = 5.0  # long prompts take about as long
-_MOST_BESIDE = 0.9  # of a step's time may be others' prompts
 _STALLED_STEPS = 5.0  # steps of the usual length without a sign of life, beyond which it stalls
 
 
@@ -33,12 +28,10 @@ class Waits:
 
     Attributes:
         arrivals: what flows were admitted for lately.
-        short: those of them whose prompts are not computed in parts, as one flow.
-        long: how much longer than others the very long ones take.
+        own: how a request's own prompts are computed, and how long that takes.
         lateness: how much later than predicted first tokens come.
         last_seen_at: when the engine gave its last sign of life, on the caller's clock.
         stalled_s: for how long it gave none where it should have, in all.
-        giving_way: which of the very long ones give way to others, and how long they take.
     """
 
     def __init__(
@@ -62,9 +55,7 @@ class Waits:
         self.size = size
         self.pacing = pacing
         self.next_step = next_step
-        self.cutting = cutting
-        self.long = LongPrompts(ledger.part)
-        self.priority_rule = Priority(size, ledger, paces, pacing)
+        self.own = OwnTime(config, ledger, paces, size, pacing, cutting)
         self.last_seen_at: float | None = None
         self.stalled_s = 0.0
         self._curve = ReleaseCurve(ledger, costs.outputs, config.slots, config.kv_tokens)
@@ -73,8 +64,7 @@ class Waits:
     def forget(self) -> None:
         """What came so far was no traffic."""
         self.arrivals = Arrivals()
-        self.short = Arrivals(_SHORT_HALF_LIFE_S)
-        self.long.forget()
+        self.own.forget()
         tightest_s = min(policy.ttft_s for policy in self.config.classes.values())
         self.lateness = nothing_late_yet(tightest_s)
 
@@ -100,7 +90,7 @@ class Waits:
             confidence: how surely so late at most; see `ErrorBound.of`.
             now: seconds.
         """
-        own_s = way.own_s * self._times(cost, now)
+        own_s = way.own_s * self.own.times(cost, now)
         if way.steps_aside:
             ahead_s, release_s = self._for_who_steps_aside(cost, tag, own_s, now)
         else:
@@ -206,9 +196,8 @@ class Waits:
             most = self.config.step_tokens if ledger.running else self.costs.context_tokens
             return self._prompts_s(min(ledger.engine_prefill, most))
         tokens = min(ledger.engine_prefill, self.costs.context_tokens)
-        times = max(self.few_times or 1.0, self.long_times)
-        limited_s = MOST_ALONE * self.paces.law.seconds(0, few * times)
-        return limited_s + self.paces.prompts_s(tokens) * self.long_times
+        limited_s = self.own.limited_s(few, self.few_times)
+        return limited_s + self.paces.prompts_s(tokens) * self.own.long_times
 
     def saw_life(self, now: float) -> None:
         """The engine gave a sign of it."""
@@ -280,82 +269,6 @@ class Waits:
         steps = max(ceil((short + own) / left), ceil(own / ledger.part)) + 1  # with that under way
         return short + min(max(tokens - computed, 0.0), steps * parts)
 
-    def _times(self, cost: Cost, now: float) -> float:
-        return self.long.times(now) if self._parts(cost) else 1.0
-
-    def _parts(self, cost: Cost) -> int:
-        """Steps that a very long prompt takes beside others; 0 for one that is not cut."""
-        return self.long.parts(cost) if self.cutting.cuts(cost) else 0
-
-    def way(self, cost: Cost, class_name: str, now: float, left_s: float | None = None) -> Way:
-        """How the prompts of a request of this class are computed.
-
-        Args:
-            cost: the request's.
-            class_name: its class.
-            now: seconds.
-            left_s: seconds until its deadline; None: it has come just now.
-        """
-        own_s = self.own_s(cost, now)
-        if class_name == BATCH:
-            return Way(own_s, gives_way=True)
-        policy = self.config.classes[class_name]
-        if not (self.config.heeds_marks and self._parts(cost) and self.paces.law.known):
-            return Way(own_s)
-        alone_s = self._alone_s(cost)
-        stream = self._stream(now)
-        if not self.priority_rule.has_to(cost, alone_s, stream, policy.ttft_s):
-            return Way(own_s)
-        left_s = policy.deadline_s if left_s is None else left_s
-        return self.priority_rule.way(cost, alone_s, stream, left_s)
-
-    def _alone_s(self, cost: Cost) -> float:
-        """Seconds that very long prompts take on an engine of their own, in parts."""
-        at_once = self._parts_at_once(cost)
-        steps = self._parts(cost) * ceil(cost.sequences / at_once)
-        return steps * self.paces.law.seconds(0, at_once * self.ledger.part) * self.long.alone(cost)
-
-    def _stream(self, now: float) -> Stream:
-        rates = self.short.rates(now)
-        output = sum(tokens for _, tokens in self.short.outputs(now))
-        return Stream(sum(one[2] for one in rates), sum(one[1] for one in rates), output)
-
-    def own_s(self, cost: Cost, now: float) -> float:
-        """Seconds in which a request's prompts are computed.
-
-        A long one that has a part of each step is computed in no fewer steps, and these take as
-        long as whatever comes meanwhile makes them.
-        """
-        whole_s, law = self.paces.prompts_s(cost.prefill_tokens), self.paces.law
-        parts = self._parts(cost)
-        if not parts:
-            own, cached = cost.prefill_per_sequence, cost.cached_per_sequence
-            return whole_s * self.paces.effort.times(own, own * (own + 2 * cached))
-        if not law.known:
-            return whole_s
-        part, at_once = self.ledger.part, self._parts_at_once(cost)
-        step_s = law.seconds(len(self.ledger.running), at_once * part, self.ledger.context)
-        beside = min(self.passing(1.0, now) * law.per_token_s, _MOST_BESIDE)
-        steps = parts * ceil(cost.sequences / at_once)
-        return steps * step_s * self.long.alone(cost) / (1.0 - beside)
-
-    def _parts_at_once(self, cost: Cost) -> int:
-        """Of a request's prompts, those that share a step."""
-        return min(cost.sequences, max(self.config.step_tokens // self.ledger.part, 1))
-
-    def hurried(self, cost: Cost, now: float) -> float:
-        """The share of a request's own seconds that is for what traffic did to others like it."""
-        return 1.0 - 1.0 / self._times(cost, now)
-
-    def saw_long(self, cost: Cost, took_s: float) -> None:
-        """The very long prompt of such a request took so long on an engine of its own."""
-        steps_s = self.long.parts(cost) * self.paces.law.seconds(0, self.ledger.part)
-        self.long.measured(cost, steps_s, took_s)
-
-    def passing(self, seconds: float, now: float) -> float:
-        """Tokens of short prompts that will come within so many seconds, if it goes on so."""
-        return seconds * sum(prefill for _, prefill, _, _ in self.short.rates(now))
-
     def _releases(self, cost: Cost, *, kv: bool = False) -> Releases:
         return self._curve.now(cost.output_tokens / cost.sequences, kv=kv)
 
@@ -374,14 +287,8 @@ class Waits:
             long, queued = ledger.front.in_parts_tokens, ledger.front.prefill
         if long:
             share = min(long / queued, 1.0)
-            times += share * (self.long_times - times)
+            times += share * (self.own.long_times - times)
         return self.paces.prompts_s(tokens) * times
-
-    @property
-    def long_times(self) -> float:
-        """How much longer than others the tokens take of prompts queued in parts, in the mean."""
-        long = self.ledger.long
-        return self.long.alone_of(long.tokens / len(long)) if long else 1.0
 
     def ends_s(self, cost: Cost, sequences: float) -> float:
         """Seconds until so many of the running answers have ended."""

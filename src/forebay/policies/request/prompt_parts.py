@@ -67,6 +67,3 @@ class Cutting:
 
     def _set(self) -> None:
         self.uncut = max(self._step_tokens, int(_LONG * exp(self._logs / self._weight)))
-
-    def __repr__(self) -> str:
-        return f"<Cutting from {self.uncut} tokens on>"

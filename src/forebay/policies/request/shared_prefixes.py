@@ -99,6 +99,3 @@ class SharedPrefixes:
         """Raise AssertionError unless these are the chunks of the sequences in the engine."""
         assert self._holders == Counter(chunk for chunks in held for chunk in chunks)
         assert 0.0 <= self._share.rate <= 1.0
-
-    def __repr__(self) -> str:
-        return f"<SharedPrefixes {self.tokens} tokens, {self._share.rate:.0%} of those promised>"

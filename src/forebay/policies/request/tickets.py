@@ -2,7 +2,7 @@
 
 A ticket is of a class, which is what its user was promised, and its prompts are in a *lane* of the
 engine: in front, or behind, where they give way (`scheduling_hints.py`). Behind are those of batch,
-and very long interactive ones (`priority.py`), which step aside: their answers give way to nobody.
+and very long interactive ones (`own_time.py`), which step aside: their answers give way to nobody.
 
 A sequence is *queued* until its first token, *running* after it, and *ended* once finished or
 aborted. The sequences of a ticket that is held at the gate (`batch_pacing.py`) are queued, and not

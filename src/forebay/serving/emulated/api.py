@@ -31,6 +31,7 @@ from forebay.serving.http import (
     RequestRefusedError,
     Scope,
     Send,
+    live_through,
     read_body,
     send_error,
     send_response,
@@ -60,7 +61,7 @@ class EmulatedApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await live_through(receive, send)
         elif scope["method"] == "OPTIONS":  # a browser asks first; the gate says who may
             await send_response(send, 200, b"", headers=_PREFLIGHT)
         elif scope["method"] in ("GET", "HEAD"):
@@ -249,11 +250,3 @@ async def _send_json(send: Send, value: Any) -> None:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

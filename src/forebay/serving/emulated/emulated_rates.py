@@ -49,4 +49,4 @@ def _teach_long(admission: AdmissionController, profile: EngineProfile) -> None:
     shape = RequestShape(prompt_bytes=0, prompt_ids=tokens, max_tokens=_OUTPUT)
     cost = admission.costs.price(shape)
     admission.paces.warmed_up()
-    waits.saw_long(cost, took_s)
+    waits.own.saw_long(cost, took_s)

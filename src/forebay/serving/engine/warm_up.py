@@ -74,7 +74,7 @@ async def warm_up(
     admission.paces.effort.measure(each, took_s[1] * each / sum(usual), very_long[0], took_s[2])
     admission.forget_warm_up()
     shape = RequestShape(prompt_bytes=0, prompt_ids=very_long[0], max_tokens=OUTPUT_TOKENS)
-    admission.waits.saw_long(admission.costs.price(shape), took_s[2])
+    admission.waits.own.saw_long(admission.costs.price(shape), took_s[2])
 
 
 def _first_tokens_s(tickets: list[Ticket]) -> float:

@@ -189,3 +189,12 @@ def before_shutdown(receive: Receive, leave: Callable[[], Awaitable[None]]) -> R
         return message
 
     return received
+
+
+async def live_through(receive: Receive, send: Send) -> None:
+    """Takes part in a lifespan that has nothing to start and nothing to stop."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -19,6 +19,7 @@ from forebay.serving.http import (
     Scope,
     Send,
     header,
+    live_through,
     read_body,
     read_prompt,
     send_response,
@@ -75,7 +76,7 @@ class IngressApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await live_through(receive, send)
             return
         if scope["path"] != ROUTE_PATH:
             await send_response(send, 404, b'{"detail": "not found"}')
@@ -114,14 +115,6 @@ def _route(prompt: Prompt) -> tuple[int, bytes]:
         "request_headers": {_CACHED: str(cached_tokens)},
     }
     return 200, json.dumps(answer).encode()
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
 
 
 class ForebayIngress:

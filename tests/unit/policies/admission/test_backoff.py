@@ -60,4 +60,4 @@ def test_a_loop_that_stays_behind_delays_more_and_more_and_forgets_it() -> None:
     assert rising == sorted(rising)
     assert rising[-1] > 0.5
     assert delays(backoff, [0.0] * 100)[-1] == 0.0
-    assert repr(backoff).startswith("<Tarpit turns of ")
+    assert repr(backoff).startswith("<Backoff turns of ")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.policies.forecast import Confidence
+from forebay.policies.admission.promises import Confidence
 from forebay.policies.forecast.error_bound import ErrorBound
 
 

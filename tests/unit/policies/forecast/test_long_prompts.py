@@ -16,7 +16,7 @@ from one_replica import DEMO, Ask, Fate, OneReplica, capacity, p, poisson
 from forebay.engine_model import StepTime, tokens_at
 from forebay.policies.forecast import Way
 from forebay.policies.forecast.long_prompts import LongPrompts
-from forebay.policies.forecast.priority import Stream
+from forebay.policies.forecast.own_time import Stream
 from forebay.policies.request import BATCH, INTERACTIVE, ClassPolicy, Cost, Ticket
 
 # A prompt of 9,000 tokens takes 1.5 s alone: attention makes its last tokens cost four times as
@@ -66,10 +66,10 @@ def test_several_very_long_prompts_of_a_request_are_not_predicted_as_one() -> No
     one = replica.price(Ask(replica.now, 5_000, 48))
     eight = replace(one, sequences=8, prefill_tokens=8 * 5_000, output_tokens=8 * 48)
     waits = replica.admission.waits
-    together, alone = waits.own_s(eight, replica.now), waits.own_s(one, replica.now)
+    together, alone = waits.own.own_s(eight, replica.now), waits.own.own_s(one, replica.now)
     assert 6.0 * alone < together < 8.0 * alone
     sixteen = replace(eight, sequences=16, prefill_tokens=16 * 5_000)
-    assert waits.own_s(sixteen, replica.now) == pytest.approx(2.0 * together)
+    assert waits.own.own_s(sixteen, replica.now) == pytest.approx(2.0 * together)
 
 
 @given(
@@ -91,7 +91,7 @@ def test_how_one_gives_way_is_told_whatever_was_learned(
     cost = replica.price(Ask(replica.now, *GIANT))
     parts = ceil(cost.prefill_tokens / ledger.part)
     alone_s = alone_times * parts * learned.seconds(0, ledger.part)
-    ways = replica.admission.waits.priority_rule
+    ways = replica.admission.waits.own.priority
     way = ways.way(cost, alone_s, Stream(*others), left_s)
     assert 1 <= in_the_middle(way, GIANT[0]) <= ledger.part
     assert way.step_tokens <= replica.profile.max_num_batched_tokens
@@ -129,7 +129,9 @@ def test_one_that_comes_later_does_not_make_the_first_miss_its_deadline(later_s:
 
 def test_what_busy_traffic_did_to_one_refuses_none_on_a_quiet_replica() -> None:
     replica = OneReplica(profile=SLOW)
-    replica.admission.waits.long.given_up(0.7, 1.4, replica.now)  # three times as long, it is told
+    replica.admission.waits.own.long.given_up(
+        0.7, 1.4, replica.now
+    )  # three times as long, it is told
     few = [Ask(replica.now + 0.3 + number, *SHORT) for number in range(12)]
     asked = Ask(replica.now + 8.9, 6_000, 48)
     fates = replica.run([*few, asked])
@@ -188,9 +190,9 @@ def test_half_as_long_a_prompt_is_half_as_much_slower_than_usual_ones() -> None:
 
 def test_what_waits_at_the_gate_says_nothing_of_how_long_prompts_take() -> None:
     replica = OneReplica(profile=SLOW)
-    before = replica.admission.waits.long.times(replica.now)
+    before = replica.admission.waits.own.long.times(replica.now)
     replica.run([Ask(replica.now, *GIANT, class_name=BATCH) for _ in range(6)])
-    assert replica.admission.waits.long.times(replica.now) == before
+    assert replica.admission.waits.own.long.times(replica.now) == before
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 10), st.floats(0, 10))))
@@ -281,7 +283,7 @@ def tokens_a_step(load: float, deadline_s: float) -> int:
     busy = poisson(load * capacity(*SHORT, SLOW), 10, *SHORT, start=replica.now, seed=1)
     replica.run(busy, until=replica.now + 10)
     cost = replica.price(Ask(replica.now, *GIANT))
-    return in_the_middle(replica.admission.waits.way(cost, INTERACTIVE, replica.now), GIANT[0])
+    return in_the_middle(replica.admission.waits.own.way(cost, INTERACTIVE, replica.now), GIANT[0])
 
 
 def test_steps_beside_one_are_as_long_at_its_end_as_at_its_beginning() -> None:
@@ -289,7 +291,7 @@ def test_steps_beside_one_are_as_long_at_its_end_as_at_its_beginning() -> None:
     busy = poisson(0.3 * capacity(*SHORT, SLOW), 10, *SHORT, start=replica.now, seed=1)
     replica.run(busy, until=replica.now + 10)
     cost = replica.price(Ask(replica.now, *GIANT))
-    way = replica.admission.waits.way(cost, INTERACTIVE, replica.now)
+    way = replica.admission.waits.own.way(cost, INTERACTIVE, replica.now)
     places = range(0, GIANT[0], 500)
     steps = [tokens_at(place, way.step_tokens, way.half_at) for place in places]
     added = [
@@ -365,7 +367,7 @@ def test_what_the_engine_stood_still_for_is_not_held_against_the_next() -> None:
     (giant,) = (fate for fate in fates if fate.ask.prompt == GIANT[0])
     assert giant.ticket is not None
     assert giant.first_at is None  # it was given up at its deadline of 2 s
-    assert replica.admission.waits.long.times(replica.now) <= 1.5
+    assert replica.admission.waits.own.long.times(replica.now) <= 1.5
 
 
 def test_who_waited_at_the_gate_was_not_computed_meanwhile() -> None:
@@ -373,7 +375,7 @@ def test_who_waited_at_the_gate_was_not_computed_meanwhile() -> None:
     asks = [Ask(replica.now, *GIANT), Ask(replica.now + 0.01, *GIANT, patience_s=2.2)]
     fates = replica.run(asks)
     assert fates[1].first_at is None  # after 0.7 s of its own
-    assert replica.admission.waits.long.times(replica.now) <= 1.2
+    assert replica.admission.waits.own.long.times(replica.now) <= 1.2
 
 
 def test_a_guess_is_forgotten_soon_unless_the_next_is_given_up_too() -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policies.forecast import Answers, NextStep, Paces
+from forebay.policies.forecast.expected_ttft import Factor
 from forebay.policies.forecast.next_step import Queued
-from forebay.policies.forecast.ttft_correction import Factor
 from forebay.policies.request import part_tokens
 
 SLOTS, STEP_TOKENS = 64, 2048

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from one_replica import H100, OneReplica, capacity, poisson
 
-from forebay.policies.forecast.pace_margin import PaceMargin
+from forebay.policies.forecast.promised_pace import PaceMargin
 
 TPOT_S = 0.03
 

@@ -6,9 +6,8 @@ import random
 
 import pytest
 
-from forebay.policies.forecast import Ledger, release_curve, waiting_time
-from forebay.policies.forecast.release_curve import ReleaseCurve
-from forebay.policies.forecast.waiting_time import Wait
+from forebay.policies.forecast import Ledger, waiting_time
+from forebay.policies.forecast.waiting_time import ReleaseCurve, Wait
 from forebay.policies.request import Cost, OutputModel, Sequence, Ticket
 
 SLOTS = 32
@@ -71,7 +70,7 @@ def test_it_is_worked_out_anew_after_some_steps_or_some_answers(
         anew.append(ledger.changes)
         return worked_out(*args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(release_curve, "expected_releases", counted)
+    monkeypatch.setattr(waiting_time, "expected_releases", counted)
     curve = ReleaseCurve(ledger, to_the_limit(), SLOTS, KV)
     for _ in range(3):
         curve.now(ANSWER)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from forebay.policies.forecast.ttft_correction import TTFTCorrection
+from forebay.policies.forecast.expected_ttft import TTFTCorrection
 
 
 def taught(slope: float, offset_s: float, count: int = 400) -> TTFTCorrection:

@@ -139,7 +139,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         due = controller.fair.preview(tenant, class_name, self.now)
         decision = controller.decide(cost, class_name, self.now, tenant)
         if isinstance(decision, Shed):
-            passed = controller.waits.long.parts(cost)  # by those who come while it is computed
+            passed = controller.waits.own.long.parts(cost)  # by those who come while it is computed
             assert not was_idle or passed, "an idle replica refused"
             assert decision.retry_after_s > 0
             assert ledger.queued_prefill == queued, "a refusal left something behind"

@@ -108,7 +108,7 @@ async def test_what_a_very_long_prompt_took_is_predicted_of_the_next() -> None:
 
     def predicted(tokens: int) -> float:
         shape = RequestShape(prompt_bytes=0, prompt_ids=tokens, max_tokens=OUTPUT_TOKENS)
-        return admission.waits.own_s(admission.costs.price(shape), world.clock.now)
+        return admission.waits.own.own_s(admission.costs.price(shape), world.clock.now)
 
     assert predicted(8_192) == pytest.approx(2.0, rel=0.1)
     assert predicted(4_096) < 0.5 * predicted(8_192)

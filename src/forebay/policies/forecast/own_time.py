@@ -31,12 +31,17 @@ from __future__ import annotations
 from math import ceil, exp
 from typing import NamedTuple
 
-from forebay.engine_model import MOST_LEFT_OUT
+from forebay.engine_model import MOST_ALONE, MOST_LEFT_OUT
+from forebay.policies.fairness import Arrivals
 from forebay.policies.forecast.batch_pacing import LEAST_TOKENS, BatchPacing
-from forebay.policies.forecast.engine_size import EngineSize
+from forebay.policies.forecast.concurrency_limits import EngineSize
 from forebay.policies.forecast.ledger import Ledger
+from forebay.policies.forecast.long_prompts import LongPrompts
 from forebay.policies.forecast.paces import Paces
-from forebay.policies.request import Cost
+from forebay.policies.request import BATCH, AdmissionConfig, Cost, Cutting
+
+_SHORT_HALF_LIFE_S = 5.0  # long prompts take about as long
+_MOST_BESIDE = 0.9  # of a step's time may be others' prompts
 
 _MUCH = 0.5  # of its budget, that a prompt takes by itself which gives way
 _MOST_BESIDE = 0.9  # of a step's time may be others' prompts
@@ -215,5 +220,125 @@ class Priority:
         begins, goes_on = (1.0 - exp(-stream.prompts * s) for s in (step_s, theirs_s))
         return min(begins / max(1.0 - goes_on, 1e-9), MOST_LEFT_OUT) * theirs_s
 
-    def __repr__(self) -> str:
-        return f"<GivingWay up to {self._ledger.part} tokens a step>"
+
+class OwnTime:
+    """How a request's own prompts are computed, and in how many seconds.
+
+    Attributes:
+        short: what was admitted lately with prompts that are not computed in parts, as one flow.
+        long: how much longer than others the very long ones take.
+        priority: which of the very long ones give way to others, and how long they take.
+    """
+
+    def __init__(
+        self,
+        config: AdmissionConfig,
+        ledger: Ledger,
+        paces: Paces,
+        size: EngineSize,
+        pacing: BatchPacing,
+        cutting: Cutting,
+    ) -> None:
+        """See `AdmissionController` for what these are."""
+        self._config = config
+        self._ledger = ledger
+        self._paces = paces
+        self._cutting = cutting
+        self.long = LongPrompts(ledger.part)
+        self.priority = Priority(size, ledger, paces, pacing)
+        self.forget()
+
+    def forget(self) -> None:
+        """What came so far was no traffic."""
+        self.short = Arrivals(_SHORT_HALF_LIFE_S)
+        self.long.forget()
+
+    def way(self, cost: Cost, class_name: str, now: float, left_s: float | None = None) -> Way:
+        """How the prompts of a request of this class are computed.
+
+        Args:
+            cost: the request's.
+            class_name: its class.
+            now: seconds.
+            left_s: seconds until its deadline; None: it has come just now.
+        """
+        own_s = self.own_s(cost, now)
+        if class_name == BATCH:
+            return Way(own_s, gives_way=True)
+        policy = self._config.classes[class_name]
+        if not (self._config.heeds_marks and self._parts(cost) and self._paces.law.known):
+            return Way(own_s)
+        alone_s = self._alone_s(cost)
+        stream = self._stream(now)
+        if not self.priority.has_to(cost, alone_s, stream, policy.ttft_s):
+            return Way(own_s)
+        left_s = policy.deadline_s if left_s is None else left_s
+        return self.priority.way(cost, alone_s, stream, left_s)
+
+    def own_s(self, cost: Cost, now: float) -> float:
+        """Seconds in which a request's prompts are computed.
+
+        A long one that has a part of each step is computed in no fewer steps, and these take as
+        long as whatever comes meanwhile makes them.
+        """
+        whole_s, law = self._paces.prompts_s(cost.prefill_tokens), self._paces.law
+        parts = self._parts(cost)
+        if not parts:
+            own, cached = cost.prefill_per_sequence, cost.cached_per_sequence
+            return whole_s * self._paces.effort.times(own, own * (own + 2 * cached))
+        if not law.known:
+            return whole_s
+        part, at_once = self._ledger.part, self._parts_at_once(cost)
+        step_s = law.seconds(len(self._ledger.running), at_once * part, self._ledger.context)
+        beside = min(self.passing(1.0, now) * law.per_token_s, _MOST_BESIDE)
+        steps = parts * ceil(cost.sequences / at_once)
+        return steps * step_s * self.long.alone(cost) / (1.0 - beside)
+
+    def hurried(self, cost: Cost, now: float) -> float:
+        """The share of a request's own seconds that is for what traffic did to others like it."""
+        return 1.0 - 1.0 / self.times(cost, now)
+
+    def saw_long(self, cost: Cost, took_s: float) -> None:
+        """The very long prompt of such a request took so long on an engine of its own."""
+        steps_s = self.long.parts(cost) * self._paces.law.seconds(0, self._ledger.part)
+        self.long.measured(cost, steps_s, took_s)
+
+    def passing(self, seconds: float, now: float) -> float:
+        """Tokens of short prompts that will come within so many seconds, if it goes on so."""
+        return seconds * sum(prefill for _, prefill, _, _ in self.short.rates(now))
+
+    def times(self, cost: Cost, now: float) -> float:
+        """How much longer than reckoned its prompts take, by what traffic did to others."""
+        return self.long.times(now) if self._parts(cost) else 1.0
+
+    def _parts(self, cost: Cost) -> int:
+        """Steps that a very long prompt takes beside others; 0 for one that is not cut."""
+        return self.long.parts(cost) if self._cutting.cuts(cost) else 0
+
+    def _alone_s(self, cost: Cost) -> float:
+        """Seconds that very long prompts take on an engine of their own, in parts."""
+        at_once = self._parts_at_once(cost)
+        steps = self._parts(cost) * ceil(cost.sequences / at_once)
+        return (
+            steps * self._paces.law.seconds(0, at_once * self._ledger.part) * self.long.alone(cost)
+        )
+
+    def _stream(self, now: float) -> Stream:
+        rates = self.short.rates(now)
+        output = sum(tokens for _, tokens in self.short.outputs(now))
+        return Stream(sum(one[2] for one in rates), sum(one[1] for one in rates), output)
+
+    def _parts_at_once(self, cost: Cost) -> int:
+        """Of a request's prompts, those that share a step."""
+        return min(cost.sequences, max(self._config.step_tokens // self._ledger.part, 1))
+
+    @property
+    def long_times(self) -> float:
+        """How much longer than others the tokens take of prompts queued in parts, in the mean."""
+        long = self._ledger.long
+        return self.long.alone_of(long.tokens / len(long)) if long else 1.0
+
+    def limited_s(self, few: int, few_times: float | None) -> float:
+        """Seconds for which those who give way may get only so many tokens a step, alone."""
+        times = max(few_times or 1.0, self.long_times)
+        return MOST_ALONE * self._paces.law.seconds(0, few * times)
