@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,9 +49,13 @@ def _place(item: pytest.Item) -> tuple[bool, ...]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """First those that start nothing; of those that share a service, last who kills it."""
     items.sort(key=_place)
+    # vLLM is not imported to see whether it is there: that takes seconds of every worker.
+    missing = [name for name in ("ray", "vllm") if find_spec(name) is None]
     for item in items:
         if item.path.parent in ON_RAY:
             item.add_marker(pytest.mark.xdist_group("ray"))
+            if missing:
+                item.add_marker(pytest.mark.skip(reason=f"{missing} not installed"))
 
 
 @pytest.hookimpl(trylast=True)
@@ -71,7 +76,6 @@ def shared(name: str, started: AbstractContextManager[T]) -> Iterator[T]:
 @pytest.fixture(scope="session")
 def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
     """The demo model on vLLM (`make setup`)."""
-    pytest.importorskip("vllm")
     started = running(ENGINE_SERVICE, tmp_path_factory.mktemp("service"))
     with shared("shared_service", started) as serving:
         yield serving
@@ -99,6 +103,5 @@ def client(service: ServingProcess) -> Iterator[openai.OpenAI]:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A Ray cluster that runs already; every test leaves it as it was."""
-    pytest.importorskip("ray")
     with shared("cluster", ray_cluster()) as made:
         yield made

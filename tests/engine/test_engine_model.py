@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("vllm")
-
 from forebay.engine_model import (
     EngineModel,
     EngineProfile,

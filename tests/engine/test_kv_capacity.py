@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("vllm")
-
 
 @pytest.mark.parametrize(("counted", "tokens"), [(50_000, 50_000), (None, 192_000)])
 def test_what_vllm_counts_for_its_kinds_of_attention_goes_before_blocks(

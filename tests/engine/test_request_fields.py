@@ -6,10 +6,6 @@ priced, is it bounded (`serving/http/field_limits.py`, record 0035)?
 
 from __future__ import annotations
 
-import pytest
-
-pytest.importorskip("vllm")
-
 LOOKED_AT = {
     "add_generation_prompt", "add_special_tokens", "allowed_token_ids", "background",
     "bad_words", "cache_salt", "chat_template", "chat_template_kwargs", "continue_final_message",

@@ -8,12 +8,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("vllm")
-
-from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.entrypoints.launchers.app import build_app
-from vllm.entrypoints.launchers.cli_args import FrontendArgs
-
 from forebay.serving.http import COSTED
 from forebay.serving.http.routes import CLOSED, FREE, TOKENIZER, undecided
 from forebay.spec.service.service_spec import DEMO_MODEL
@@ -21,6 +15,10 @@ from forebay.spec.service.service_spec import DEMO_MODEL
 
 @pytest.fixture(scope="module")
 def paths() -> set[str]:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.app import build_app
+    from vllm.entrypoints.launchers.cli_args import FrontendArgs
+
     engine = AsyncEngineArgs(model=str(DEMO_MODEL), block_size=32, max_model_len=512)
     config = engine.create_engine_config()
     args = argparse.Namespace(**(vars(FrontendArgs()) | vars(engine)))

@@ -8,10 +8,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("vllm")
-
-from forebay.serving.engine.vllm_engine import TappedLLM
-
 
 class FaultyTap:
     """Fails at every step, in the way that it is told to."""
@@ -32,6 +28,8 @@ class FaultyTap:
 def test_a_fault_of_the_tap_ends_no_streams_and_is_told_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    from forebay.serving.engine.vllm_engine import TappedLLM
+
     engine, tap = TappedLLM.__new__(TappedLLM), FaultyTap()
     processed = SimpleNamespace(reqs_to_abort=["r1"])
     engine.output_processor = SimpleNamespace(process_outputs=lambda *_: processed)

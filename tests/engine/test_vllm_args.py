@@ -11,8 +11,6 @@ import pytest
 
 from forebay.policies.request import part_tokens
 
-pytest.importorskip("vllm")
-
 TOOL = Path(__file__).parents[2] / "tools/gen_engine_args.py"
 
 

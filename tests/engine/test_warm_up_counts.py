@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("vllm")
-
 
 async def test_no_token_of_the_warm_up_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     from forebay.observability import catalogue

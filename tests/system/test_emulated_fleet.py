@@ -40,7 +40,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def fleet(folder: Path) -> Iterator[ServingProcess]:
     """The service; its last test interrupts it, and it must have stopped cleanly then."""
-    pytest.importorskip("ray")
     tenants = [
         {"name": "metered", "key_hashes": [key_hash(KEYS["metered"])], "tokens_per_minute": QUOTA},
         {"name": "free", "key_hashes": [key_hash(KEYS["free"])]},

@@ -19,7 +19,6 @@ ROUTERS = 2
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[RayNodes]:
-    pytest.importorskip("ray")
     made = RayNodes(most=MOST, idle_s=IDLE_S)
     try:
         yield made
