@@ -121,7 +121,7 @@ def test_steps_from_which_batch_was_left_out_teach_what_a_step_costs() -> None:
 
 @pytest.mark.parametrize(
     ("size", "profile", "longer", "used"),
-    [  # what `benchmarks/batch_frontier.py` prints, and some room
+    [  # what it was in virtual time when it was chosen, and some room
         (SHORT, DEMO, 1.75, 0.8),
         (SIZES["long outputs"], DEMO, 1.65, 0.8),
         ((1442, 48), DEMO, 1.3, 0.87),
