@@ -7,7 +7,7 @@ Figures are of what was sent after `--warm` seconds. All times are those of the 
 divide them, and multiply the rates, by `slowed` for the real ones.
 
 Ray's `KVAwareRouter` is left out: it goes by KV events of vLLM's engines, and the emulated one
-publishes none. First run `routers_in_time.py`, which needs no Ray.
+publishes none.
 
 Run as: python benchmarks/routers.py --capacity 60 [--isolation both] [--systems forebay,...]
 """

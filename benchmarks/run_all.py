@@ -22,7 +22,7 @@ from pathlib import Path
 from tables import MISSED
 
 HERE = Path(__file__).resolve().parent
-SUPPORT = HERE.parent / "tests" / "support"  # where `nodes.py` finds its nodes
+SUPPORT = HERE.parent / "tests" / "support"  # where `nodes.py` and `routers.py` find theirs
 RUNS = HERE.parent / "runs"
 OVERLOAD = RUNS / "overload.json"
 
@@ -92,17 +92,16 @@ def gate() -> None:
 
 def fleet() -> None:
     """Eight emulated replicas."""
-    for name in ("emulation", "fleet_overload", "fleet_tenants", "routers_in_time", "routers"):
+    for name in ("emulation", "fleet_overload", "fleet_tenants", "routers"):
         run(f"{name}.py")
 
 
 def scaling() -> None:
-    """Fleets that grow and shrink, on real Ray and in virtual time."""
+    """Fleets that grow and shrink, on real Ray."""
     parts = ("shed-burst", "tokens", "floor", "slow-nodes", "drain", "restart", "zero")
     for part in parts:
         run("scaling.py", part)
-    for name in ("nodes", "scaling_ramp", "scaling_noise", "scaling_traces"):
-        run(f"{name}.py")
+    run("nodes.py")
 
 
 GROUPS: dict[str, Callable[[], None]] = {

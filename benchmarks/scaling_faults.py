@@ -9,7 +9,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from typing import Any
 
 import systems
@@ -68,17 +67,16 @@ class ControllerKilled:
         server: systems.Server,
         watch: Watch,
         within_s: float,
-        once: Callable[[Look], bool] = has_grown,
     ) -> None:
         """Wait in a thread for the moment, so long at most."""
         self._server = server
         self._watch = watch
         self._at: float | None = None
-        self._thread = threading.Thread(target=self._wait, args=(within_s, once), daemon=True)
+        self._thread = threading.Thread(target=self._wait, args=(within_s,), daemon=True)
         self._thread.start()
 
-    def _wait(self, within_s: float, once: Callable[[Look], bool]) -> None:
-        if self._watch.until(once, within_s):
+    def _wait(self, within_s: float) -> None:
+        if self._watch.until(has_grown, within_s):
             self._at = kill_controller(self._server)
 
     def bars(self, until: float) -> list[Bar]:

@@ -101,7 +101,6 @@ class Watch:
         self.url = url
         self.looks: list[Look] = []
         self.decisions: dict[float, dict[str, Any]] = {}
-        self.late_so_far: dict[str, float] = {}  # of each replica's steps, at p99
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -114,8 +113,6 @@ class Watch:
     def _look(self, found: Status) -> None:
         for one in found["scaling"]:
             self.decisions[one["at"]] = one
-        for one in found["replicas"]:
-            self.late_so_far[one["replica"]] = one["late_p99_so_far"] or 0.0
         ready = [one for one in found["replicas"] if not one["draining"]]
         late = max((one["late_p99"] or 0.0 for one in found["replicas"]), default=0.0)
         last = found["scaling"][-1] if found["scaling"] else None

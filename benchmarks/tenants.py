@@ -60,7 +60,7 @@ LEAST_KEPT, WEIGHT_OFF, FLOOD_RATIO, LEAST_BATCH = 0.97, 0.10, 1.3, 0.85
 CHAT = Workload("chat", 1000, 100)
 GIVES_UP_S = 600.0  # more than what batch is promised, slowed
 SLOWED = 6.0  # so that two cores carry the engine's tokens beside the client
-# Requests/s of CHAT that the profile finishes when it never lacks any; `batch_frontier.py`, chat.
+# Requests/s of CHAT that the profile finishes when it never lacks any, in virtual time.
 CHAT_CAPACITY = 28.1
 BATCH_LOAD = 3.0  # of the capacity
 PLATFORM = {"emulated-flood": "emulated"}  # of the parts that do not run on the demo service

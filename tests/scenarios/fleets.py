@@ -37,7 +37,6 @@ from forebay.simulate import (
     Slo,
     TokenScaler,
     asks_of,
-    work_s,
 )
 from forebay.workload import read_trace, shifted, window, within_context
 
@@ -209,10 +208,18 @@ def ramp(seed: int) -> Traffic:
 def steady(size: str, spike: float, seed: int) -> Traffic:
     """A load that keeps 2.4 replicas busy; for a minute it is `spike` times as much."""
     engine = _l4()
-    rate = 2.4 / work_s(SimRequest(0, 0.0, *SIZES[size]), engine, SLOTS)
+    rate = 2.4 / work_s(*SIZES[size], engine)
     stages = [(rate, SETTLED_S), (spike * rate, SPIKE_S), (rate, SETTLED_S)]
     asks = _drawn(np.random.default_rng([seed, 7]), stages, SIZES[size])
     return Traffic(asks, 1, 16, 3, cold_start_s=60.0, watched_from=SETTLED_S)
+
+
+def work_s(prompt: int, answer: int, engine: EngineProfile) -> float:
+    """Seconds of a replica that a request takes, with every slot of it in use."""
+    law = engine.step_time
+    prompt_s = law.prefill_token * prompt + law.prefill_pair * prompt**2 / 2
+    token_s = law.base / SLOTS + law.decode_sequence + law.context_token * (prompt + answer / 2)
+    return prompt_s + answer * token_s
 
 
 def trace(seed: int) -> Traffic:

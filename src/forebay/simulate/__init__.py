@@ -6,15 +6,12 @@ hour of traffic takes seconds to minutes, and the same traffic and seed give the
 is left out stands in docs/decisions/0018-scaling-in-virtual-time.md.
 """
 
-from forebay.simulate.clairvoyant import plan, work_s
-from forebay.simulate.other_scalers import QueueConfig, QueueLength, RayConfig, RayDefault
 from forebay.simulate.placing import PERIOD_S, ForebayRouter, LeastOngoing, Placed, Router
 from forebay.simulate.requests_and_outcomes import Outcome, SimRequest, Slo, asks_of
-from forebay.simulate.scalers import Planned, Scaler, Static, TokenScaler
+from forebay.simulate.scalers import Scaler, Static, TokenScaler
 from forebay.simulate.scaling_replay import Look, RecordedScaling, read_record, replay, totals
 from forebay.simulate.simulated_fleet import Fleet, FleetConfig, FleetRun
 from forebay.simulate.simulated_replica import GatedReplica, OpenReplica
-from forebay.simulate.stock_routers import PowerOfTwo, PrefixAffinity, RoundRobin
 
 __all__ = [
     "PERIOD_S",
@@ -28,15 +25,7 @@ __all__ = [
     "OpenReplica",
     "Outcome",
     "Placed",
-    "Planned",
-    "PowerOfTwo",
-    "PrefixAffinity",
-    "QueueConfig",
-    "QueueLength",
-    "RayConfig",
-    "RayDefault",
     "RecordedScaling",
-    "RoundRobin",
     "Router",
     "Scaler",
     "SimRequest",
@@ -44,9 +33,7 @@ __all__ = [
     "Static",
     "TokenScaler",
     "asks_of",
-    "plan",
     "read_record",
     "replay",
     "totals",
-    "work_s",
 ]

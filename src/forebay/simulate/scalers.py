@@ -18,16 +18,12 @@ class Sight:
         ready: names of the replicas that serve.
         target: replicas asked for; those beyond `ready` are starting.
         readings: what the ready ones report; empty without Forebay's gate.
-        ongoing: requests that the ready ones have.
-        waiting: those of them that wait in an engine's queue.
     """
 
     now: float
     ready: Sequence[str]
     target: int
     readings: Mapping[str, ReplicaReading]
-    ongoing: int
-    waiting: int
 
 
 class Scaler(Protocol):
@@ -66,18 +62,3 @@ class TokenScaler:
 
     def __repr__(self) -> str:
         return f"<TokenScaler {len(self.records)} decisions>"
-
-
-class Planned:
-    """One that knows the future: a plan of (seconds from which on, replicas), asked for in time."""
-
-    def __init__(self, plan: Sequence[tuple[float, int]], lead_s: float) -> None:
-        """Growth is asked for `lead_s` early, so that it is ready when it is needed."""
-        self._plan = sorted(plan)
-        self._lead_s = lead_s
-
-    def target(self, sight: Sight) -> int:
-        """The most that is planned between now and when a replica asked for now is ready."""
-        ahead = [n for at, n in self._plan if sight.now < at <= sight.now + self._lead_s]
-        current = [n for at, n in self._plan if at <= sight.now]
-        return max([*ahead, current[-1] if current else 0])

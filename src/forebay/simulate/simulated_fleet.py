@@ -190,8 +190,6 @@ class Fleet:
             ready=[one.name for one in ready],
             target=self._target,
             readings={one.name: one.reading() for one in ready if isinstance(one, GatedReplica)},
-            ongoing=sum(one.ongoing for one in ready),
-            waiting=sum(one.waiting for one in ready),
         )
         wanted = min(max(self._scaler.target(sight), self.config.min), self.config.max)
         while self._target < wanted:

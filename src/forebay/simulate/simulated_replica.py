@@ -57,11 +57,6 @@ class OpenReplica:
         return False
 
     @property
-    def waiting(self) -> int:
-        """Requests in the engine's queue, as vLLM's `num_requests_waiting` counts them."""
-        return self.player.model.waiting
-
-    @property
     def idle(self) -> bool:
         """Whether it has nothing to do."""
         return not self._fates

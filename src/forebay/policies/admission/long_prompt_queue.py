@@ -7,7 +7,7 @@ one is so much longer that it had better not wait for it. Where a prompt takes l
 they do share: several parts in a step are cheaper than one, and nobody is late. Those that give way
 to others (`own_time.py`) have a queue of their own, and wait for each other alone.
 
-In virtual time (`benchmarks/long_prompts_in_time.py`: 0.42 s for each prompt of 2,800 tokens, a
+In virtual time (0.42 s for each prompt of 2,800 tokens, a
 budget of 1 s; offered 1.7 and 2.55 times what the engine finishes) 1.32 and 1.45 requests/s were
 good side by side, 1.55 and 1.75 one after the other, and with prompts not cut at all 1.67 and 1.93.
 Where all prompts are as long, none is cut for long (`prompt_parts.Cutting`): 1.67 and 1.95.

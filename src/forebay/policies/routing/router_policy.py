@@ -51,7 +51,7 @@ _UNSEEN_PERIODS = 1.5  # a publication is one period old when it is seen and two
 _REQUEST_S = 0.006
 _CLOSE_SHARE = 0.02  # prices closer than this are equal
 _CLOSE_S = 0.05  # with several routers also these: turns should meet at home
-# Found in virtual time (benchmarks/routers_in_time.py), and flat around these values.
+# Found in virtual time (record 0011), and flat around these values.
 _EVEN = 3.0  # power of a replica's share of the load, sent and running, by which it costs more
 _CROWDED = 3.0  # power of 1 / (1 - busy); 2 is theory's, for servers without batches
 _STAYS = 3.0  # times the least price that a conversation's last replica may cost
