@@ -46,6 +46,7 @@ def _place(item: pytest.Item) -> tuple[bool, ...]:
     return (True, *shared, uses(item, "doomed_service"))
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups behind it
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """First those that start nothing; of those that share a service, last who kills it."""
     items.sort(key=_place)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from cells import Played, cells
+from fleets import TRACE
 from net import CellRun, compare, play, play_all, read_reference
 
 SAMPLE = (
@@ -31,7 +32,8 @@ def test_every_cell_decides_as_recorded() -> None:
 
 
 def test_every_cell_is_recorded_and_every_record_has_its_cell() -> None:
-    assert list(read_reference()) == list(cells())
+    there = [name for name in read_reference() if TRACE.exists() or name != "scaling trace"]
+    assert there == list(cells())
 
 
 def _run(value: float, digest: str = "a", broken: tuple[str, ...] = ()) -> CellRun:
