@@ -70,13 +70,6 @@ def test_the_number_of_requests_varies_as_arrivals_do() -> None:
     assert 0.5 < sizes.std() / np.sqrt(400) < 2  # Poisson arrivals: about 1
 
 
-def test_the_same_seed_draws_the_same() -> None:
-    run = queue_run(1, 200)
-    first, second = (resample(run, EVERY, np.random.default_rng(7), 50) for _ in range(2))
-    for one, other in zip(first, second, strict=True):
-        assert one.values.tolist() == other.values.tolist()
-
-
 def test_a_run_of_nothing_has_no_latency_and_no_goodput() -> None:
     found = resample(sample_run([], 10.0, 1.0), EVERY, np.random.default_rng(0), 20)
     ttft_p50, ttft_p99, failed, goodput = (one.values for one in found)

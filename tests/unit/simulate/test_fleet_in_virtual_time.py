@@ -203,12 +203,6 @@ def test_skipping_leaves_the_learned_rates_and_decisions_alone() -> None:
     assert rates[0].decode == pytest.approx(rates[1].decode)
 
 
-def test_the_same_seed_gives_the_same_run() -> None:
-    runs = [fleet(ours(), seed=3).run(poisson(3.0, 40.0)) for _ in range(2)]
-    assert outcome(runs[0]) == outcome(runs[1])
-    assert runs[0].moments == runs[1].moments
-
-
 def test_what_was_shed_counts_against_the_slo() -> None:
     run = fleet(Static(1)).run(poisson(8.0, 30.0))
     shed = sum(fate.outcome == "shed" for fate in run.fates)

@@ -39,17 +39,6 @@ def within(found: float, share: float, of: int, sigmas: float = 4.0) -> bool:
     return abs(found - of * share) <= sigmas * math.sqrt(of * share * (1 - share))
 
 
-@given(mixes, seeds)
-def test_the_same_seed_gives_the_same_sessions(mix: tuple[Kind, ...], seed: int) -> None:
-    found = drawn(400, *mix, seed=seed)
-    assert found == drawn(400, *mix, seed=seed)
-    assert [session.number for session in found] == list(range(400))
-
-
-def test_another_seed_gives_other_sessions() -> None:
-    assert drawn(400, kind("a"), kind("b")) != drawn(400, kind("a"), kind("b"), seed=1)
-
-
 @given(mixes, st.integers(0, 2), st.data())
 def test_a_change_of_one_kind_leaves_the_others_as_they_were(
     mix: tuple[Kind, ...], changed: int, data: st.DataObject
