@@ -27,7 +27,7 @@ serve: env ## serve the demo model on port 8000 until Ctrl-C
 
 # Two workers share the tests, so that two cores are busy; all that start Ray go to one of them, last
 # (tests/conftest.py). In the quick run, properties are tried on a few examples each.
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=15
+PYTEST := $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=15
 
 test: env ## run the tests that every change needs (10 minutes)
 	HYPOTHESIS_PROFILE=quick $(PYTEST) -m "not slow"

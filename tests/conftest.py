@@ -1,8 +1,8 @@
 """What tests of several files share: services and clusters that run, and who comes after whom.
 
 On two cores a service took 75 s to start alone, and 100 s beside another that only stood there. So
-the tests that share one follow each other, and it ends behind the last of them. All that start Ray
-are one group, which one of pytest-xdist's workers runs after everything else.
+the tests that share one follow each other, and it ends behind the last of them. With pytest-xdist
+one worker runs all that start Ray, after everything else.
 """
 
 from __future__ import annotations
@@ -46,17 +46,27 @@ def _place(item: pytest.Item) -> tuple[bool, ...]:
     return (True, *shared, uses(item, "doomed_service"))
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups behind it
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """First those that start nothing; of those that share a service, last who kills it."""
     items.sort(key=_place)
     # vLLM is not imported to see whether it is there: that takes seconds of every worker.
     missing = [name for name in ("ray", "vllm") if find_spec(name) is None]
-    for item in items:
+    for item in items if missing else ():
         if item.path.parent in ON_RAY:
-            item.add_marker(pytest.mark.xdist_group("ray"))
-            if missing:
-                item.add_marker(pytest.mark.skip(reason=f"{missing} not installed"))
+            item.add_marker(pytest.mark.skip(reason=f"{missing} not installed"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """A file at a time for each worker, and of all files that start Ray one by one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OnePlatform(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0])
+            return "on Ray" if config.rootpath / file.parent in ON_RAY else str(file)
+
+    return OnePlatform(config, log)
 
 
 @pytest.hookimpl(trylast=True)

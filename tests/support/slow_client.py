@@ -37,7 +37,8 @@ def unread_answer(
         client.connect(("127.0.0.1", serving.port))
         client.sendall(head.encode() + asked)
         assert client.recv(15) == b"HTTP/1.1 200 OK"
-        assert eventually(lambda: _finished(serving, given) == before + 1)
+        made = eventually(lambda: _finished(serving, given) == before + 1)
+        assert made, (before, _finished(serving, given))
         yield client
 
 

@@ -84,10 +84,16 @@ def processes(service: ServingProcess) -> list[psutil.Process]:
 
 
 def told_anew(service: ServingProcess) -> dict[str, Any]:
-    """The state once every replica has told its own after now."""
+    """The state once each of three replicas has told its own after now."""
     now = time.monotonic()  # one machine, so one such clock for all of its processes
-    assert eventually(lambda: all(one["at_s"] > now for one in status(service)["replicas"]))
-    return status(service)
+    found: dict[str, Any] = {}
+
+    def fresh() -> bool:
+        found.update(status(service))
+        return len(found["replicas"]) == 3 and all(one["at_s"] > now for one in found["replicas"])
+
+    assert eventually(fresh), found
+    return found
 
 
 def served(found: dict[str, Any]) -> float:
