@@ -37,7 +37,7 @@ def test_interrupted_while_starting(tmp_path: Path, moment: str, by: int) -> Non
 def test_interrupted_under_load_while_a_client_still_reads(tmp_path: Path) -> None:
     with started(ENGINE_SERVICE, tmp_path, drain="60s") as serving:
         serving.wait_for("Ctrl-C drains")
-        drains_to_the_end(serving, more={"logprobs": 5})
+        drains_to_the_end(serving, {"prompt": "river", "logprobs": 5})
         is_gone(serving)
 
 

@@ -49,15 +49,14 @@ def reads_to_the_end(client: socket.socket) -> bool:
 
 
 def drains_to_the_end(
-    serving: ServingProcess,
-    headers: dict[str, str] | None = None,
-    more: dict[str, Any] | None = None,
+    serving: ServingProcess, slow: dict[str, Any], headers: dict[str, str] | None = None
 ) -> None:
     """Ctrl-C under load: no answer is cut, and who reads slowly is waited for.
 
-    `more` is asked of the slow one's answer, which has to be longer than what the system holds.
+    `slow` is asked of the slow one's answer, which has to be longer than what its own socket holds,
+    and short enough for the replica to finish it before it is read.
     """
-    body = {"model": "demo", "prompt": ["river"] * 8, "ignore_eos": True}
+    body = {"model": "demo", "ignore_eos": True}
     request = urllib.request.Request(
         f"{serving.url}/v1/completions",
         json.dumps({**body, "prompt": "river", "max_tokens": 600, "stream": True}).encode(),
@@ -71,8 +70,8 @@ def drains_to_the_end(
             begun.wait()
             return bytes(answer.read().strip().splitlines()[-1])
 
-    slow = unread_answer(serving, {**body, "max_tokens": 1_500, **(more or {})}, headers)
-    with slow as client, ThreadPoolExecutor(4) as pool:
+    unread = unread_answer(serving, {**body, "max_tokens": 1_500, **slow}, headers)
+    with unread as client, ThreadPoolExecutor(4) as pool:
         endings = pool.map(last_line, range(4))
         begun.wait()
         serving.remember_family()

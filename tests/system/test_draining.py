@@ -16,7 +16,7 @@ from slow_client import reads_to_the_end, unread_answer
 pytestmark = pytest.mark.slow
 
 SERVICE = Path(__file__).parent / "service.yaml"
-ANSWERS = {"model": "demo", "prompt": ["river"] * 8, "max_tokens": 1_500, "ignore_eos": True}
+ANSWERS = {"model": "demo", "prompt": ["river"] * 4, "max_tokens": 1_500, "ignore_eos": True}
 
 
 @pytest.fixture

@@ -189,5 +189,5 @@ def test_a_typo_in_the_file_keeps_no_replica_from_starting(
 
 def test_a_drain_cuts_no_answer_and_waits_for_who_reads_slowly(fleet: ServingProcess) -> None:
     told_anew(fleet)
-    drains_to_the_end(fleet, FREE)
+    drains_to_the_end(fleet, {"prompt": ["river"] * 4}, FREE)
     assert fleet.ports_are_free()
