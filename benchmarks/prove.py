@@ -1,4 +1,4 @@
-"""One short proof, at most 20 minutes on two cores: what this state does, and if another did better.
+"""One short proof, at most 20 minutes on two cores: what this state does, and what another did.
 
 Real vLLM with the demo model, started by `forebay serve` on the demo file with a tenants file
 beside it, every request with a key:
