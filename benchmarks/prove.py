@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,6 +67,7 @@ KINDS = {
 def main() -> int:
     options = parse()
     say = Progress()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored
     try:
         with states(options.against) as (before, now):
             runs = measured([before, now, now, before] if before else [now, now], options.only, say)
