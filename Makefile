@@ -3,10 +3,10 @@
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help env setup demo launch serve test check prove bench clean distclean
+.PHONY: help env setup demo launch serve test test-all check prove bench clean distclean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 env:
 	@tools/setup_env.sh
@@ -25,8 +25,15 @@ launch: env ## offer a launch to an emulated fleet and watch it scale (6 minutes
 serve: env ## serve the demo model on port 8000 until Ctrl-C
 	$(BIN)/forebay serve examples/demo.yaml
 
-test: env ## run all tests
-	$(BIN)/pytest
+# Two workers share the tests, so that two cores are busy; all that start Ray go to one of them, last
+# (tests/conftest.py). In the quick run, properties are tried on a few examples each.
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=15
+
+test: env ## run the tests that every change needs (10 minutes)
+	HYPOTHESIS_PROFILE=quick $(PYTEST) -m "not slow"
+
+test-all: env ## run all tests: long faults and whole days, too (25 minutes)
+	$(PYTEST)
 
 check: env ## lint, format, types and layers
 	$(BIN)/ruff check

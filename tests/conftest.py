@@ -1,27 +1,36 @@
-"""What tests of several files share: running services above all.
+"""What tests of several files share: services and clusters that run, and who comes after whom.
 
 On two cores a service took 75 s to start alone, and 100 s beside another that only stood there. So
-the engine's tests that share one come first in their folder, and it ends behind the last of them.
+the tests that share one follow each other, and it ends behind the last of them. All that start Ray
+are one group, which one of pytest-xdist's workers runs after everything else.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import openai
 import pytest
 from hypothesis import HealthCheck, settings
-from ray_cluster import Cluster
+from ray_cluster import Cluster, ray_cluster
 from serving_process import ENGINE_SERVICE, ServingProcess, openai_client, running
+
+T = TypeVar("T")
 
 # How fast a busy machine makes examples says nothing of what they test: in a fresh checkout the
 # very first ones wait seconds for hypothesis to build its tables.
-settings.register_profile("forebay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("forebay")
+settings.register_profile("full", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("full"), max_examples=30)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
-ENGINE_TESTS = Path(__file__).parent / "engine"
+HERE = Path(__file__).parent
+ON_RAY = (HERE / "engine", HERE / "system")
+SHARED = ("cluster", "shared_service")
+_standing: dict[str, ExitStack] = {}
 
 
 def uses(item: pytest.Item, fixture: str) -> bool:
@@ -29,44 +38,55 @@ def uses(item: pytest.Item, fixture: str) -> bool:
     return fixture in getattr(item, "fixturenames", ())
 
 
+def _place(item: pytest.Item) -> tuple[bool, ...]:
+    if item.path.parent not in ON_RAY:
+        return (False,)
+    shared = (uses(item, one) for one in SHARED)
+    return (True, *shared, uses(item, "doomed_service"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the engine's tests first those that share the service, and last of these who kills it."""
-    places = [place for place, item in enumerate(items) if item.path.parent == ENGINE_TESTS]
-    ordered = sorted(
-        (items[place] for place in places),
-        key=lambda item: (not uses(item, "shared_service"), uses(item, "doomed_service")),
-    )
-    for place, item in zip(places, ordered, strict=True):
-        items[place] = item
+    """First those that start nothing; of those that share a service, last who kills it."""
+    items.sort(key=_place)
+    for item in items:
+        if item.path.parent in ON_RAY:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """End what the next test does not share."""
+    for name, stack in _standing.items():
+        if nextitem is None or not uses(nextitem, name):
+            stack.close()
+
+
+@contextmanager
+def shared(name: str, started: AbstractContextManager[T]) -> Iterator[T]:
+    """What stands until a test follows that does not use the fixture of this name."""
+    with ExitStack() as _standing[name]:
+        yield _standing[name].enter_context(started)
 
 
 @pytest.fixture(scope="session")
-def shared_service(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[ServingProcess, ExitStack]]:
-    """The demo model on vLLM (`make setup`), and what ends it before the session does."""
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
+    """The demo model on vLLM (`make setup`)."""
     pytest.importorskip("vllm")
-    with ExitStack() as stack:
-        started = running(ENGINE_SERVICE, tmp_path_factory.mktemp("service"))
-        yield stack.enter_context(started), stack
+    started = running(ENGINE_SERVICE, tmp_path_factory.mktemp("service"))
+    with shared("shared_service", started) as serving:
+        yield serving
 
 
 @pytest.fixture
-def service(
-    shared_service: tuple[ServingProcess, ExitStack], request: pytest.FixtureRequest
-) -> Iterator[ServingProcess]:
-    """The demo model on vLLM; the last test that asks for it ends it."""
-    serving, stack = shared_service
-    yield serving
-    items = request.session.items
-    if not any(uses(item, "shared_service") for item in items[items.index(request.node) + 1 :]):
-        stack.close()
+def service(shared_service: ServingProcess) -> ServingProcess:
+    """The demo model on vLLM."""
+    return shared_service
 
 
 @pytest.fixture
-def doomed_service(service: ServingProcess) -> ServingProcess:
+def doomed_service(shared_service: ServingProcess) -> ServingProcess:
     """The same for a test that kills its engine."""
-    return service
+    return shared_service
 
 
 @pytest.fixture
@@ -76,12 +96,9 @@ def client(service: ServingProcess) -> Iterator[openai.OpenAI]:
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A Ray cluster that runs already."""
+    """A Ray cluster that runs already; every test leaves it as it was."""
     pytest.importorskip("ray")
-    made = Cluster()
-    try:
+    with shared("cluster", ray_cluster()) as made:
         yield made
-    finally:
-        made.end()

@@ -9,10 +9,11 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
 import yaml
 from eventually import eventually
 from ray_cluster import Cluster
-from serving_process import ENGINE_SERVICE, ServingProcess, free_port, port_is_free
+from serving_process import ENGINE_SERVICE, free_port, port_is_free, started
 
 from forebay.spec.tenants import key_hash, new_key
 
@@ -28,10 +29,10 @@ def with_keys(folder: Path, key: str) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_running_cluster_is_used_and_left_as_it_was(cluster: Cluster, tmp_path: Path) -> None:
     file = with_keys(tmp_path, key := new_key())
-    serving = ServingProcess(file, tmp_path, ray_address=f"127.0.0.1:{cluster.port}")
-    try:
+    with started(file, tmp_path, ray_address=f"127.0.0.1:{cluster.port}") as serving:
         serving.wait_for("Ctrl-C drains")
         assert cluster.names_of("VLLM::EngineCore"), "the engine does not run in the cluster"
         body = {"model": "demo", "prompt": "river", "max_tokens": 4}
@@ -50,8 +51,6 @@ def test_a_running_cluster_is_used_and_left_as_it_was(cluster: Cluster, tmp_path
         assert cluster.names_of("raylet"), "the cluster was ended with the service"
         assert cluster.names_of("VLLM") == cluster.names_of("ServeReplica") == []
         assert eventually(lambda: not cluster.names_of("FleetActor")), "the ledger was left"
-    finally:
-        serving.end()
 
 
 OTHER = """
@@ -80,24 +79,19 @@ def other(cluster: Cluster, what: str) -> str:
     return subprocess.run(command, env=env, check=True, text=True, capture_output=True).stdout
 
 
+@pytest.mark.slow
 def test_what_the_cluster_serves_already_is_refused_and_survives(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     other(cluster, "start")
-    serving = ServingProcess(ENGINE_SERVICE, tmp_path, ray_address=f"127.0.0.1:{cluster.port}")
-    try:
+    with started(ENGINE_SERVICE, tmp_path, ray_address=f"127.0.0.1:{cluster.port}") as serving:
         serving.wait_for("Ray Serve runs on the cluster", timeout_s=60)
         assert serving.process.wait(timeout=60) == 3
-    finally:
-        serving.end()
     assert "['other']" in other(cluster, "end")
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
-    serving = ServingProcess(ENGINE_SERVICE, tmp_path, ray_address=address)
-    try:
+    with started(ENGINE_SERVICE, tmp_path, ray_address=address) as serving:
         serving.wait_for(f"server.ray_address.*{address}", timeout_s=30)
         assert serving.process.wait(timeout=30) == 3
-    finally:
-        serving.end()

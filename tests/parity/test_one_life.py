@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from services import MODEL, limits_of, replica, service
 from virtual_loop import VirtualAlarm, run
 
-from forebay.engine_model import PROFILES, EngineProfile
+from forebay.engine_model import PROFILES
 from forebay.policies.replica import ReplicaCore
 from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, Decision, Shed
-from forebay.serving.app import EngineLimits, Replica
 from forebay.serving.app.emulated_server import served
 from forebay.serving.emulated import STOP, EmulatedEngine, teach
 from forebay.serving.emulated import emulated_engine as emulated
@@ -27,7 +27,6 @@ from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.questions import natural_length
 from forebay.serving.http import Message
 from forebay.simulate import GatedReplica, Outcome, SimRequest
-from forebay.spec.service import ServiceSpec
 
 COUNT = 2_000
 STARTS_AT = 1.0  # seconds
@@ -91,13 +90,7 @@ def simulated(
     return book.decided, {name: outcomes.count(name) for name in ("ok", "shed", "deadline")}
 
 
-SPEC = ServiceSpec.model_validate(
-    {
-        "name": "s",
-        "model": {"id": "m", "engine": "emulated", "source": "h100-8b"},
-        "scaling": {"min": 1, "max": 2},
-    }
-)
+SPEC = service(model={**MODEL, "source": "h100-8b"}, scaling={"min": 1, "max": 2})
 DEFAULT_OUTPUT = SPEC.admission.default_output_tokens
 STATUS_OF = {200: "ok", 429: "shed", 503: "deadline"}
 
@@ -105,34 +98,22 @@ STATUS_OF = {200: "ok", 429: "shed", 503: "deadline"}
 async def _served(asks: list[SimRequest]) -> tuple[list[Decided], dict[str, int], AdmissionConfig]:
     loop = asyncio.get_running_loop()
     engine = EmulatedEngine(ENGINE, loop.time)
-    replica = Replica(SPEC, _limits(ENGINE), loop.time, name="r1", seed=0)
-    engine.attach(replica.tap)
-    teach(replica.admission, ENGINE)
-    book, gate = Book(replica.core), replica.gate(EmulatedApi(engine, "m"))
+    limits = limits_of(ENGINE, stop_reason=STOP, heeds_marks=ENGINE.forebay_scheduler)
+    made = replica(SPEC, limits, clock=loop.time)
+    engine.attach(made.tap)
+    teach(made.admission, ENGINE)
+    book, gate = Book(made.core), made.gate(EmulatedApi(engine, "m"))
 
     async def ask_one(ask: SimRequest) -> str:
         await asyncio.sleep(ask.at_s - loop.time())
         return STATUS_OF[await _post(gate, ask)]
 
     outcomes = await asyncio.gather(*map(ask_one, asks))
-    replica.core.check_integrity()
-    assert not replica.admission.ledger.tickets
+    made.core.check_integrity()
+    assert not made.admission.ledger.tickets
     engine.close()
     counts = {name: outcomes.count(name) for name in ("ok", "shed", "deadline")}
-    return book.decided, counts, replica.admission.config
-
-
-def _limits(profile: EngineProfile) -> EngineLimits:
-    return EngineLimits(
-        slots=profile.max_num_seqs,
-        kv_tokens=profile.kv_tokens,
-        step_tokens=profile.max_num_batched_tokens,
-        context_tokens=profile.max_model_len,
-        longest_token=9,
-        stop_reason=STOP,
-        prefix_caching=profile.prefix_caching,
-        heeds_marks=profile.forebay_scheduler,
-    )
+    return book.decided, counts, made.admission.config
 
 
 async def _post(gate: Any, ask: SimRequest) -> int:

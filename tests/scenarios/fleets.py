@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from admissions import config_of
 from chats import Chat, chats, workload
 
 from forebay.engine_model import PROFILES, EngineProfile, named_profile
@@ -44,16 +45,11 @@ Kept = tuple[list[str], dict[str, float]]
 
 def gate(profile: EngineProfile, slo: Slo, batch_s: float = 30.0) -> AdmissionConfig:
     """Admission as a service file with this SLO sets it."""
-    return AdmissionConfig(
-        classes={
-            INTERACTIVE: ClassPolicy(slo.ttft_s, 2 * slo.ttft_s, 8.0),
-            BATCH: ClassPolicy(batch_s, 2 * batch_s, 1.0),
-        },
-        slots=profile.max_num_seqs,
-        kv_tokens=profile.kv_tokens,
-        step_tokens=profile.max_num_batched_tokens,
-        tpot_s=slo.tpot_s,
-    )
+    classes = {
+        INTERACTIVE: ClassPolicy(slo.ttft_s, 2 * slo.ttft_s, 8.0),
+        BATCH: ClassPolicy(batch_s, 2 * batch_s, 1.0),
+    }
+    return config_of(profile, classes=classes, tpot_s=slo.tpot_s)
 
 
 def lines(fates: Sequence[Outcome]) -> list[str]:

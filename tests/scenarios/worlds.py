@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from one_replica import CLASSES, DEMO, Ask, Fate, OneReplica, capacity
+from admissions import CLASSES
+from one_replica import DEMO, Ask, Fate, OneReplica, capacity
 from virtual_fleet import VirtualFleet, fleet_capacity
 
 from forebay.engine_model import PROFILES, EngineModel, EngineProfile, EngineRequest, Output

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from admissions import admission_config
 
 from forebay.policies.replica import ReplicaCore
-from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy, CostModel
+from forebay.policies.request import BATCH, INTERACTIVE, ClassPolicy, CostModel
 from forebay.policies.routing import OwnPrefixes
 from forebay.serving.engine import EngineHooks, Telemetry
 from forebay.serving.gate import Gate, Tenancy
@@ -77,7 +78,7 @@ class Answer:
 
 @dataclass
 class World:
-    """A gate with everything around it."""
+    """A gate with everything around it; `seen` is what its engine received."""
 
     app: App
     clock: Clock = field(default_factory=Clock)
@@ -87,17 +88,14 @@ class World:
     most_tokens: int | None = None
     max_body: int = 10_000
     prefixes: OwnPrefixes | None = None
+    seen: list[FakeEngineRequest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        config = AdmissionConfig(
-            classes={
-                INTERACTIVE: ClassPolicy(1.0, self.deadline_s),
-                BATCH: ClassPolicy(30.0, self.deadline_s),
-            },
-            slots=self.slots,
-            kv_tokens=100_000,
-            step_tokens=2048,
-        )
+        classes = {
+            INTERACTIVE: ClassPolicy(1.0, self.deadline_s),
+            BATCH: ClassPolicy(30.0, self.deadline_s),
+        }
+        config = admission_config(classes=classes, slots=self.slots, kv_tokens=100_000)
         self.core = ReplicaCore(config, CostModel(CONTEXT, 64), lambda: 0.0)
         self.admission = self.core.admission
         self.admission.paces.prefill_rate.seed(1_000.0, 1.0)
@@ -190,13 +188,13 @@ async def fails_for(
     return answer_of(sent)
 
 
-def engine_app(world: Callable[[], World], seen: list[FakeEngineRequest]) -> App:
+def engine_app(world: Callable[[], World]) -> App:
     """An app that sends one prompt to the engine, gets one token and answers with a stream."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        request = FakeEngineRequest(f"r{len(seen)}", [1] * 10, FakeParams(4))
-        seen.append(request)
+        request = FakeEngineRequest(f"r{len(world().seen)}", [1] * 10, FakeParams(4))
+        world().seen.append(request)
         world().tap.on_add(request)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"", "more_body": True})
@@ -206,11 +204,10 @@ def engine_app(world: Callable[[], World], seen: list[FakeEngineRequest]) -> App
     return app
 
 
-def serving(**more: Any) -> tuple[World, list[FakeEngineRequest]]:
-    """A world whose app runs each request on a fake engine; the requests that it received."""
-    seen: list[FakeEngineRequest] = []
-    world = World(engine_app(lambda: world, seen), **more)
-    return world, seen
+def serving(**more: Any) -> World:
+    """A world whose app runs each request on a fake engine, and keeps it as `seen`."""
+    world = World(engine_app(lambda: world), **more)
+    return world
 
 
 def responding(status: int, body: bytes, **extra: Any) -> App:

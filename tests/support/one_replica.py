@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from admissions import CLASSES, config_of
+
 from forebay.engine_model import (
     PROFILES,
     EngineModel,
@@ -25,9 +27,7 @@ from forebay.measure import percentile
 from forebay.policies.admission import AdmissionController
 from forebay.policies.replica import ReplicaCore
 from forebay.policies.request import (
-    BATCH,
     INTERACTIVE,
-    AdmissionConfig,
     Admitted,
     ClassPolicy,
     Cost,
@@ -54,10 +54,6 @@ DEMO = replace(
     step_time=StepTime(base=2.5e-3, prefill_token=25e-6, decode_sequence=0.1e-3),
 )
 H100 = _as_served(PROFILES["h100-8b"])
-CLASSES = {
-    INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=2.0, weight=8.0),
-    BATCH: ClassPolicy(ttft_s=30.0, deadline_s=60.0, weight=1.0),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +129,9 @@ class OneReplica:
     plays: Callable[[EngineProfile], Any] = EngineModel
 
     def __post_init__(self) -> None:
-        config = AdmissionConfig(
+        config = config_of(
+            self.profile,
             classes=self.classes,
-            slots=self.profile.max_num_seqs,
-            kv_tokens=self.profile.kv_tokens,
-            step_tokens=self.profile.max_num_batched_tokens,
             tpot_s=self.tpot_s,
             batch_stretch=self.batch_stretch,
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -71,8 +71,18 @@ class Cluster:
         family = psutil.Process(self._process.pid).children(recursive=True)
         self._process.kill()
         for process in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process.wait(timeout=30)
         psutil.wait_procs(family, timeout=10)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def ray_cluster() -> Iterator[Cluster]:
+    """One that ends with the block."""
+    made = Cluster()
+    try:
+        yield made
+    finally:
+        made.end()

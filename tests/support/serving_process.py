@@ -109,10 +109,15 @@ class ServingProcess:
             return
 
     def interrupt(self, timeout_s: float = 90.0, by: int = signal.SIGINT) -> int:
-        """Ctrl-C (or another signal), and the exit code."""
+        """Ctrl-C (or another signal), unless it has ended, and the exit code."""
+        if self.process.poll() is not None:
+            return self.process.returncode
         self.remember_family()
         self.process.send_signal(by)
         return self.process.wait(timeout=timeout_s)
+
+    def ports_are_free(self) -> bool:
+        return port_is_free(self.port) and port_is_free(self.metrics_port)
 
     def leftovers(self) -> list[str]:
         """Processes of the family that still run."""
@@ -133,14 +138,21 @@ class ServingProcess:
 
 
 @contextmanager
-def running(file: Path, folder: Path) -> Iterator[ServingProcess]:
+def running(file: Path, folder: Path, **server: Any) -> Iterator[ServingProcess]:
     """A `forebay serve` that is ready; it must stop cleanly and leave nothing."""
-    serving = ServingProcess(file, folder)
-    try:
+    with started(file, folder, **server) as serving:
         serving.wait_for("Ctrl-C drains")
         yield serving
         assert serving.interrupt() == 0, "\n".join(serving.lines[-40:])
         assert serving.leftovers() == []
+
+
+@contextmanager
+def started(file: Path, folder: Path, **server: Any) -> Iterator[ServingProcess]:
+    """A `forebay serve` that has just begun; whatever is left of it after the block is killed."""
+    serving = ServingProcess(file, folder, **server)
+    try:
+        yield serving
     finally:
         serving.end()
 

@@ -144,12 +144,3 @@ def conversations(rng: Random, count: int, over_s: float) -> list[Send]:
             sends.append((at, prompt_of(*parts, home=number)))
             at += rng.expovariate(1 / 3.0) + 0.5
     return sends
-
-
-def bursts(rng: Random, count: int, size: int) -> list[Send]:
-    """Bursts, each of so many prompts within 50 ms, every two seconds."""
-    return [
-        (2.0 * burst + rng.uniform(0.0, 0.05), prompt_of((f"{burst} {n}", rng.randint(1, 8))))
-        for burst in range(count)
-        for n in range(size)
-    ]

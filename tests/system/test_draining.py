@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 from ray_cluster import Cluster
-from serving_process import ServingProcess
+from serving_process import started
 from slow_client import reads_to_the_end, unread_answer
+
+pytestmark = pytest.mark.slow
 
 SERVICE = Path(__file__).parent / "service.yaml"
 ANSWERS = {"model": "demo", "prompt": ["river"] * 8, "max_tokens": 1_500, "ignore_eos": True}
@@ -26,31 +27,24 @@ def lone(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture
-def joined(cluster: Cluster, lone: Path, tmp_path: Path) -> Iterator[ServingProcess]:
+def test_a_joined_clusters_proxy_is_asked_what_clients_still_read(
+    cluster: Cluster, lone: Path, tmp_path: Path
+) -> None:
     address = f"127.0.0.1:{cluster.port}"
-    serving = ServingProcess(lone, tmp_path, ray_address=address, drain="60s")
-    try:
-        yield serving
-    finally:
-        serving.end()
-
-
-def test_a_joined_clusters_proxy_is_asked_what_clients_still_read(joined: ServingProcess) -> None:
-    joined.wait_for("Ctrl-C drains")
-    with unread_answer(joined, ANSWERS) as client:
-        joined.remember_family()
-        joined.process.send_signal(signal.SIGINT)
-        joined.wait_for("waiting for clients that still read", timeout_s=60)
-        assert reads_to_the_end(client)
-    assert joined.process.wait(timeout=60) == 0
-    assert "some requests may still be running" not in joined.lines
-    assert joined.leftovers() == []
+    with started(lone, tmp_path, ray_address=address, drain="60s") as joined:
+        joined.wait_for("Ctrl-C drains")
+        with unread_answer(joined, ANSWERS) as client:
+            joined.remember_family()
+            joined.process.send_signal(signal.SIGINT)
+            joined.wait_for("waiting for clients that still read", timeout_s=60)
+            assert reads_to_the_end(client)
+        assert joined.process.wait(timeout=60) == 0
+        assert "some requests may still be running" not in joined.lines
+        assert joined.leftovers() == []
 
 
 def test_a_controller_that_hangs_does_not_hang_the_drain(lone: Path, tmp_path: Path) -> None:
-    serving = ServingProcess(lone, tmp_path, drain="600s")
-    try:
+    with started(lone, tmp_path, drain="600s") as serving:
         serving.wait_for("Ctrl-C drains")
         serving.remember_family()
         controller = next(
@@ -62,5 +56,3 @@ def test_a_controller_that_hangs_does_not_hang_the_drain(lone: Path, tmp_path: P
         assert serving.interrupt(timeout_s=120) == 0
         assert any("controller has not answered for" in line for line in serving.lines)
         assert serving.leftovers() == []
-    finally:
-        serving.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 from eventually import eventually
 from scaling_service import ask, replicas, scaling_service, status
 from serving_process import ServingProcess
@@ -18,6 +19,7 @@ def asleep(service: ServingProcess) -> bool:
     return bool(told["scaling"]) and not told["replicas"] and told["scaling"][-1]["target"] == 0
 
 
+@pytest.mark.slow
 def test_who_obeys_the_retry_after_of_a_fleet_of_none_is_served(tmp_path: Path) -> None:
     with scaling_service(tmp_path, min=0, stable="5s") as service:
         assert ask(service, 1)[0] == 200  # the first replica came with the service

@@ -7,6 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
 from ray_cluster import Cluster
 from serving_process import FOREBAY
 
@@ -16,6 +17,7 @@ from forebay.mock.mock_process import mock_process
 SECONDS = 3
 
 
+@pytest.mark.slow
 def test_two_workers_of_a_cluster_offer_what_one_process_would(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import yaml
 from eventually import eventually
 from ray_nodes import RayNodes
 from scaling_service import SERVICE, ask, load, replicas, status
-from serving_process import ServingProcess
+from serving_process import ServingProcess, running
 
 MOST = 3
 RATE = 16.0  # requests/s of 400 tokens: more than all of them carry
@@ -39,15 +39,10 @@ def service(nodes: RayNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     }
     file = folder / "nodes.yaml"
     file.write_text(yaml.safe_dump(spec))
-    serving = ServingProcess(
+    with running(
         file, folder, ray_address=nodes.address, proxies="head", routers=ROUTERS
-    )
-    try:
-        serving.wait_for("Ctrl-C drains")
+    ) as serving:
         yield serving
-        assert serving.interrupt() == 0, "\n".join(serving.lines[-40:])
-    finally:
-        serving.end()
 
 
 def has(nodes: RayNodes, service: ServingProcess, count: int) -> bool:
@@ -61,6 +56,7 @@ def is_served(statuses: list[int]) -> bool:
     return eventually(lambda: statuses.count(200) > served + 10, 20)
 
 
+@pytest.mark.slow
 def test_nodes_come_for_demand_one_is_replaced_when_killed_and_idle_ones_retire(
     nodes: RayNodes, service: ServingProcess
 ) -> None:

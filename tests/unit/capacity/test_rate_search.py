@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.capacity import Next, RateSearch, Trial, bracket
@@ -40,7 +40,6 @@ def noisy(capacity: float, seed: int, precise: float = 0.01, short: float = 0.04
     return judge
 
 
-@settings(deadline=None)
 @given(st.floats(0.02, 9e5), st.floats(0.01, 1e6), st.floats(1.01, 2))
 def test_without_noise_the_capacity_lies_in_the_interval(
     capacity: float, start: float, tolerance: float
@@ -88,7 +87,6 @@ def test_one_short_trial_that_failed_by_chance_does_not_decide() -> None:
         assert found.rate == pytest.approx(60.0, rel=0.06)
 
 
-@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=40, max_size=40), st.floats(0.5, 50))
 def test_whatever_the_server_does_the_search_ends_within_its_limits(
     answers: list[bool], start: float

@@ -1,7 +1,5 @@
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -142,19 +140,3 @@ def test_help_shows_an_example(args: tuple[str, ...]) -> None:
 
 def test_the_version_is_shown() -> None:
     assert run("--version").stdout == f"forebay {__version__}\n"
-
-
-@pytest.mark.parametrize("args", [["--help"], ["check", "none.yaml"]])
-def test_no_command_of_the_file_loads_what_serves_models(args: list[str], tmp_path: Path) -> None:
-    code = (
-        "import sys\n"
-        "from forebay.cli.main import main\n"
-        f"sys.argv = ['forebay', *{args!r}]\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'ray', 'vllm', 'torch', 'transformers', 'fastapi'} & set(sys.modules)\n"
-        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert done.returncode == 0, done.stderr

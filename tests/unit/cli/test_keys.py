@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -335,20 +333,6 @@ def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
     key = create(link, "search")
     assert link.is_symlink()
     assert holder(real, key) == "search"
-
-
-def test_the_command_loads_nothing_heavy(tmp_path: Path) -> None:
-    code = (
-        "import sys\nfrom forebay.cli.main import main\n"
-        "sys.argv = ['forebay', 'keys', 'create', 'shop']\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'ray', 'vllm', 'torch', 'numpy', 'rich', 'pyarrow'} & set(sys.modules)\n"
-        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_who_may_write_the_file_may_take_its_lock(tmp_path: Path) -> None:

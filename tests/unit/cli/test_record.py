@@ -231,15 +231,6 @@ def test_a_taken_port_is_the_environments_fault(tmp_path: Path) -> None:
     assert port in result.stderr
 
 
-def test_importing_the_command_loads_nothing_heavy() -> None:
-    code = (
-        "import sys; import forebay.cli.record; "
-        "print([m for m in ('numpy', 'uvloop', 'pydantic', 'rich.table') if m in sys.modules])"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"
-
-
 def test_a_taken_port_costs_no_recording(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("of last week\n")
     with mock_process({"ttft": "1ms"}) as mock:

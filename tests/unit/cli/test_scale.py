@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import ray
+from fake_serve import Handle
 from typer.testing import CliRunner
 
 from forebay.cli.main import app
@@ -64,7 +65,7 @@ class Machine:
         self.floors: list[tuple[str, str, int]] = []
         self.calls: list[str] = []
         self._at = ""
-        log = SimpleNamespace(set_floor=SimpleNamespace(remote=lambda *floor: floor))
+        log = Handle(set_floor=lambda *floor: floor)
         monkeypatch.setattr(ray, "init", lambda address, **_: self._connect(services, address))
         monkeypatch.setattr(ray, "shutdown", lambda: setattr(self, "_at", ""))
         monkeypatch.setattr(ray, "get_actor", lambda name, _: self._found(name, log))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.engine_model.blocks import BlockPool
@@ -67,7 +67,6 @@ def test_it_tells_its_state() -> None:
     assert pool.usage == 0.25
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5)), max_size=40))
 def test_the_books_agree_whatever_is_taken_shared_and_released(
     moves: list[tuple[int, int]],

@@ -1,4 +1,7 @@
-"""One replica on small, exact profiles: what vLLM's scheduler would do, and how long it takes."""
+"""One replica on small, exact profiles: how long steps take, and who gives way in them.
+
+That all else is as vLLM's own scheduler does it, step by step: `tests/engine/test_engine_model.py`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from forebay.engine_model import (
     Output,
     Step,
     StepTime,
-    answer_tokens,
     scheduler,
 )
 from forebay.engine_model.sequences import LiveSequence
@@ -41,14 +43,11 @@ def engine(**changes: object) -> EngineModel:
     return EngineModel(replace(PROFILE, **changes))  # type: ignore[arg-type]
 
 
-def ask(
-    name: str, prompt: int | list[int], tokens: int = 2, priority: int = 0, salt: str | None = None
-) -> EngineRequest:
-    """A prompt of so many tokens of its own, or of these tokens."""
-    if isinstance(prompt, int):
-        own = first_parent(name)
-        prompt = [own + place for place in range(prompt)]
-    return EngineRequest(name, prompt, tokens, priority=priority, salt=salt)
+def ask(name: str, prompt: int, tokens: int = 2, priority: int = 0) -> EngineRequest:
+    """A prompt of so many tokens of its own."""
+    own = first_parent(name)
+    ids = [own + place for place in range(prompt)]
+    return EngineRequest(name, ids, tokens, priority=priority)
 
 
 class Run:
@@ -80,9 +79,6 @@ class Run:
             steps.append(self.step())
         return steps
 
-    def cached(self, name: str) -> int | None:
-        return next(o.cached_tokens for o in self.outputs if o.request_id == name)
-
     def tokens(self, name: str) -> int:
         return sum(o.new_tokens for o in self.outputs if o.request_id == name)
 
@@ -110,23 +106,6 @@ def test_a_prompt_beyond_the_budget_is_split_over_steps() -> None:
     assert [s.prefill_tokens for s in steps] == [16, 16, 5]
     assert [s.prefill_pairs for s in steps] == [136, 136 + 256, 15 + 5 * 32]
     assert len(run.outputs) == 1
-
-
-def test_running_sequences_get_their_token_before_prompts() -> None:
-    run = Run(engine())
-    run.add(ask("a", 4, tokens=9))
-    run.step()
-    run.add(ask("b", 40, tokens=1))
-    step = run.step()
-    assert (step.decode_sequences, step.prefill_tokens) == (1, 15)
-
-
-def test_the_long_prefill_threshold_leaves_budget_for_others() -> None:
-    run = Run(engine(long_prefill_token_threshold=6))
-    run.add(ask("a", 30, tokens=1), ask("b", 5, tokens=1))
-    assert run.step().prefill_tokens == 6 + 5
-    assert run.step().prefill_tokens == 6
-    assert run.first_at.keys() == {"b"}
 
 
 def test_prompts_are_cut_only_while_one_that_asks_for_it_is_computed() -> None:
@@ -231,15 +210,6 @@ def test_nobody_keeps_to_the_limit_for_long_where_nobody_comes(
     assert [run.step().prefill_tokens for _ in range(4)] == [2, 2, 2, 14]
 
 
-def test_vllms_own_scheduler_knows_nobody_who_gives_way() -> None:
-    run = Run(engine())
-    run.add(batch("a", 3))
-    run.step()
-    run.add(ask("b", 4), batch("c", 4))
-    step = run.step()
-    assert (step.decode_sequences, step.prefill_tokens) == (1, 8)
-
-
 def test_those_who_give_way_get_on_beside_prompts_without_end() -> None:
     run = Run(EngineModel(PROFILE.with_forebay_scheduler(16)))
     run.add(batch("a", 3))
@@ -260,208 +230,6 @@ def test_those_who_give_way_do_not_wait_for_a_prompt_that_has_no_room() -> None:
     assert run.model.waiting == 1
 
 
-def test_no_more_run_than_there_are_slots() -> None:
-    run = Run(engine(max_num_seqs=2))
-    run.add(*(ask(name, 3) for name in "abc"))
-    run.step()
-    assert (run.model.running, run.model.waiting) == (2, 1)
-
-
-def test_an_answer_stops_by_itself_or_at_a_limit() -> None:
-    run = Run(engine())
-    run.add(
-        EngineRequest("stops", [1], max_tokens=9, stop_after=2),
-        EngineRequest("cut", [2], max_tokens=2, stop_after=9),
-        EngineRequest("full", list(range(62)), max_tokens=9, stop_after=9),
-    )
-    run.drain()
-    assert {n: (run.tokens(n), run.finish(n)) for n in ("stops", "cut", "full")} == {
-        "stops": (2, "stop"),
-        "cut": (2, "length"),
-        "full": (2, "length"),
-    }
-
-
-def test_smaller_priority_goes_first_then_the_earlier_arrival() -> None:
-    run = Run(engine(max_num_seqs=1))
-    run.add(ask("late", 4, priority=5))
-    run.now = 1.0
-    run.add(ask("second", 4, priority=1), ask("tie", 4, priority=1))
-    run.now = 2.0
-    run.add(ask("first", 4, priority=-1))
-    run.drain()
-    assert list(run.first_at) == ["first", "second", "tie", "late"]
-
-
-def test_cached_tokens_come_in_whole_blocks() -> None:
-    run = Run(engine())
-    run.add(ask("a", list(range(11)), tokens=1))
-    run.drain()
-    run.add(ask("b", [*range(10), 99, 98], tokens=1))
-    assert run.drain()[0].prefill_tokens == 12 - 8
-    assert (run.cached("a"), run.cached("b")) == (0, 8)
-
-
-def test_of_a_prompt_all_in_the_cache_the_last_block_is_computed() -> None:
-    run = Run(engine())
-    for name in "ab":
-        run.add(ask(name, list(range(12)), tokens=1))
-        run.drain()
-    assert run.cached("b") == 8
-
-
-def test_salts_share_nothing_and_one_salt_does() -> None:
-    run = Run(engine())
-    for name, salt in (("a", None), ("b", "x"), ("c", "y"), ("d", "x")):
-        run.add(ask(name, list(range(12)), tokens=1, salt=salt))
-        run.drain()
-    assert [run.cached(name) for name in "abcd"] == [0, 0, 0, 8]
-
-
-def test_two_who_run_side_by_side_share_what_was_there_before() -> None:
-    run = Run(engine())
-    run.add(ask("a", list(range(8)), tokens=1))
-    run.drain()
-    run.add(ask("b", [*range(8), 1], tokens=4), ask("c", [*range(8), 2], tokens=4))
-    run.step()
-    assert run.model.profile.usable_blocks - run.model.free_blocks == 2 + 1 + 1
-
-
-def test_a_conversation_that_echoes_the_answer_hits_its_blocks() -> None:
-    run = Run(engine())
-    prompt = list(range(10))
-    run.add(ask("a", prompt, tokens=8))
-    run.drain()
-    # The last token of the answer was never computed: 17 of 18 are in the cache, 4 blocks.
-    run.add(ask("b", [*prompt, *answer_tokens(prompt, 8), 7], tokens=1))
-    run.drain()
-    assert run.cached("b") == 16
-
-
-def test_without_prefix_caching_nothing_is_found() -> None:
-    run = Run(engine(prefix_caching=False))
-    for name in "ab":
-        run.add(ask(name, list(range(12)), tokens=1))
-        run.drain()
-    assert run.cached("b") == 0
-
-
-def test_what_was_freed_longest_ago_is_evicted_first_and_tails_before_heads() -> None:
-    run = Run(engine(kv_blocks=17))  # 16: one request of full length
-    run.add(ask("a", list(range(100, 124)), tokens=1))
-    run.drain()
-    run.add(ask("b", list(range(200, 224)), tokens=1))
-    run.drain()
-    # 12 blocks are cached, 4 are fresh. Six more: the fresh ones, then the tail of "a".
-    run.add(ask("c", list(range(300, 324)), tokens=1))
-    run.drain()
-    run.add(ask("a2", list(range(100, 124)), tokens=1))
-    run.drain()
-    assert run.cached("a2") == 16
-
-
-def test_using_a_block_again_makes_it_young() -> None:
-    run = Run(engine(kv_blocks=17))
-    for name, start in (("a", 100), ("b", 200), ("a2", 100)):
-        run.add(ask(name, list(range(start, start + 24)), tokens=1))
-        run.drain()
-    run.add(ask("c", list(range(300, 324)), tokens=1))
-    run.drain()
-    run.add(ask("a3", list(range(100, 124)), tokens=1), ask("b2", list(range(200, 224)), tokens=1))
-    run.drain()
-    assert run.cached("a3") == 20
-    assert (run.cached("b2") or 0) < 20
-
-
-def test_a_head_that_does_not_fit_holds_up_all_behind_it() -> None:
-    run = Run(engine(kv_blocks=17))
-    run.add(ask("holder", 36, tokens=20))
-    for _ in range(3):
-        run.step()
-    run.add(ask("big", 40, tokens=1, priority=1), ask("small", 4, tokens=1, priority=2))
-    run.step()
-    assert run.model.waiting == 2
-    run.drain()
-    assert list(run.first_at) == ["holder", "big", "small"]
-
-
-def test_the_whole_prompt_must_fit_before_its_first_chunk_runs() -> None:
-    run = Run(engine(kv_blocks=17))
-    run.add(ask("holder", 32, tokens=20))
-    run.step()
-    run.step()
-    run.step()
-    assert run.model.free_blocks == 7
-    run.add(ask("big", 33, tokens=1))  # 9 blocks; its first chunk would need 4
-    assert run.step().prefill_tokens == 0
-
-
-def test_when_kv_runs_short_the_last_in_rank_is_preempted_and_recomputed() -> None:
-    run = Run(engine(kv_blocks=17, prefix_caching=False))
-    run.add(ask("first", 30, tokens=30, priority=0), ask("last", 24, tokens=20, priority=1))
-    steps = run.drain()
-    assert run.model.preemptions == 1
-    preempting = next(s for s in steps if s.preempted)
-    assert (preempting.decode_sequences, preempting.prefill_tokens) == (1, 0)
-    assert (run.tokens("first"), run.tokens("last")) == (30, 20)
-    # Prompts once, and once more the victim's prompt with what it had produced.
-    assert sum(s.prefill_tokens for s in steps) > 30 + 24 + 24
-    assert [run.cached("first"), run.cached("last")] == [0, 0]
-
-
-def test_the_victim_is_the_largest_priority_value_then_the_latest() -> None:
-    run = Run(engine(kv_blocks=17))
-    run.add(ask("a", 20, tokens=30, priority=3))
-    run.step()
-    run.step()
-    run.add(ask("b", 16, tokens=30, priority=1))
-    run.step()
-    run.add(ask("c", 16, tokens=30, priority=1))
-    while not run.model.preemptions:
-        run.step()
-    run.model.abort("b")
-    run.model.abort("c")
-    assert (run.model.running, run.model.waiting) == (0, 1)
-    run.step()
-    assert run.model.running == 1
-
-
-def test_a_step_that_preempted_admits_nobody() -> None:
-    run = Run(engine(kv_blocks=17, max_num_batched_tokens=64))
-    run.add(ask("a", 30, tokens=30), ask("b", 30, tokens=30, priority=1))
-    run.step()
-    run.add(ask("tiny", 1, tokens=1))
-    while not run.model.preemptions:
-        running = run.model.running
-        step = run.step()
-    assert step.prefill_tokens == 0
-    assert run.model.running < running
-
-
-def test_those_behind_a_preempted_sequence_still_get_their_token() -> None:
-    run = Run(engine(kv_blocks=17))
-    run.add(ask("victim", 14, tokens=40, priority=-1))
-    run.step()
-    # First to be admitted, while the queue was empty, and yet the last in rank. "a" needs a block
-    # when "victim" has got its token already.
-    run.add(ask("a", 4, tokens=40, priority=-2), ask("b", 5, tokens=40, priority=-2))
-    while not run.model.preemptions:
-        step = run.step()
-    assert (step.preempted, step.decode_sequences) == (1, 2)
-    assert run.model.running == 2
-
-
-def test_what_was_cached_is_what_was_found_before_any_preemption() -> None:
-    run = Run(engine(kv_blocks=17, long_prefill_token_threshold=4))
-    run.add(ask("grows", 20, tokens=40), ask("victim", 40, tokens=1, priority=1))
-    while not run.model.preemptions:
-        run.step()
-    assert "victim" not in run.first_at
-    steps = run.drain()
-    assert run.cached("victim") == 0
-    assert sum(s.prefill_tokens for s in steps) < 40, "what it had computed was found again"
-
-
 def test_an_abort_during_a_step_has_no_output_and_frees_its_blocks() -> None:
     model = engine()
     model.add(ask("a", 4), 0.0)
@@ -472,20 +240,6 @@ def test_an_abort_during_a_step_has_no_output_and_frees_its_blocks() -> None:
     assert [o.request_id for o in model.finish_step()] == ["b"]
     assert model.running == 1
     assert not model.abort("a")
-
-
-def test_a_withdrawn_request_is_not_served() -> None:
-    run = Run(engine(max_num_seqs=1))
-    run.add(ask("a", 4))
-    run.step()
-    run.add(ask("b", 4), ask("c", 4), ask("d", 4))
-    for _ in range(3):
-        assert run.model.abort("b")
-        assert run.model.waiting == 2
-        run.add(ask("b", 4))
-    assert run.model.abort("b")
-    run.drain()
-    assert run.first_at.keys() == {"a", "c", "d"}
 
 
 def test_a_request_that_arrives_during_a_step_waits_for_the_next() -> None:
@@ -507,13 +261,6 @@ def test_withdrawn_requests_do_not_pile_up_behind_a_long_queue() -> None:
             queue.withdraw()
     assert repr(queue) == "<WaitingQueue 1 waiting>"
     assert len(queue._heap) < 4
-
-
-def test_cached_tokens_are_told_once() -> None:
-    run = Run(engine())
-    run.add(ask("a", 4, tokens=3))
-    run.drain()
-    assert [o.cached_tokens for o in run.outputs] == [0, None, None]
 
 
 def test_misuse_is_refused() -> None:

@@ -82,7 +82,7 @@ arrival = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     slots=st.integers(1, 5),
     block=st.sampled_from([1, 2, 4]),

@@ -38,7 +38,6 @@ def run_sets(draw: st.DrawFn) -> list[RunSample]:
 
 
 @given(run_sets(), run_sets())
-@settings(max_examples=50, deadline=None)
 def test_exchanging_the_sides_turns_every_answer_round(
     a: list[RunSample], b: list[RunSample]
 ) -> None:
@@ -47,7 +46,6 @@ def test_exchanging_the_sides_turns_every_answer_round(
 
 
 @given(run_sets(), st.booleans())
-@settings(max_examples=50, deadline=None)
 def test_a_set_is_no_better_and_no_worse_than_itself(a: list[RunSample], paired: bool) -> None:
     assert set(verdicts(compared(a, a, paired=paired)).values()) <= {"same", "undecided"}
 
@@ -57,7 +55,6 @@ def test_a_set_is_no_better_and_no_worse_than_itself(a: list[RunSample], paired:
     st.lists(st.integers(0, 1000), min_size=1, max_size=3),
     st.floats(0.01, 100),
 )
-@settings(max_examples=50, deadline=None)
 def test_the_unit_of_time_does_not_matter(a: list[int], b: list[int], factor: float) -> None:
     plain = compared([queue_run(s) for s in a], [queue_run(s, scale=1.3) for s in b])
     scaled = compared(
@@ -69,7 +66,6 @@ def test_the_unit_of_time_does_not_matter(a: list[int], b: list[int], factor: fl
 
 
 @given(run_sets(), run_sets(), st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=50, deadline=None)
 def test_a_wider_margin_keeps_what_is_the_same(
     a: list[RunSample], b: list[RunSample], one: float, other: float
 ) -> None:
@@ -83,13 +79,12 @@ def test_a_wider_margin_keeps_what_is_the_same(
 
 
 @given(run_sets(), run_sets())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_same_seed_gives_the_same_answer(a: list[RunSample], b: list[RunSample]) -> None:
     assert compared(a, b).as_dict() == compared(a, b).as_dict()
 
 
 @given(run_sets(), run_sets())
-@settings(max_examples=50, deadline=None)
 def test_every_figure_lies_in_its_interval_and_json_holds_it(
     a: list[RunSample], b: list[RunSample]
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_median_ten_percent_higher_is_found(paired: bool) -> None:
     assert worse_share(found, "ttft_p50") >= 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paired", [False, True])
 def test_a_p99_a_quarter_higher_is_found(paired: bool) -> None:
     assert worse_share(with_a_heavier_tail(paired=paired), "ttft_p99") >= 0.8

@@ -97,7 +97,9 @@ def test_infinite_differences_of_pairs_need_six_that_agree() -> None:
     assert interval_of_mean(np.array([1.0, 2, 3, 4, 5, math.nan])) == EVERYTHING
 
 
-@pytest.mark.parametrize("runs", [3, 5, 8])
+@pytest.mark.parametrize(
+    "runs", [3, pytest.param(5, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_intervals_over_runs_hold_the_truth_as_often_as_they_say(runs: int) -> None:
     rng = np.random.default_rng(0)
     found = [interval_of_difference(*rng.lognormal(0, 0.2, (2, runs))) for _ in range(2000)]

@@ -6,7 +6,7 @@ from array import array
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from record_samples import sample
 
@@ -36,7 +36,6 @@ def test_what_has_no_gap_gives_none(times: list[float] | None) -> None:
     assert (len(gaps), len(weights)) == (0, 0)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -57,7 +56,6 @@ def test_gaps_weigh_as_many_as_there_are_and_add_up_to_the_time(
 values = st.lists(st.tuples(st.floats(0, 1e6), st.integers(1, 5)), min_size=1, max_size=50)
 
 
-@settings(deadline=None)
 @given(values, st.sampled_from([0, 1, 25, 50, 95, 99, 100]))
 def test_a_weighted_percentile_is_that_of_the_values_repeated(
     pairs: list[tuple[float, int]], q: float

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from record_samples import sample
 
@@ -118,7 +118,6 @@ def test_false_alarms_are_as_rare_as_they_say() -> None:
         assert np.mean(chances < level) <= level + 4 * np.sqrt(level / 4000)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 100), max_size=12))
 def test_a_trend_depends_on_the_order_alone(values: list[int]) -> None:
     assert mann_kendall(values) == mann_kendall([value**3 + 5 for value in values])

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from record_samples import any_record, sample
 
@@ -14,7 +14,6 @@ from forebay.measure.windows import windows
 runs = st.lists(any_record(), max_size=40)
 
 
-@settings(deadline=None)
 @given(runs)
 def test_every_request_is_counted_once(run: list[RequestRecord]) -> None:
     summary = summarise(run, 1.0, None, 10.0)
@@ -27,7 +26,6 @@ def test_every_request_is_counted_once(run: list[RequestRecord]) -> None:
     assert summary.offered + summary.retried == sum(record.attempts for record in run)
 
 
-@settings(deadline=None)
 @given(runs)
 def test_the_adjusted_percentile_is_no_better_than_that_of_the_finished(
     run: list[RequestRecord],
@@ -39,7 +37,6 @@ def test_the_adjusted_percentile_is_no_better_than_that_of_the_finished(
         assert adjusted >= finished.ttft_p99
 
 
-@settings(deadline=None)
 @given(runs, st.floats(0.5, 7))
 def test_windows_add_up_to_the_run(run: list[RequestRecord], width_s: float) -> None:
     summary, series = summarise(run, 1.0, None, 10.0), windows(run, width_s, 1.0)

@@ -183,16 +183,6 @@ def test_help_shows_an_example() -> None:
     assert "Example: forebay mock" in result.stdout
 
 
-def test_the_command_loads_nothing_heavy_before_it_runs() -> None:
-    code = (
-        "import sys, forebay.cli.mock\n"
-        "heavy = {'numpy', 'uvloop', 'httptools', 'pydantic', 'asyncio'} & set(sys.modules)\n"
-        "sys.exit(str(heavy) if heavy else 0)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def command(*args: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *args],

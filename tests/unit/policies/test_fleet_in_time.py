@@ -27,6 +27,7 @@ def tokens(fates: list[Fate]) -> int:
     return sum(fate.ask.prompt + fate.ask.answer for fate in fates if fate.first_at is not None)
 
 
+@pytest.mark.slow
 def test_weights_hold_over_the_fleet_for_who_always_asks_for_the_same_prefix(
     tmp_path: Path,
 ) -> None:

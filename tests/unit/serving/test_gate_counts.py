@@ -38,7 +38,7 @@ def outcomes(world: World) -> dict[str, float]:
 async def test_the_counts_balance_wherever_the_gate_fails(
     monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    world, seen = serving(prefixes=OwnPrefixes())
+    world = serving(prefixes=OwnPrefixes())
 
     def fail(*args: Any, **more: Any) -> None:
         raise RuntimeError("a fault")
@@ -55,14 +55,14 @@ async def test_the_counts_balance_wherever_the_gate_fails(
     assert counted(world) == (1, 1, 0, 1)
     assert outcomes(world) == {"error": 1}
     assert not world.admission.ledger.tickets
-    assert not seen
+    assert not world.seen
     monkeypatch.undo()
     world.admission.check_integrity()
     assert (await world.post("/v1/chat/completions", CHAT)).status == 200
 
 
 async def test_who_leaves_while_the_fleet_is_asked_has_left() -> None:
-    world, _ = serving()
+    world = serving()
     asking = asyncio.Event()
 
     async def spend(*args: Any) -> None:

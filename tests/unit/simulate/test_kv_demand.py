@@ -7,9 +7,10 @@ from statistics import fmean, median
 
 import numpy as np
 import pytest
+from admissions import config_of
 
 from forebay.engine_model import PROFILES, EngineProfile
-from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
+from forebay.policies.request import BATCH, INTERACTIVE, ClassPolicy
 from forebay.policies.routing import Prompt, chunk_hashes
 from forebay.policies.scaling import Autoscaler, LimitConfig, ScalingConfig
 from forebay.policies.scaling.sizing import Need
@@ -40,16 +41,9 @@ class Service:
 
     def run(self, asks: list[SimRequest]) -> tuple[FleetRun, list[Need], list[float]]:
         """What became of them, what was needed as it was told, and the cache's use, each second."""
-        gate = AdmissionConfig(
-            classes={
-                INTERACTIVE: ClassPolicy(self.slo.ttft_s, 2 * self.slo.ttft_s),
-                BATCH: ClassPolicy(30.0, 60.0),
-            },
-            slots=self.engine.max_num_seqs,
-            kv_tokens=self.engine.kv_tokens,
-            step_tokens=self.engine.max_num_batched_tokens,
-            tpot_s=self.slo.tpot_s,
-        )
+        interactive = ClassPolicy(self.slo.ttft_s, 2 * self.slo.ttft_s)
+        classes = {INTERACTIVE: interactive, BATCH: ClassPolicy(30.0, 60.0)}
+        gate = config_of(self.engine, classes=classes, tpot_s=self.slo.tpot_s)
         replicas: list[GatedReplica] = []
         used: list[float] = []
 
@@ -138,6 +132,7 @@ def test_a_cache_that_others_share_is_no_reason_to_refuse() -> None:
     assert {fate.reason for fate in run.fates if fate.outcome != "ok"} <= {"tpot"}  # as it should
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("replicas", "attained", "pace_s"), [(1, 0.73, 0.099), (8, 0.99, 0.021)]  # docs/admission.md
 )  # fmt: skip

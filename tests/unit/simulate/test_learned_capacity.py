@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from admissions import config_of
 
 from forebay.engine_model import PROFILES
-from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy
+from forebay.policies.request import BATCH, INTERACTIVE, ClassPolicy
 from forebay.policies.scaling import Capacity, Demand, need
 from forebay.serving.app.emulated_server import served
 from forebay.serving.emulated import teach
@@ -14,11 +15,9 @@ from forebay.simulate import GatedReplica, Outcome, SimRequest
 
 ENGINE = served(PROFILES["h100-8b"])
 TPOT_S = 0.05
-GATE = AdmissionConfig(
+GATE = config_of(
+    ENGINE,
     classes={INTERACTIVE: ClassPolicy(1.0, 3.0), BATCH: ClassPolicy(6.0, 30.0)},
-    slots=ENGINE.max_num_seqs,
-    kv_tokens=ENGINE.kv_tokens,
-    step_tokens=ENGINE.max_num_batched_tokens,
     tpot_s=TPOT_S,
 )
 SECONDS = 6.0

@@ -67,7 +67,7 @@ def test_silence_is_a_rate_too() -> None:
     assert levels(fitted) == pytest.approx([10, 0, 10], abs=1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.floats(0, 3600), min_size=1, max_size=400).map(sorted),
     st.floats(0.1, 20),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.workload.distances import ks_distance, ks_noise, rank_correlation
@@ -12,7 +12,6 @@ from forebay.workload.distances import ks_distance, ks_noise, rank_correlation
 samples = st.lists(st.integers(-20, 20), min_size=1, max_size=50).map(np.array)
 
 
-@settings(deadline=None)
 @given(samples, samples)
 def test_a_distance_is_symmetric_and_at_most_one(one: np.ndarray, other: np.ndarray) -> None:
     distance = ks_distance(one, other)
@@ -21,7 +20,6 @@ def test_a_distance_is_symmetric_and_at_most_one(one: np.ndarray, other: np.ndar
     assert ks_distance(one, one) == 0.0
 
 
-@settings(deadline=None)
 @given(samples, samples)
 def test_the_distance_is_the_largest_between_the_shares_below_any_value(
     one: np.ndarray, other: np.ndarray

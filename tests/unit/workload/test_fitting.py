@@ -205,7 +205,7 @@ rows_of_any_kind = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows_of_any_kind)
 def test_whatever_was_recorded_is_fitted_and_judged_without_an_error(rows: list[Row]) -> None:
     rows = from_zero(sorted(rows, key=lambda row: row.at_s))

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from workload_samples import TALK, kind, kinds_named, mixes
 
@@ -39,7 +39,6 @@ def within(found: float, share: float, of: int, sigmas: float = 4.0) -> bool:
     return abs(found - of * share) <= sigmas * math.sqrt(of * share * (1 - share))
 
 
-@settings(deadline=None, max_examples=50)
 @given(mixes, seeds)
 def test_the_same_seed_gives_the_same_sessions(mix: tuple[Kind, ...], seed: int) -> None:
     found = drawn(400, *mix, seed=seed)
@@ -51,7 +50,6 @@ def test_another_seed_gives_other_sessions() -> None:
     assert drawn(400, kind("a"), kind("b")) != drawn(400, kind("a"), kind("b"), seed=1)
 
 
-@settings(deadline=None, max_examples=50)
 @given(mixes, st.integers(0, 2), st.data())
 def test_a_change_of_one_kind_leaves_the_others_as_they_were(
     mix: tuple[Kind, ...], changed: int, data: st.DataObject
@@ -101,7 +99,6 @@ def test_tenants_come_up_by_their_weights_and_classes_stay_with_their_kind() -> 
     assert of_a + counts["b", "batch", ""] == 8000
 
 
-@settings(deadline=None, max_examples=50)
 @given(mixes, seeds)
 def test_a_conversations_history_adds_up(mix: tuple[Kind, ...], seed: int) -> None:
     for session in drawn(300, *mix, seed=seed):
@@ -113,7 +110,6 @@ def test_a_conversations_history_adds_up(mix: tuple[Kind, ...], seed: int) -> No
             assert (request.think_s == 0.0) or turn > 0
 
 
-@settings(deadline=None, max_examples=50)
 @given(mixes)
 def test_nothing_is_shared_but_what_is_marked_as_shared(mix: tuple[Kind, ...]) -> None:
     """Two requests with one unmarked segment would hit the prefix cache by accident."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.workload import Fixed, Histogram, Independent, Joint, Lognormal, Uniform
@@ -41,7 +41,6 @@ def test_what_is_no_lognormal_becomes_a_histogram(values: Ints) -> None:
     assert (drawn.min(), drawn.max()) == (values.min(), values.max())
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 200_000), min_size=1, max_size=300))
 def test_whatever_was_recorded_has_a_law_that_draws_within_its_ends(lengths: list[int]) -> None:
     values = np.array(lengths, dtype=np.int64)

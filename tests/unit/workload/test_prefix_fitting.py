@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.workload import Fixed, Histogram, Lognormal, Row
@@ -52,7 +52,6 @@ def test_the_exponent_is_found_again(exponent: float) -> None:
     assert zipf_exponent(counts) == pytest.approx(exponent, abs=0.08)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=60))
 def test_any_counts_have_an_exponent(counts: list[int]) -> None:
     assert 0.0 <= zipf_exponent(sorted(counts, reverse=True)) <= 5.0

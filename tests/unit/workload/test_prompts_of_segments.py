@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.workload import Fixed, PrefixPool, Segment, Uniform
@@ -37,7 +37,6 @@ def test_prompts_share_what_they_begin_with(
     assert shared_tokens(mine, theirs) == shared_tokens(theirs, mine) == common
 
 
-@settings(deadline=None)
 @given(segments, segments)
 def test_no_two_prompts_share_more_than_the_shorter_holds(
     one: tuple[Segment, ...], other: tuple[Segment, ...]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.workload import (
@@ -119,7 +119,6 @@ def test_blocks_beyond_the_prompt_count_for_nothing() -> None:
     assert facts([long, long]).reusable == pytest.approx(0.5)
 
 
-@settings(deadline=None)
 @given(traces(), st.floats(0.1, 50))
 def test_played_faster_all_but_the_time_stays(rows: list[Row], speed: float) -> None:
     before, after = facts(rows), facts(faster(rows, speed))
@@ -133,7 +132,6 @@ def test_played_faster_all_but_the_time_stays(rows: list[Row], speed: float) -> 
     assert lengths(faster(rows, speed)) == lengths(rows)
 
 
-@settings(deadline=None)
 @given(traces(), st.floats(0.3, 1), st.integers(0, 99))
 def test_thinned_a_trace_holds_some_of_its_requests_as_they_were(
     rows: list[Row], share: float, seed: int
@@ -166,7 +164,6 @@ def test_of_a_share_that_leaves_nothing_is_refused() -> None:
         thinned(HAND_MADE, 1e-9, rng())
 
 
-@settings(deadline=None)
 @given(traces(), st.integers(1, 4), st.integers(0, 99))
 def test_laid_over_itself_a_trace_keeps_lengths_reuse_and_each_copys_rate(
     rows: list[Row], copies: int, seed: int
@@ -201,7 +198,6 @@ def test_one_copy_is_the_trace_itself() -> None:
     assert len(overlaid(HAND_MADE[:1], 3, rng())) == 3
 
 
-@settings(deadline=None)
 @given(traces(), st.floats(0, 200), st.none() | st.floats(1, 200))
 def test_a_window_starts_at_its_own_second_0(
     rows: list[Row], start: float, seconds: float | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.workload import Constant, Gamma, Hold, Law, LinearRamp, Poisson, RateCurve
@@ -67,7 +67,6 @@ def test_a_clock_starts_anywhere_within_its_first_gap() -> None:
     assert ks_distance(first, first / 0.25) < 1.63 / np.sqrt(1000)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([Poisson(), Gamma(2.0), Constant()]))
 def test_arrivals_ascend_inside_the_curve_and_depend_on_the_seed_alone(seed: int, law: Law) -> None:
     curve = RateCurve((LinearRamp(0, 20, 5), Hold(0, 2), Hold(20, 3)))

@@ -35,7 +35,7 @@ def open_loop(seed: int = 0, rate: float = 50.0) -> OpenLoop:
     return OpenLoop(curve=RateCurve((Hold(rate, 10),)), law=Poisson(), kinds=kinds, seed=seed)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(mixes, laws, st.integers(0, 2**40))
 def test_the_same_seed_gives_the_same_schedule(mix: tuple[Kind, ...], law: Law, seed: int) -> None:
     loop = OpenLoop(curve=CURVE, law=law, kinds=mix, seed=seed)
@@ -64,7 +64,6 @@ def test_a_curve_without_a_rate_asks_nothing() -> None:
     assert loop.schedule() == []
 
 
-@settings(deadline=None)
 @given(st.integers(0, 200), st.integers(1, 9))
 def test_workers_lose_nothing_and_double_nothing(count: int, workers: int) -> None:
     items = [Session(number=number, turns=(), at_s=float(number)) for number in range(count)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.workload import FORMATS, Row, TraceError, read_trace, trace_sessions
@@ -88,7 +88,6 @@ def test_our_own_format_holds_all_that_a_row_does() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.builds(
@@ -212,7 +211,6 @@ def test_equal_blocks_stand_for_equal_tokens_and_the_last_is_cut_short() -> None
     assert [segment.shared for segment in third] == [False]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 3000), st.lists(st.sampled_from("abcd"), max_size=8), st.integers(1, 999))
 def test_segments_hold_the_prompt_whatever_its_blocks(
     prompt: int, blocks: list[str], size: int

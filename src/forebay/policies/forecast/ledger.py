@@ -427,6 +427,12 @@ class Ledger:
             queue.check_integrity()
             assert (len(queue), queue.tokens) == (count, tokens)
 
+    def __repr__(self) -> str:
+        return (
+            f"<Ledger queued={self.queued_sequences} ({self.queued_prefill} tokens) "
+            f"running={len(self.running)} kv={self.kv_tokens}>"
+        )
+
 
 def _check_queue(totals: QueueTotals, queued: list[Sequence]) -> None:
     held = [s.prefill for s in queued if s.ticket.held]

@@ -94,6 +94,7 @@ async def test_a_run_stamps_each_token_after_the_mock_wrote_it() -> None:
         assert all(mine >= theirs - 0.0005 for mine, theirs in zip(seen, told, strict=True))
 
 
+@pytest.mark.slow
 async def test_a_known_capacity_is_found() -> None:
     spec = MockSpec(ttft=Fixed(0.02), itl=Fixed(0.01), slots=4)  # 4 / 0.11 s = 36/s
     capacity = spec.capacity_per_s(10) or 0.0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from admissions import admission, admission_config, admit, begin
 
 from forebay.policies.admission import AdmissionController
 from forebay.policies.forecast.error_bound import ErrorBound
@@ -16,22 +17,17 @@ from forebay.policies.request import (
     Admitted,
     ClassPolicy,
     Cost,
-    CostModel,
     Decision,
     RequestShape,
     Shed,
     StepOutput,
-    Ticket,
 )
 
-CONFIG = AdmissionConfig(
+CONFIG = admission_config(
     classes={
         INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=2.0),
         BATCH: ClassPolicy(ttft_s=30.0, deadline_s=60.0),
     },
-    slots=64,
-    kv_tokens=1_000_000,
-    step_tokens=2048,
     margin=0.25,
 )
 SHORT = Cost(sequences=1, prefill_tokens=100, output_tokens=50, output_cap=50)
@@ -40,26 +36,9 @@ SHORT = Cost(sequences=1, prefill_tokens=100, output_tokens=50, output_cap=50)
 def controller(
     config: AdmissionConfig = CONFIG, jitter: Callable[[], float] = lambda: 0.0
 ) -> AdmissionController:
-    made = AdmissionController(config, CostModel(4096, 64), jitter)
-    made.paces.prefill_rate.seed(10_000.0, 1.0)
-    for _ in range(64):  # answers here run to their limit
-        made.costs.outputs.passed(0, 4096)
-    made.paces.step_rate.seed(100.0, 1.0)
+    made = admission(config, jitter=jitter, prefill_rate=1e4, step_rate=100.0, to_the_limit=True)
     made.waits.lateness = ErrorBound(constant_s=0.25, ceiling_s=0.5, _squares=0.0)
     return made
-
-
-def admit(
-    policy: AdmissionController,
-    cost: Cost,
-    name: str = INTERACTIVE,
-    *,
-    tenant: str = "",
-    now: float = 0.0,
-) -> Ticket:
-    decision = policy.decide(cost, name, now, tenant)
-    assert isinstance(decision, Admitted), decision
-    return decision.ticket
 
 
 def fill(policy: AdmissionController, cost: Cost, name: str = INTERACTIVE) -> tuple[int, Shed]:
@@ -71,12 +50,6 @@ def fill(policy: AdmissionController, cost: Cost, name: str = INTERACTIVE) -> tu
     raise AssertionError("never refused")
 
 
-def start(policy: AdmissionController, ticket: Ticket, now: float = 0.0) -> None:
-    for sequence in list(ticket.sequences):
-        bound = policy.bind(ticket, sequence.prompt, sequence.cap)
-        policy.observe_step([StepOutput(bound, 1, cached=0)], now, now)
-
-
 def test_an_idle_replica_admits_even_what_it_cannot_serve_within_the_budget() -> None:
     giant = replace(SHORT, prefill_tokens=50_000)
     decision = controller().decide(giant, INTERACTIVE, 0.0)
@@ -86,7 +59,7 @@ def test_an_idle_replica_admits_even_what_it_cannot_serve_within_the_budget() ->
 
 def test_a_long_prompt_is_judged_by_the_wait_before_it_unless_its_deadline_would_abort_it() -> None:
     policy = controller()
-    start(policy, admit(policy, SHORT))
+    begin(policy, admit(policy, SHORT))
     late = policy.decide(replace(SHORT, prefill_tokens=21_000), INTERACTIVE, 0.0)
     assert isinstance(late, Shed)
     assert late.reason == "ttft_budget"
@@ -112,13 +85,13 @@ def test_hard_bound_holds_whatever_is_predicted() -> None:
 def test_full_slots_make_a_wait_that_follows_the_answers_still_to_come() -> None:
     policy = controller(replace(CONFIG, slots=4))
     for _ in range(4):
-        start(policy, admit(policy, replace(SHORT, output_tokens=50, output_cap=50)))
+        begin(policy, admit(policy, replace(SHORT, output_tokens=50, output_cap=50)))
     prediction = policy.predict(SHORT, INTERACTIVE, 0.0)
     # 49 tokens remain in each running answer, and a token takes 10 ms.
     assert prediction.release_s == pytest.approx(0.49, abs=0.02)
     long_answers = controller(replace(CONFIG, slots=4))
     for _ in range(4):
-        start(long_answers, admit(long_answers, replace(SHORT, output_tokens=900, output_cap=900)))
+        begin(long_answers, admit(long_answers, replace(SHORT, output_tokens=900, output_cap=900)))
     refused = long_answers.decide(SHORT, INTERACTIVE, 0.0)
     assert isinstance(refused, Shed)
 
@@ -127,7 +100,7 @@ def test_who_waits_for_a_slot_is_promised_the_pace_of_a_full_engine() -> None:
     policy = controller(replace(CONFIG, slots=2))
     light = policy.paces.seconds_per_token
     for _ in range(2):
-        start(policy, admit(policy, replace(SHORT, output_tokens=50, output_cap=50)))
+        begin(policy, admit(policy, replace(SHORT, output_tokens=50, output_cap=50)))
     before = policy.predict(SHORT, INTERACTIVE, 0.0).release_s
     policy.paces.full_step_rate.seed(25.0, 1.0)
     assert policy.paces.seconds_per_token == light
@@ -154,7 +127,7 @@ def test_steps_told_together_teach_the_same_as_one_by_one() -> None:
     for policy in policies:
         tickets = [admit(policy, replace(SHORT, output_tokens=500, output_cap=500)) for _ in "abc"]
         for ticket in tickets:
-            start(policy, ticket)
+            begin(policy, ticket)
         ends = [0.01 * step + 1e-5 * step**2 for step in range(1, 321)]
         for first in range(0, 320, 20):
             part, size = ends[first : first + 20], 20 if policy is policies[0] else 1
@@ -170,14 +143,14 @@ def test_steps_told_together_teach_the_same_as_one_by_one() -> None:
 
 def test_kv_that_cannot_soon_be_free_makes_a_wait() -> None:
     policy = controller(replace(CONFIG, kv_tokens=400))
-    start(policy, admit(policy, replace(SHORT, prefill_tokens=300, output_tokens=90)))
+    begin(policy, admit(policy, replace(SHORT, prefill_tokens=300, output_tokens=90)))
     assert policy.predict(SHORT, INTERACTIVE, 0.0).release_s > 0
 
 
 def test_retry_after_is_the_time_until_it_would_fit() -> None:
     policy = controller(replace(CONFIG, slots=2))
     for _ in range(2):
-        start(policy, admit(policy, replace(SHORT, output_tokens=500, output_cap=500)))
+        begin(policy, admit(policy, replace(SHORT, output_tokens=500, output_cap=500)))
     shed = policy.decide(SHORT, INTERACTIVE, 0.0)
     assert isinstance(shed, Shed)
     # About 5 s until a slot is free, of which 0.75 s may be waited in the queue.
@@ -276,7 +249,7 @@ def test_a_tenant_with_little_queued_goes_before_one_with_much() -> None:
 
 def test_an_engine_that_stands_still_makes_predictions_longer() -> None:
     policy = controller()
-    start(policy, admit(policy, SHORT), now=1.0)
+    begin(policy, admit(policy, SHORT), now=1.0)
     lively = policy.predict(SHORT, INTERACTIVE, 1.0).total_s
     assert policy.predict(SHORT, INTERACTIVE, 9.0).total_s > lively + 7.0
 
@@ -304,7 +277,7 @@ def test_an_engine_that_has_become_slow_is_seen_to_be() -> None:
 def test_an_engine_that_had_nothing_to_do_has_not_stalled() -> None:
     policy = controller()
     ticket = admit(policy, SHORT)
-    start(policy, ticket)
+    begin(policy, ticket)
     policy.close(ticket, 1.0)
     admit(policy, SHORT, now=3600.0)
     assert isinstance(policy.decide(SHORT, INTERACTIVE, 3600.001), Admitted)
@@ -313,7 +286,7 @@ def test_an_engine_that_had_nothing_to_do_has_not_stalled() -> None:
 def test_a_client_that_still_reads_its_answer_does_not_make_the_engine_seem_to_stall() -> None:
     policy = controller()
     slow = admit(policy, SHORT)
-    start(policy, slow)
+    begin(policy, slow)
     policy.end(slow.sequences[0], natural=True, now=1.0)
     assert policy.predict(SHORT, INTERACTIVE, 600.0).stalled_s == 0.0
     admit(policy, SHORT, now=600.0)
@@ -323,7 +296,7 @@ def test_a_client_that_still_reads_its_answer_does_not_make_the_engine_seem_to_s
 def test_a_long_prompt_alone_is_no_stall_while_it_is_computed() -> None:
     policy = controller()
     ticket = admit(policy, SHORT)
-    start(policy, ticket)
+    begin(policy, ticket)
     policy.close(ticket, 0.0)
     long = admit(policy, replace(SHORT, prefill_tokens=4_000), now=1.0)
     policy.entered(long, 1.0)
@@ -348,7 +321,7 @@ def test_a_promise_is_kept_however_many_are_queued_before_it() -> None:
 def test_who_waits_for_slots_is_overtaken_in_slots_too() -> None:
     policy = controller(replace(CONFIG, slots=4))
     for _ in range(4):
-        start(policy, admit(policy, SHORT))
+        begin(policy, admit(policy, SHORT))
     admit(policy, SHORT, tenant="greedy")
     alone = policy.predict(SHORT, INTERACTIVE, 0.0, "greedy")
     for _ in range(3):  # too few prompt tokens to matter, and each takes a slot
@@ -370,10 +343,10 @@ def test_who_has_not_its_part_of_the_pace_does_not_pay_for_who_came_before() -> 
     for step in range(200):
         policy.paces.law.add(step % 40, 0, 0.01 + 0.002 * (step % 40))  # 50 ms with 20 running
     for _ in range(20):
-        start(policy, admit(policy, SHORT, tenant="early"))
+        begin(policy, admit(policy, SHORT, tenant="early"))
     late = 0
     while isinstance(decision := policy.decide(SHORT, INTERACTIVE, 0.0, "late"), Admitted):
-        start(policy, decision.ticket)
+        begin(policy, decision.ticket)
         late += 1
     early = policy.decide(SHORT, INTERACTIVE, 0.0, "early")
     assert late == 5  # a quarter beyond the 20 that keep the pace
@@ -390,7 +363,7 @@ def test_a_replica_that_lets_nobody_in_tells_routers_until_when() -> None:
     assert policy.held_s == 0.0
     tickets = [admit(policy, SHORT) for _ in range(20)]
     for ticket in tickets:
-        start(policy, ticket)
+        begin(policy, ticket)
     assert policy.held_s > 0.05
     for ticket in tickets[:5]:
         policy.close(ticket, 0.0)
@@ -403,7 +376,7 @@ def test_who_only_queues_does_not_slow_anybody_down() -> None:
         running = step % 40
         policy.paces.law.add(running, 0, 0.01 + 0.002 * running)
     for _ in range(16):
-        start(policy, admit(policy, replace(SHORT, output_tokens=5, output_cap=5)))
+        begin(policy, admit(policy, replace(SHORT, output_tokens=5, output_cap=5)))
     for _ in range(8):  # 24 in flight, of which the engine runs 16
         admit(policy, replace(SHORT, output_tokens=5, output_cap=5))
 
@@ -414,7 +387,7 @@ def test_who_slows_others_down_is_told_when_enough_of_them_end() -> None:
         running = step % 40
         policy.paces.law.add(running, 0, 0.01 + 0.002 * running)
     for _ in range(20):
-        start(policy, admit(policy, replace(SHORT, output_tokens=400, output_cap=400)))
+        begin(policy, admit(policy, replace(SHORT, output_tokens=400, output_cap=400)))
     shed = policy.decide(SHORT, INTERACTIVE, 0.0)
     assert isinstance(shed, Shed)
     assert shed.reason == "tpot"

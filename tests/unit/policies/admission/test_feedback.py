@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import pytest
+from admissions import admission, admission_config
 
 from forebay.policies.admission import AdmissionController
 from forebay.policies.request import (
     INTERACTIVE,
-    AdmissionConfig,
     Admitted,
-    ClassPolicy,
     Cost,
-    CostModel,
     StepOutput,
     Ticket,
 )
 
 PROMISED_S, SLOW_S = 0.05, 0.5  # a token
-CONFIG = AdmissionConfig(
-    classes={INTERACTIVE: ClassPolicy(1.0, 2.0)},
-    slots=64,
-    kv_tokens=1_000_000,
-    step_tokens=2048,
-    tpot_s=PROMISED_S,
-)
 SHORT = Cost(sequences=1, prefill_tokens=100, output_tokens=50, output_cap=50)
 MANY = 100  # answers that end
 
 
 def controller() -> AdmissionController:
-    made = AdmissionController(CONFIG, CostModel(4096, 64), lambda: 0.0)
-    made.paces.prefill_rate.seed(10_000.0, 1.0)
-    made.paces.step_rate.seed(100.0, 1.0)
-    return made
+    config = admission_config(tpot_s=PROMISED_S)
+    return admission(config, prefill_rate=10_000.0, step_rate=100.0)
 
 
 def arrive(policy: AdmissionController, now: float) -> Ticket:

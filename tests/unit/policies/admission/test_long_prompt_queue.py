@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from admissions import CLASSES, admission, admission_config
 
-from forebay.policies.admission import AdmissionController
 from forebay.policies.forecast.error_bound import ErrorBound
 from forebay.policies.request import (
     BATCH,
     INTERACTIVE,
-    AdmissionConfig,
     Admitted,
     ClassPolicy,
     Cost,
-    CostModel,
     Decision,
     StepOutput,
     Ticket,
@@ -25,13 +23,8 @@ from forebay.policies.request import (
 STEP_TOKENS = 256
 PART = part_tokens(STEP_TOKENS)
 RATE = 1000.0  # tokens/s: a prompt of 300 takes more than a quarter of the budget
-CONFIG = AdmissionConfig(
-    classes={
-        INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=20.0, weight=8.0),
-        BATCH: ClassPolicy(ttft_s=30.0, deadline_s=60.0, weight=1.0),
-    },
-    slots=64,
-    kv_tokens=1_000_000,
+CONFIG = admission_config(
+    classes={**CLASSES, INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=20.0, weight=8.0)},
     step_tokens=STEP_TOKENS,
 )
 
@@ -41,7 +34,7 @@ class Gate:
 
     def __init__(self, rate: float = RATE, *, heeds_marks: bool = True) -> None:
         config = replace(CONFIG, heeds_marks=heeds_marks)
-        self.policy = AdmissionController(config, CostModel(16_384, 64), lambda: 0.0)
+        self.policy = admission(config, context=16_384)
         self.policy.paces.prefill_rate.seed(rate, 1e6)
         self.released: list[Ticket] = []
 

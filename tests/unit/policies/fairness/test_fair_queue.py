@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -82,7 +81,6 @@ weights = st.dictionaries(
 @given(
     weights=weights, data=st.data(), late=st.booleans(), began=st.sampled_from([0, 2**63, 2**100])
 )
-@settings(max_examples=60, deadline=None)
 def test_tenants_that_wait_share_by_weight_within_one_request_of_each(
     weights: dict[str, float], data: st.DataObject, late: bool, began: int
 ) -> None:
@@ -105,7 +103,7 @@ def test_tenants_that_wait_share_by_weight_within_one_request_of_each(
 
 
 @given(data=st.data(), batch_tenants=st.integers(1, 5), tenants=st.integers(1, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_classes_share_by_weight_however_many_tenants_each_has(
     data: st.DataObject, batch_tenants: int, tenants: int
 ) -> None:
@@ -143,26 +141,6 @@ def test_service_taken_while_alone_is_not_held_against_a_tenant() -> None:
     assert queue.tag("a", "batch", 10, 0.0) - queue.virtual_time <= 1010 * UNITS * 2
 
 
-def test_a_light_tenant_does_not_wait_behind_the_backlog_of_a_heavy_one() -> None:
-    engine = Engine(FairQueue(CLASSES))
-    for _ in range(200):
-        engine.send(("heavy", "interactive"), 500)
-    engine.serve()
-    engine.send(("light", "interactive"), 500)
-    assert ("light", "interactive") in [engine.serve() for _ in range(2)]
-
-
-def test_interactive_goes_before_a_backlog_of_batch_and_batch_is_not_starved() -> None:
-    engine = Engine(FairQueue(CLASSES))
-    for _ in range(40):
-        engine.send(("b", "batch"), 100)
-    engine.serve()
-    keep_busy(engine, [("i", "interactive")], lambda _: 100, 45)
-    order = [class_name for (_, class_name), _ in engine.served[1:]]
-    assert order[0] == "interactive"
-    assert order.count("batch") == pytest.approx(5, abs=1)
-
-
 def test_what_was_really_used_counts_not_what_was_estimated() -> None:
     engine = Engine(FairQueue(CLASSES))
     liar, honest = ("liar", "batch"), ("honest", "batch")
@@ -187,18 +165,6 @@ def test_tokens_given_back_are_no_credit() -> None:
     assert queue.tag("a", "batch", 100, 0.0) >= second > first
     queue.started(second)
     assert queue.tag("nobody", "batch", 100, 0.0) >= queue.virtual_time
-
-
-def test_the_tags_of_years_fit_63_bits() -> None:
-    queue = FairQueue({"interactive": 1000.0, "batch": 1.0})
-    year = 365 * 86400
-    tag = 0
-    for _ in range(15):  # a million tokens a second of the lightest class
-        tag = queue.tag("a", "batch", 10**6 * year, 0.0)
-    assert tag < 2**63
-    queue.started(tag)
-    small = [queue.tag("a", "batch", 1, 0.0) for _ in range(3)]
-    assert small[0] < small[1] < small[2], "a token is no longer told apart"
 
 
 def come_and_go(engine: Engine, rounds: int, tokens: int, backlog: int) -> None:
@@ -238,7 +204,6 @@ amounts = st.one_of(st.integers(1, 10_000), st.integers(10**6, 10**12))
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
 def test_no_tag_passes_63_bits_or_goes_down_whatever_happens(data: st.DataObject) -> None:
     classes = {"interactive": data.draw(extremes), "batch": data.draw(extremes)}
     engine = Engine(FairQueue(classes, {tenant: data.draw(extremes) for tenant in "abcd"}))
@@ -280,34 +245,11 @@ def test_tags_keep_the_order_of_virtual_times(one: int, other: int) -> None:
         assert tag_at(early) < tag_at(late)
 
 
-def test_beyond_the_last_tag_all_are_alike() -> None:
-    assert tag_at(2**120 - 1) == tag_at(2**120) == tag_at(2**500) == LAST_TAG
-
-
 def test_a_class_that_never_ran_begins_at_the_present() -> None:
     queue = FairQueue(CLASSES)
     for _ in range(5):
         queue.started(queue.tag("a", "interactive", 10_000, 0.0))
     assert queue.tag("b", "batch", 10, 0.0) == queue.virtual_time
-
-
-def test_virtual_time_does_not_go_back_when_the_engine_starts_out_of_order() -> None:
-    queue = FairQueue(CLASSES)
-    first, second = (queue.tag("a", "batch", 100, 0.0) for _ in range(2))
-    queue.started(second)  # vLLM passes over a prompt whose KV blocks are not free
-    queue.started(first)
-    assert queue.virtual_time == second > first
-
-
-def test_a_newcomer_never_lies_in_the_past_by_rounding() -> None:
-    for seed in range(20):
-        rng = random.Random(seed)
-        engine = Engine(FairQueue(CLASSES, {"a": 0.5, "b": 3.7}))
-        flows = [("a", "interactive"), ("b", "interactive")]
-        keep_busy(engine, flows, lambda _, rng=rng: rng.randint(1, 3000), 20)  # type: ignore[misc]
-        for k in range(20):
-            engine.send((f"new-{k}", "interactive"), rng.randint(1, 3000))  # checks its tag
-            engine.serve()
 
 
 def test_memory_is_that_of_the_tenants_that_wait() -> None:
@@ -397,16 +339,6 @@ def test_who_comes_where_only_charged_tenants_wait_goes_first_but_not_for_long()
     assert {"a", "b"} <= set(first[:160])
 
 
-def test_the_same_history_gives_the_same_tags() -> None:
-    def history() -> list[int]:
-        engine = Engine(FairQueue(CLASSES, {"b": 0.3}))
-        flows = [("a", "interactive"), ("b", "interactive"), ("c", "batch")]
-        keep_busy(engine, flows, lambda flow: 70 + ord(flow[0][0]), 50)
-        return sorted(entry[0] for entry in engine.waiting)
-
-    assert history() == history()
-
-
 def test_a_weight_that_changes_holds_from_the_next_tag() -> None:
     engine = Engine(FairQueue(CLASSES))
     flows = [("a", "batch"), ("b", "batch")]
@@ -417,3 +349,11 @@ def test_a_weight_that_changes_holds_from_the_next_tag() -> None:
         engine.send(engine.serve(), 100)
     totals = engine.totals(start)
     assert totals["a", "batch"] / totals["b", "batch"] == pytest.approx(3.0, rel=0.1)
+
+
+def test_virtual_time_does_not_go_back_when_the_engine_starts_out_of_order() -> None:
+    queue = FairQueue(CLASSES)
+    first, second = (queue.tag("a", "batch", 100, 0.0) for _ in range(2))
+    queue.started(second)  # vLLM passes over a prompt whose KV blocks are not free
+    queue.started(first)
+    assert queue.virtual_time == second > first

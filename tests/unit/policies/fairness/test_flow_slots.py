@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import inf
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policies.fairness import FairQueue, most_held
@@ -58,7 +58,6 @@ def test_many_small_tenants_of_a_class_take_nothing_from_a_large_one_of_it() -> 
     assert most[-1] == pytest.approx(64 / 9)
 
 
-@settings(max_examples=200)
 @given(flows=FLOWS, slots=st.integers(1, 128))
 def test_what_is_given_out_never_exceeds_the_slots(
     flows: list[tuple[float, float]], slots: int

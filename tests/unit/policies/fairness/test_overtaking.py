@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policies.fairness import Arrivals, FairQueue, Flow, prolonged, rivals
@@ -140,7 +140,6 @@ shares = st.lists(st.tuples(st.floats(0.001, 100), st.floats(0.001, 2)), max_siz
 
 
 @given(wait_s=st.floats(0.001, 100), shares=shares)
-@settings(max_examples=100, deadline=None)
 def test_a_prolonged_wait_is_as_long_as_what_comes_in_it(
     wait_s: float, shares: list[tuple[float, float]]
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policies.fairness import TagQueue, tag_queue
@@ -12,7 +12,6 @@ entries = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 9)), max_size=120
 
 
 @given(added=entries, data=st.data())
-@settings(max_examples=60, deadline=None)
 def test_sums_are_those_of_a_plain_list(added: list[tuple[int, int]], data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tag_queue, "_MOST", 4)
@@ -46,7 +45,6 @@ promised = st.lists(
 
 
 @given(added=promised, tag=st.integers(-1, 31), mine=st.integers(0, 20))
-@settings(max_examples=100, deadline=None)
 def test_whom_an_arrival_makes_late_is_found_as_by_looking_at_everybody(
     added: list[tuple[int, int, int]], tag: int, mine: int
 ) -> None:
@@ -87,7 +85,6 @@ def test_what_is_not_there_cannot_be_removed(tag: int, tokens: int) -> None:
 
 
 @given(added=entries, tag=st.integers(-1, 8), count=st.integers(1, 9))
-@settings(max_examples=60, deadline=None)
 def test_the_last_before_an_arrival_are_those_of_a_plain_list(
     added: list[tuple[int, int]], tag: int, count: int
 ) -> None:

@@ -6,9 +6,10 @@ import random
 from dataclasses import replace
 
 import pytest
+from admissions import admission, admission_config, admit, begin
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from one_replica import CLASSES, Ask, OneReplica
+from one_replica import Ask, OneReplica
 
 from forebay.policies.admission import AdmissionController
 from forebay.policies.forecast import BatchPacing, Place
@@ -19,14 +20,13 @@ from forebay.policies.request import (
     AdmissionConfig,
     Admitted,
     Cost,
-    CostModel,
     StepOutput,
     Ticket,
 )
 
 STEP_TOKENS = 2048
 SHORT = Cost(sequences=1, prefill_tokens=200, output_tokens=50, output_cap=50)
-CONFIG = AdmissionConfig(classes=CLASSES, slots=64, kv_tokens=1_000_000, step_tokens=STEP_TOKENS)
+CONFIG = admission_config(step_tokens=STEP_TOKENS)
 
 
 def law(base_s: float, per_sequence_s: float, per_token_s: float, noise: float = 0.0) -> StepLaw:
@@ -39,24 +39,9 @@ def law(base_s: float, per_sequence_s: float, per_token_s: float, noise: float =
 
 
 def controller(config: AdmissionConfig = CONFIG) -> AdmissionController:
-    made = AdmissionController(config, CostModel(4096, 64), lambda: 0.0)
-    made.paces.prefill_rate.seed(40_000.0, 1.0)
-    made.paces.step_rate.seed(200.0, 1.0)
+    made = admission(config, prefill_rate=40_000.0, step_rate=200.0)
     made.paces.law = law(2.5e-3, 1e-4, 25e-6)
     return made
-
-
-def admit(
-    policy: AdmissionController, name: str, cost: Cost = SHORT, tenant: str = "", now: float = 0.0
-) -> Ticket:
-    decision = policy.decide(cost, name, now, tenant)
-    assert isinstance(decision, Admitted), decision
-    return decision.ticket
-
-
-def first_token(policy: AdmissionController, ticket: Ticket, now: float) -> list[Ticket]:
-    sequences = [policy.bind(ticket, s.prompt, s.cap) for s in list(ticket.sequences)]
-    return policy.observe_step([StepOutput(s, 1, cached=0) for s in sequences], now, now)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
@@ -72,8 +57,8 @@ def test_batch_that_attends_to_much_has_room_for_fewer() -> None:
     for cached in (0, 6_000):
         policy = controller()
         policy.paces.law.per_context_s = 1e-7
-        admit(policy, INTERACTIVE)
-        admit(policy, BATCH, replace(SHORT, cached_tokens=cached))
+        admit(policy, SHORT, INTERACTIVE)
+        admit(policy, replace(SHORT, cached_tokens=cached), BATCH)
         rooms.append(policy.pacing.room(policy.paces.law))
     # Each takes 0.1 ms for its token, 0.1 ms for its prompt, and 22.5 us or 622.5 us to attend.
     assert rooms[0] / rooms[1] == pytest.approx(822.5 / 222.5, rel=0.01)
@@ -94,10 +79,10 @@ def test_alone_batch_fills_the_engine_and_beside_interactive_a_few_of_its_steps_
     None
 ):
     alone, beside = controller(), controller()
-    first_token(beside, admit(beside, INTERACTIVE), 0.0)
+    begin(beside, admit(beside, SHORT, INTERACTIVE), 0.0)
     for policy in (alone, beside):
         for _ in range(40):
-            admit(policy, BATCH, now=0.01)
+            admit(policy, SHORT, BATCH, now=0.01)
     assert alone.ledger.engine_prefill >= STEP_TOKENS
     few = beside.pacing.step_tokens(beside.paces.law)
     # A step of 7.5 ms has 5.25 ms for answers that take 0.1 ms each and 0.1 ms for prompts.
@@ -108,9 +93,9 @@ def test_alone_batch_fills_the_engine_and_beside_interactive_a_few_of_its_steps_
 
 def test_where_the_scheduler_heeds_no_marks_prompts_of_batch_come_one_at_a_time() -> None:
     policy = controller(replace(CONFIG, heeds_marks=False))
-    first_token(policy, admit(policy, INTERACTIVE), 0.0)
+    begin(policy, admit(policy, SHORT, INTERACTIVE), 0.0)
     for _ in range(40):
-        admit(policy, BATCH, now=0.01)
+        admit(policy, SHORT, BATCH, now=0.01)
     assert policy.ledger.totals[BATCH].in_engine == 1
     assert steps_of(policy) == (0,)
 
@@ -128,11 +113,11 @@ def steps_of(policy: AdmissionController) -> tuple[int, ...]:
 
 def test_when_interactive_requests_stop_coming_batch_gets_the_engine_back() -> None:
     policy = controller()
-    interactive = admit(policy, INTERACTIVE)
+    interactive = admit(policy, SHORT, INTERACTIVE)
     for _ in range(60):
-        admit(policy, BATCH)
+        admit(policy, SHORT, BATCH)
     assert policy.ledger.in_engine == 2  # with the interactive prompt, three steps of 105 tokens
-    first_token(policy, interactive, 5.0)
+    begin(policy, interactive, 5.0)
     assert policy.ledger.in_engine == 3
     policy.observe_step([StepOutput(interactive.sequences[0], 1)], 30.0, 30.0)
     assert policy.ledger.in_engine >= STEP_TOKENS // 200
@@ -141,11 +126,11 @@ def test_when_interactive_requests_stop_coming_batch_gets_the_engine_back() -> N
 def test_where_batch_is_computed_a_little_a_step_nobody_takes_the_engine_for_slow() -> None:
     policy, now = controller(), 0.0
     for _ in range(20):
-        first_token(policy, admit(policy, INTERACTIVE), now)
+        begin(policy, admit(policy, SHORT, INTERACTIVE), now)
     long = replace(SHORT, prefill_tokens=1_400, output_tokens=800, output_cap=800)
     before = policy.paces.prefill_rate.rate
     for _ in range(10):
-        ticket = admit(policy, BATCH, long, now=now)
+        ticket = admit(policy, long, BATCH, now=now)
         prompt = policy.bind(ticket, 1_400, 800)
         few = policy.waits.few
         assert 0 < few < 100
@@ -182,16 +167,16 @@ def test_who_is_about_to_be_late_does_not_wait_for_the_others_pace() -> None:
 def test_a_batch_tenant_with_little_goes_before_one_with_much() -> None:
     policy = controller()
     order: list[str] = []
-    first_token(policy, admit(policy, INTERACTIVE), 0.0)
-    first = [admit(policy, BATCH, tenant="much", now=0.01) for _ in range(10)]
-    first.append(admit(policy, BATCH, tenant="little", now=0.02))
+    begin(policy, admit(policy, SHORT, INTERACTIVE), 0.0)
+    first = [admit(policy, SHORT, BATCH, tenant="much", now=0.01) for _ in range(10)]
+    first.append(admit(policy, SHORT, BATCH, tenant="little", now=0.02))
     order += [ticket.tenant for ticket in first if not ticket.held]
     for number in range(6):
         entered = [
             t for t in policy.ledger.tickets
             if t.class_name == BATCH and not t.held and t.first_token_at is None
         ]  # fmt: skip
-        order += [t.tenant for t in first_token(policy, entered[0], 0.1 + number / 100)]
+        order += [t.tenant for t in begin(policy, entered[0], 0.1 + number / 100)]
     assert "little" in order[:3]
 
 
@@ -205,7 +190,7 @@ SIZES = st.tuples(st.integers(1, 700), st.integers(1, 60))
     sizes=st.tuples(SIZES, SIZES),
     stretch=st.sampled_from([1.0, 1.3, 2.0]),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_whatever_comes_batch_is_never_forgotten_and_the_engine_never_idle_beside_it(
     seed: int,
     interactive: float,
@@ -243,7 +228,7 @@ def test_whatever_comes_batch_is_never_forgotten_and_the_engine_never_idle_besid
 def test_what_is_held_does_not_fill_the_hard_bound_for_interactive_requests() -> None:
     policy = controller()
     policy.config = replace(CONFIG, max_queued_tokens=2_000)
-    first_token(policy, admit(policy, INTERACTIVE), 0.0)
+    begin(policy, admit(policy, SHORT, INTERACTIVE), 0.0)
     while isinstance(policy.decide(SHORT, BATCH, 0.1), Admitted):
         pass
     assert policy.ledger.queued_prefill == 2_000

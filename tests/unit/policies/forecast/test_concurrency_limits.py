@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from admissions import admission, admission_config, admit
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policies.admission import AdmissionController
@@ -18,32 +19,19 @@ from forebay.policies.request import (
     Admitted,
     ClassPolicy,
     Cost,
-    CostModel,
     Shed,
     StepOutput,
     Ticket,
 )
 
-CONFIG = AdmissionConfig(
-    classes={
-        INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=2.0, weight=8.0),
-        BATCH: ClassPolicy(ttft_s=30.0, deadline_s=60.0),
-    },
-    slots=256,
-    kv_tokens=40_000,
-    step_tokens=2048,
-)
+CONFIG = admission_config(slots=256, kv_tokens=40_000)
 USUAL = Cost(sequences=1, prefill_tokens=900, output_tokens=100, output_cap=100)  # 40 fit
 
 
 def controller(config: AdmissionConfig = CONFIG) -> AdmissionController:
-    made = AdmissionController(config, CostModel(8192, 64), lambda: 0.0)
-    made.paces.prefill_rate.seed(100_000.0, 1.0)
-    made.paces.step_rate.seed(100.0, 1.0)
+    made = admission(config, context=8192, prefill_rate=1e5, step_rate=100.0, to_the_limit=True)
     law = made.paces.law
     law.base_s, law.per_sequence_s, law.per_token_s = 5e-3, 5e-4, 1e-5
-    for _ in range(64):  # answers here run to their limit
-        made.costs.outputs.passed(0, 8192)
     return made
 
 
@@ -51,11 +39,10 @@ def running(
     policy: AdmissionController, tenant: str, cost: Cost = USUAL, name: str = INTERACTIVE
 ) -> Ticket:
     """An answer that has begun."""
-    decision = policy.decide(cost, name, 0.0, tenant)
-    assert isinstance(decision, Admitted), decision
-    sequence = policy.bind(decision.ticket, cost.prefill_tokens, cost.output_cap)
+    ticket = admit(policy, cost, name, tenant=tenant)
+    sequence = policy.bind(ticket, cost.prefill_tokens, cost.output_cap)
     policy.observe_step([StepOutput(sequence, 1, cached=0)], 0.0, 0.0)
-    return decision.ticket
+    return ticket
 
 
 def refusal(policy: AdmissionController, cost: Cost, tenant: str) -> str | None:
@@ -216,7 +203,6 @@ def held(tag: int, tenant: str) -> Ticket:
     tags=st.lists(st.tuples(st.integers(0, 9), st.sampled_from("abcd")), max_size=30),
     full=st.sets(st.sampled_from("abcd")),
 )
-@settings(max_examples=100)
 def test_the_gate_is_gone_through_by_tag_but_for_flows_that_have_their_part(
     tags: list[tuple[int, str]], full: set[str]
 ) -> None:
@@ -237,7 +223,6 @@ def test_the_gate_is_gone_through_by_tag_but_for_flows_that_have_their_part(
     queued=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 500)), max_size=30),
     tag=st.integers(-1, 10),
 )
-@settings(max_examples=100)
 def test_the_cache_ahead_of_a_tag_is_that_of_what_runs_and_of_smaller_tags(
     queued: list[tuple[int, int]], tag: int
 ) -> None:

@@ -8,9 +8,10 @@ from math import ceil, inf
 from statistics import median
 
 import pytest
+from admissions import CLASSES
 from hypothesis import example, given
 from hypothesis import strategies as st
-from one_replica import CLASSES, DEMO, Ask, Fate, OneReplica, capacity, p, poisson
+from one_replica import DEMO, Ask, Fate, OneReplica, capacity, p, poisson
 
 from forebay.engine_model import StepTime, tokens_at
 from forebay.policies.forecast import Way

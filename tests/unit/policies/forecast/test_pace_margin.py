@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from one_replica import H100, OneReplica, capacity, poisson
@@ -55,6 +56,7 @@ def test_it_stays_within_its_bounds(answers: list[tuple[float, bool]]) -> None:
         assert 0.7 <= margin.share <= 1.0
 
 
+@pytest.mark.slow
 def test_an_overloaded_engine_makes_nearly_all_that_it_lets_in_at_the_promised_pace() -> None:
     """Beside prompts of very different lengths some answers have far longer steps than others."""
     profile = replace(H100, max_num_seqs=256)

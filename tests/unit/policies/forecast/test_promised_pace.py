@@ -7,25 +7,20 @@ from dataclasses import replace
 from math import inf
 
 import pytest
+from admissions import admission, admission_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay.policies.admission import AdmissionController
-from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy, CostModel
+from forebay.policies.request import AdmissionConfig
 
 TPOT_S = 0.05
 BASE_S, ANSWER_S, TOKEN_S = 0.01, 0.002, 1e-4  # a step; 50 ms with 20 answers at once
-CONFIG = AdmissionConfig(
-    classes={INTERACTIVE: ClassPolicy(1.0, 2.0), BATCH: ClassPolicy(30.0, 60.0)},
-    slots=64,
-    kv_tokens=1_000_000,
-    step_tokens=2048,
-    tpot_s=TPOT_S,
-)
+CONFIG = admission_config(tpot_s=TPOT_S)
 
 
 def gate(config: AdmissionConfig = CONFIG) -> AdmissionController:
-    return AdmissionController(config, CostModel(4096, 64), lambda: 0.0)
+    return admission(config)
 
 
 def taught() -> AdmissionController:
@@ -152,7 +147,7 @@ def test_one_standstill_changes_little() -> None:
 
 
 @given(seed=st.integers(0, 10_000), level=st.integers(1, 6), context=st.integers(100, 8_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_slope_seen_in_noise_at_low_load_never_shuts_the_replica(
     seed: int, level: int, context: int
 ) -> None:

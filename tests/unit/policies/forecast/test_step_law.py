@@ -59,7 +59,7 @@ def test_contexts_of_twelve_times_the_length_are_learned_in_seconds(noise: float
 
 
 @given(context=st.integers(1, 100_000), seed=st.integers(0, 1_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_while_contexts_are_alike_it_does_not_matter_whose_the_time_is(
     context: int, seed: int
 ) -> None:

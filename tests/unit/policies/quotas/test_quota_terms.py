@@ -143,39 +143,45 @@ def steady(rng: random.Random, per_minute: float, replicas: set[int], cost: int 
     return load
 
 
+def nothing(_: float, k: int) -> list[int]:
+    return []
+
+
+def settled(
+    size: int, quotas: dict[str, Quota] = QUOTAS, *, seed: int, delay_s: float = 0.2
+) -> Fleet:
+    """A fleet whose replicas have heard of each other."""
+    fleet = Fleet(size, random.Random(seed), dict(quotas), delay_s)
+    fleet.run(5, nothing)
+    return fleet
+
+
 @pytest.mark.parametrize("replicas", [{0}, {0, 1}, set(range(8))])
 def test_a_quota_can_be_used_up_wherever_the_traffic_is(replicas: set[int]) -> None:
-    rng = random.Random(3)
-    fleet = Fleet(8, rng)
-    fleet.run(5, lambda *_: [])
-    fleet.run(180, steady(rng, 2 * LIMIT, replicas))
+    fleet = settled(8, seed=3)
+    fleet.run(180, steady(fleet.rng, 2 * LIMIT, replicas))
     assert fleet.worst_minute() <= LIMIT
     assert fleet.tokens(since=65) / (120 / 60) >= 0.95 * LIMIT
 
 
 def test_traffic_that_moves_to_another_replica_takes_the_quota_along() -> None:
-    rng = random.Random(4)
-    fleet = Fleet(8, rng)
-    fleet.run(5, lambda *_: [])
-    fleet.run(90, steady(rng, 2 * LIMIT, {0}))
-    fleet.run(150, steady(rng, 2 * LIMIT, {5}))
+    fleet = settled(8, seed=4)
+    fleet.run(90, steady(fleet.rng, 2 * LIMIT, {0}))
+    fleet.run(150, steady(fleet.rng, 2 * LIMIT, {5}))
     assert fleet.worst_minute() <= LIMIT
     assert fleet.tokens(since=fleet.now - 60) >= 0.9 * LIMIT
 
 
 def test_below_the_quota_nothing_is_refused_by_who_asks_the_owner_first() -> None:
-    rng = random.Random(5)
-    fleet = Fleet(8, rng, delay_s=0.0)
-    fleet.run(5, lambda *_: [])
-    fleet.run(120, steady(rng, 0.6 * LIMIT, set(range(8)), cost=3000))
+    fleet = settled(8, seed=5, delay_s=0.0)
+    fleet.run(120, steady(fleet.rng, 0.6 * LIMIT, set(range(8)), cost=3000))
     assert fleet.spent
     assert len(fleet.refused) <= 0.1 * len(fleet.spent)
     assert all(refused.wait_s <= 2 for refused in fleet.refused)
 
 
 def test_asking_at_once_lets_in_what_the_fleet_has_room_for() -> None:
-    fleet = Fleet(8, random.Random(0), delay_s=0.0)
-    fleet.run(5, lambda *_: [])
+    fleet = settled(8, seed=0, delay_s=0.0)
     lease, owner = fleet.leases[0], fleet.owner
     refused = lease.try_spend("a", LIMIT // 3, fleet.now)
     assert refused is not None
@@ -190,13 +196,13 @@ def test_asking_at_once_lets_in_what_the_fleet_has_room_for() -> None:
 
 
 @given(seed=st.integers(0, 10_000), data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_no_minute_is_over_the_quota_whatever_happens_to_owners_and_messages(
     seed: int, data: st.DataObject
 ) -> None:
     rng = random.Random(seed)
     fleet = Fleet(rng.choice([1, 3, 8]), rng, delay_s=0.0)
-    fleet.run(5, lambda *_: [])  # each has heard of all the others: see decision 0010
+    fleet.run(5, nothing)  # each has heard of all the others: see decision 0010
     fleet.delay_s = rng.choice([0.0, 0.2, 1.5])
     events = data.draw(
         st.lists(st.sampled_from(["lose", "restart", "cut", "mend", "go"]), min_size=4, max_size=8)
@@ -218,7 +224,7 @@ def test_no_minute_is_over_the_quota_whatever_happens_to_owners_and_messages(
 
 
 @given(seed=st.integers(0, 10_000), data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_no_minute_is_over_the_quota_of_a_fleet_that_grows_while_messages_are_lost(
     seed: int, data: st.DataObject
 ) -> None:
@@ -227,7 +233,7 @@ def test_no_minute_is_over_the_quota_of_a_fleet_that_grows_while_messages_are_lo
     events = data.draw(
         st.lists(st.sampled_from(["grow", "deafen", "cut", "go"]), min_size=4, max_size=8)
     )
-    fleet.run(5, lambda *_: [])
+    fleet.run(5, nothing)
     one = 0
     for event in events:
         fleet.cut_off = fleet.cut_off if event == "grow" else set()
@@ -248,50 +254,42 @@ def test_no_minute_is_over_the_quota_of_a_fleet_that_grows_while_messages_are_lo
 
 
 def test_who_missed_that_the_fleet_grew_is_counted_with_the_share_it_knows() -> None:
-    rng = random.Random(12)
-    fleet = Fleet(1, rng)
-    fleet.run(5, lambda *_: [])
+    fleet = settled(1, seed=12)
     fleet.deaf = {0}
     fleet.grow(3)
-    fleet.run(2, steady(rng, LIMIT, {1, 2, 3}))
+    fleet.run(2, steady(fleet.rng, LIMIT, {1, 2, 3}))
     fleet.cut_off = {0}
-    fleet.run(180, steady(rng, 8 * LIMIT, {0, 1, 2, 3}))
+    fleet.run(180, steady(fleet.rng, 8 * LIMIT, {0, 1, 2, 3}))
     assert any(k == 0 for _, _, k in fleet.spent)
     assert fleet.worst_minute() <= LIMIT
 
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_who_is_heard_and_hears_nothing_takes_a_share_that_is_kept_for_it(size: int) -> None:
-    rng = random.Random(16)
-    fleet = Fleet(size, rng)
-    fleet.run(5, lambda *_: [])
+    fleet = settled(size, seed=16)
     fleet.deaf = {0}
     fleet.grow(3)
-    fleet.run(74, steady(rng, 8 * LIMIT, set(range(1, size + 3))))
-    fleet.run(60, steady(rng, 50 * LIMIT, {0}))
+    fleet.run(74, steady(fleet.rng, 8 * LIMIT, set(range(1, size + 3))))
+    fleet.run(60, steady(fleet.rng, 50 * LIMIT, {0}))
     assert fleet.tokens(since=fleet.now - 60) >= 0.9 * LIMIT / size
     assert fleet.worst_minute() <= LIMIT
 
 
 def test_a_replica_that_reported_once_and_died_keeps_no_more_than_its_part() -> None:
-    rng = random.Random(13)
-    fleet = Fleet(3, rng)
-    fleet.run(5, lambda *_: [])
+    fleet = settled(3, seed=13)
     fleet.grow(1)
-    fleet.run(0.5, lambda *_: [])
+    fleet.run(0.5, nothing)
     fleet.leases.pop()
-    fleet.run(150, steady(rng, 8 * LIMIT, {0, 1, 2}))
+    fleet.run(150, steady(fleet.rng, 8 * LIMIT, {0, 1, 2}))
     assert fleet.tokens(since=fleet.now - 60) >= 0.7 * LIMIT
 
 
 def test_without_an_owner_an_even_share_is_served_after_a_minute() -> None:
-    rng = random.Random(6)
-    fleet = Fleet(8, rng)
-    fleet.run(5, lambda *_: [])
-    fleet.run(70, steady(rng, 2 * LIMIT, {0}))
+    fleet = settled(8, seed=6)
+    fleet.run(70, steady(fleet.rng, 2 * LIMIT, {0}))
     fleet.owner = None
     lost_at = fleet.now
-    fleet.run(200, steady(rng, 20 * LIMIT, set(range(8))))
+    fleet.run(200, steady(fleet.rng, 20 * LIMIT, set(range(8))))
     assert all(lease.alone(fleet.now) for lease in fleet.leases)
     assert fleet.worst_minute() <= LIMIT
     assert fleet.tokens(lost_at + 140, lost_at + 200) >= 0.9 * LIMIT
@@ -303,12 +301,10 @@ def test_without_an_owner_an_even_share_is_served_after_a_minute() -> None:
 
 
 def test_what_a_cut_off_replica_may_take_is_kept_for_it() -> None:
-    rng = random.Random(10)
-    fleet = Fleet(4, rng)
-    fleet.run(5, lambda *_: [])
-    fleet.run(70, steady(rng, 3 * LIMIT, {0, 1, 2}))
+    fleet = settled(4, seed=10)
+    fleet.run(70, steady(fleet.rng, 3 * LIMIT, {0, 1, 2}))
     fleet.cut_off = {3}
-    fleet.run(200, steady(rng, 8 * LIMIT, {0, 1, 2, 3}))
+    fleet.run(200, steady(fleet.rng, 8 * LIMIT, {0, 1, 2, 3}))
     assert any(k == 3 for _, _, k in fleet.spent)
     assert fleet.worst_minute() <= LIMIT
 
@@ -317,7 +313,7 @@ def test_a_new_owner_takes_over_from_what_the_replicas_say() -> None:
     rng = random.Random(7)
     fleet = Fleet(8, rng)
     load = steady(rng, 3 * LIMIT, {0})
-    fleet.run(5, lambda *_: [])
+    fleet.run(5, nothing)
     fleet.run(70, load)
     fleet.owner = None
     fleet.run(4, load)
@@ -329,16 +325,14 @@ def test_a_new_owner_takes_over_from_what_the_replicas_say() -> None:
 
 
 def test_replicas_that_come_and_go_share_the_same_quota() -> None:
-    rng = random.Random(8)
-    fleet = Fleet(2, rng)
-    fleet.run(5, lambda *_: [])
-    fleet.run(70, steady(rng, 3 * LIMIT, {0, 1}))
+    fleet = settled(2, seed=8)
+    fleet.run(70, steady(fleet.rng, 3 * LIMIT, {0, 1}))
     fleet.leases.append(QuotaLease("r2", fleet.quotas))
-    fleet.run(130, steady(rng, 3 * LIMIT, {0, 1, 2}))
+    fleet.run(130, steady(fleet.rng, 3 * LIMIT, {0, 1, 2}))
     assert any(k == 2 for _, _, k in fleet.spent)
     assert fleet.worst_minute() <= LIMIT
     fleet.stop(2)  # those that used most, and what they used still counts
-    fleet.run(200, steady(rng, 3 * LIMIT, {0}))
+    fleet.run(200, steady(fleet.rng, 3 * LIMIT, {0}))
     used = fleet.tokens(since=fleet.now - 120) / 2  # of one minute alone it is in bursts
     assert used >= 0.9 * LIMIT
     assert fleet.worst_minute() <= LIMIT
@@ -346,35 +340,32 @@ def test_replicas_that_come_and_go_share_the_same_quota() -> None:
 
 @pytest.mark.parametrize("goodbye", [True, False])
 def test_who_says_goodbye_leaves_its_part_to_the_others_after_a_minute(goodbye: bool) -> None:
-    rng = random.Random(11)
-    fleet = Fleet(4, rng)
-    fleet.run(5, lambda *_: [])
-    fleet.run(70, steady(rng, 3 * LIMIT, {0, 1, 2, 3}))
+    fleet = settled(4, seed=11)
+    fleet.run(70, steady(fleet.rng, 3 * LIMIT, {0, 1, 2, 3}))
     if goodbye:
         fleet.stop(3)
     else:
         del fleet.leases[:3]
-    fleet.run(190, steady(rng, 3 * LIMIT, {0}))
+    fleet.run(190, steady(fleet.rng, 3 * LIMIT, {0}))
     used = fleet.tokens(since=fleet.now - 120) / 2  # of one minute alone it is in bursts
     assert used >= 0.8 * LIMIT if goodbye else used <= 0.25 * LIMIT
     assert fleet.worst_minute() <= LIMIT
 
 
 def test_a_replica_that_died_keeps_an_even_share_and_no_more() -> None:
-    fleet = Fleet(2, random.Random(14), {"a": Quota(max_concurrency=8)}, delay_s=0.0)
-    fleet.run(5, lambda *_: [])
+    fleet = settled(2, {"a": Quota(max_concurrency=8)}, seed=14, delay_s=0.0)
     dead, live = fleet.leases
     for _ in range(8):
         assert fleet.spend(dead, 100) is None
-        fleet.run(2, lambda *_: [])
+        fleet.run(2, nothing)
     assert fleet.spend(live, 100) is not None
     del fleet.leases[0]
-    fleet.run(65, lambda *_: [])
+    fleet.run(65, nothing)
     assert fleet.spend(live, 100) is not None
-    fleet.run(10, lambda *_: [])
+    fleet.run(10, nothing)
     for _ in range(4):
         assert fleet.spend(live, 100) is None
-        fleet.run(2, lambda *_: [])
+        fleet.run(2, nothing)
     assert fleet.spend(live, 100) is not None
 
 
@@ -404,17 +395,16 @@ def test_replicas_report_once_a_second_where_nobody_is_refused() -> None:
 
 
 def test_who_is_over_its_quota_is_told_when_it_fits() -> None:
-    fleet = Fleet(1, random.Random(0), delay_s=0.0)
-    fleet.run(5, lambda *_: [])
+    fleet = settled(1, seed=0, delay_s=0.0)
     lease = fleet.leases[0]
     assert fleet.spend(lease, LIMIT // 2) is None
-    fleet.run(25, lambda *_: [])
+    fleet.run(25, nothing)
     assert fleet.spend(lease, LIMIT // 2) is None
     refused = lease.try_spend("a", 100, fleet.now)
     assert refused is not None
     assert not refused.ask_owner
     assert 0 < refused.wait_s <= 60
-    fleet.run(refused.wait_s + 1.5, lambda *_: [])
+    fleet.run(refused.wait_s + 1.5, nothing)
     assert fleet.spend(lease, 100) is None
     assert 30 < refused.wait_s < 45, "the first half leaves the minute after 36 s"
 
@@ -437,7 +427,7 @@ def test_a_request_larger_than_the_quota_never_fits_and_asks_for_no_part_of_it()
 @pytest.mark.parametrize("is_heard", [True, False])
 def test_quotas_that_come_back_after_a_while_are_not_shared_as_before(is_heard: bool) -> None:
     fleet = Fleet(4, random.Random(3), delay_s=0.0)
-    fleet.run(5.0, lambda *_: [])
+    fleet.run(5.0, nothing)
     assert fleet.owner is not None
 
     def set_quotas(quotas: dict[str, Quota]) -> None:
@@ -503,15 +493,15 @@ def test_a_tenant_without_quota_is_never_held_up() -> None:
 
 def test_estimates_are_settled_by_what_was_used() -> None:
     fleet = Fleet(1, random.Random(0), delay_s=0.0)
-    fleet.run(10, lambda *_: [])
+    fleet.run(10, nothing)
     lease = fleet.leases[0]
     for _ in range(6):
         assert fleet.spend(lease, LIMIT // 10) is None
     now = fleet.now
-    fleet.run(1, lambda *_: [])
+    fleet.run(1, nothing)
     lease.settle("a", -LIMIT // 2, now, fleet.now)  # more than the one request was charged
     lease.settle("a", LIMIT // 10, now, fleet.now)
-    fleet.run(2, lambda *_: [])
+    fleet.run(2, nothing)
     assert fleet.spend(lease, LIMIT * 7 // 10) is None
     rest = LIMIT // 10 + 1
     assert fleet.spend(lease, rest) is not None
@@ -521,15 +511,13 @@ def test_estimates_are_settled_by_what_was_used() -> None:
 
 def test_requests_at_once_are_bounded_over_the_fleet() -> None:
     quotas = {"a": Quota(max_concurrency=6)}
-    fleet = Fleet(4, random.Random(9), quotas)
-    fleet.run(5, lambda *_: [])
+    fleet = settled(4, quotas, seed=9)
     running = [0] * 4
-    rng = random.Random(1)
     most = 0
     for _ in range(600):
-        fleet.run(0.1, lambda *_: [])
-        k = rng.randrange(4)
-        if rng.random() < 0.7:
+        fleet.run(0.1, nothing)
+        k = fleet.rng.randrange(4)
+        if fleet.rng.random() < 0.7:
             running[k] += fleet.leases[k].try_spend("a", 100, fleet.now) is None
         elif running[k]:
             running[k] -= 1
@@ -571,7 +559,7 @@ def test_late_and_doubled_messages_change_nothing() -> None:
 
 
 @given(st.integers(0, 1000), st.integers(1, 20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_even_shares_add_up(limit: int, lessees: int) -> None:
     assert sum(even_share(limit, lessees, rank) for rank in range(lessees)) == limit
 
@@ -579,43 +567,40 @@ def test_even_shares_add_up(limit: int, lessees: int) -> None:
 @pytest.mark.parametrize("told", [True, False])
 def test_who_follows_a_replica_that_died_has_its_quota(told: bool) -> None:
     quotas = {"a": Quota(tokens_per_minute=LIMIT, max_concurrency=4)}
-    fleet = Fleet(1, random.Random(21), quotas, delay_s=0.0)
-    fleet.run(5, lambda *_: [])
+    fleet = settled(1, quotas, seed=21, delay_s=0.0)
     for _ in range(4):
         assert fleet.spend(fleet.leases[0], LIMIT // 8) is None
-    fleet.run(2, lambda *_: [])
+    fleet.run(2, nothing)
     fleet.leases = [QuotaLease("its successor", quotas)]
-    fleet.run(4, lambda *_: [])
+    fleet.run(4, nothing)
     assert fleet.owner is not None
     assert fleet.owner.silent(fleet.now) == ["r0"]
     if told:
         fleet.owner.gone("r0")
-    fleet.run(1.5, lambda *_: [])
+    fleet.run(1.5, nothing)
     successor = fleet.leases[0]
     assert (fleet.spend(successor, LIMIT // 4) is None) == told
     assert fleet.spend(successor, LIMIT // 2) is not None, "half was used a moment ago"
-    fleet.run(62, lambda *_: [])
+    fleet.run(62, nothing)
     successor.ended("a")
     assert (fleet.spend(successor, LIMIT // 2) is None) == told
 
 
 def test_deaths_one_after_the_other_take_nothing_from_who_lives() -> None:
-    fleet = Fleet(2, random.Random(22))
-    fleet.run(5, lambda *_: [])
+    fleet = settled(2, seed=22)
     for number in range(3):
         del fleet.leases[1]
         fleet.leases.append(QuotaLease(f"another {number}", fleet.quotas))
-        fleet.run(20, lambda *_: [])
+        fleet.run(20, nothing)
         assert fleet.owner is not None
         for name in fleet.owner.silent(fleet.now):
             fleet.owner.gone(name)
-    fleet.run(5, lambda *_: [])
+    fleet.run(5, nothing)
     assert fleet.leases[0].try_spend("a", LIMIT // 5, fleet.now) is None
 
 
 def test_a_replica_that_was_taken_for_dead_and_lives_is_counted_again() -> None:
-    fleet = Fleet(2, random.Random(23), delay_s=0.0)
-    fleet.run(5, lambda *_: [])
+    fleet = settled(2, seed=23, delay_s=0.0)
     assert fleet.owner is not None
     fleet.owner.gone("r0")
     fleet.owner.gone("nobody")
@@ -625,19 +610,16 @@ def test_a_replica_that_was_taken_for_dead_and_lives_is_counted_again() -> None:
 
 
 def test_slots_that_are_free_again_can_be_had_elsewhere_at_once() -> None:
-    fleet = Fleet(3, random.Random(25), {"a": Quota(max_concurrency=2)}, delay_s=0.0)
-    fleet.run(5, lambda *_: [])
+    fleet = settled(3, {"a": Quota(max_concurrency=2)}, seed=25, delay_s=0.0)
     for lease in [*fleet.leases, *fleet.leases]:  # one request at a time, of a moment each
         assert fleet.spend(lease, 1) is None
         lease.ended("a")
-        fleet.run(0.3, lambda *_: [])
+        fleet.run(0.3, nothing)
 
 
 def test_a_quota_is_not_split_below_what_a_request_takes() -> None:
-    rng = random.Random(26)
-    fleet = Fleet(8, rng, {"a": Quota(tokens_per_minute=20_000)})
-    fleet.run(5, lambda *_: [])
-    fleet.run(185, lambda *_: [4_000] if rng.random() < 0.2 else [])
+    fleet = settled(8, {"a": Quota(tokens_per_minute=20_000)}, seed=26)
+    fleet.run(185, lambda *_: [4_000] if fleet.rng.random() < 0.2 else [])
     assert fleet.tokens(since=65) / 2 >= 0.8 * 20_000
     assert fleet.worst_minute() <= 20_000
 

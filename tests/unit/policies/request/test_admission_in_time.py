@@ -1,5 +1,7 @@
 """Minutes of traffic through admission and the engine model, in virtual time: what users get.
 
+How much is served, in what time, and to whom, under each load: `tests/scenarios` has that.
+
 Capacity is what the engine finishes when it never lacks requests. All figures are of an engine
 with the limits of the profile `demo-cpu` and round step times (`one_replica.DEMO`), with a TTFT
 budget of 1 s (interactive) and 30 s (batch).
@@ -8,15 +10,14 @@ budget of 1 s (interactive) and 30 s (batch).
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from functools import cache
 from math import inf
 from statistics import median
 
 import pytest
-from one_replica import CLASSES, DEMO, H100, Ask, Fate, OneReplica, capacity, p, poisson
+from admissions import CLASSES
+from one_replica import DEMO, Ask, Fate, OneReplica, capacity, p, poisson
 
-from forebay.engine_model import EngineProfile
 from forebay.policies.request import BATCH, INTERACTIVE
 
 BUDGET_S = CLASSES[INTERACTIVE].ttft_s
@@ -41,46 +42,6 @@ def good(fates: list[Fate]) -> int:
     return sum(fate.good for fate in fates)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_three_times_what_it_can_do_costs_a_replica_nothing(size: str) -> None:
-    prompt, answer = SIZES[size]
-    replica = OneReplica()
-    rate = most(prompt, answer)
-    fates = replica.run(poisson(3 * rate, 15, prompt, answer, start=replica.now))
-    settled = after(fates, replica.fates[0].ask.at + 5)
-    assert good(settled) >= 0.9 * rate * 10
-    assert p(settled, 99) <= BUDGET_S
-    assert p(settled, 50) <= 0.8 * BUDGET_S  # the margin is a fifth
-
-
-def test_two_saturating_tenants_get_tokens_by_weight_and_in_time() -> None:
-    replica = OneReplica(weights={"big": 3.0, "small": 1.0})
-    start, rate = replica.now, 1.5 * most(*SHORT)
-    asks = [
-        ask
-        for seed, tenant in enumerate(("big", "small"))
-        for ask in poisson(rate, 20, *SHORT, start=start, seed=seed, tenant=tenant)
-    ]
-    fates = replica.run(asks)
-    settled = [f for f in after(fates, start + 5) if f.ticket is not None]
-    tokens = Counter(f.ask.tenant for f in settled)  # all are of one size
-    assert tokens["big"] / tokens["small"] == pytest.approx(3.0, rel=0.1)
-    for tenant in tokens:
-        assert good(of(settled, tenant)) >= 0.97 * len(of(settled, tenant))
-
-
-def test_a_modest_tenant_keeps_what_it_had_beside_one_that_floods() -> None:
-    replica = OneReplica()
-    start, rate = replica.now, most(*SHORT)
-    modest = poisson(0.2 * rate, 15, *SHORT, start=start, seed=1, tenant="modest")
-    flood = poisson(10 * rate, 15, *SHORT, start=start, seed=2, tenant="greedy")
-    fates = replica.run([*modest, *flood])
-    assert good(of(fates, "modest")) >= 0.97 * len(modest)
-    greedy = [f for f in of(fates, "greedy") if f.ticket is not None]
-    assert len(greedy) >= 0.7 * rate * 15  # nothing is kept back for the other
-    assert good(greedy) >= 0.95 * len(greedy)
-
-
 def test_who_leaves_before_the_first_token_takes_nothing_from_those_who_stay() -> None:
     served = {}
     for patience_s in (inf, 0.4):  # of a budget of 1 s: most of its prompts are computed in vain
@@ -93,20 +54,6 @@ def test_who_leaves_before_the_first_token_takes_nothing_from_those_who_stay() -
     assert served[0.4] >= 0.95 * served[inf]
 
 
-def test_a_modest_tenant_finds_slots_beside_one_that_would_fill_them_all_with_long_answers() -> (
-    None
-):
-    replica = OneReplica()
-    start, rate = replica.now, most(*SIZES["long outputs"])
-    modest = poisson(0.2 * rate, 30, *SIZES["long outputs"], start=start, seed=1, tenant="modest")
-    flood = poisson(8 * rate, 30, *SIZES["long outputs"], start=start, seed=2, tenant="greedy")
-    fates = replica.run([*modest, *flood])
-    settled = of(after(fates, start + 10), "modest")  # by then what came first has ended
-    assert good(settled) >= 0.97 * len(settled)
-    greedy = [f for f in of(after(fates, start + 10), "greedy") if f.ticket is not None]
-    assert len(greedy) >= 0.6 * rate * 20
-
-
 def test_steps_from_which_batch_was_left_out_teach_what_a_step_costs() -> None:
     replica = OneReplica(batch_stretch=2.0)
     start, rate = replica.now, most(*SHORT)
@@ -117,43 +64,6 @@ def test_steps_from_which_batch_was_left_out_teach_what_a_step_costs() -> None:
     assert law.base_s == pytest.approx(true.base, rel=0.1)
     assert law.per_token_s == pytest.approx(true.prefill_token, rel=0.1)
     assert law.answer_s(law.context) == pytest.approx(true.decode_sequence, rel=0.1)
-
-
-@pytest.mark.parametrize(
-    ("size", "profile", "longer", "used"),
-    [  # what it was in virtual time when it was chosen, and some room
-        (SHORT, DEMO, 1.75, 0.8),
-        (SIZES["long outputs"], DEMO, 1.65, 0.8),
-        ((1442, 48), DEMO, 1.3, 0.87),
-        ((1000, 100), H100, 1.4, 0.78),
-    ],
-)
-def test_batch_uses_much_of_what_is_left_and_interactive_hardly_feels_it(
-    size: tuple[int, int], profile: EngineProfile, longer: float, used: float
-) -> None:
-    rate, seconds = capacity(*size, profile), 40
-    waits = []
-    for with_batch in (False, True):
-        replica = OneReplica(profile=profile)
-        start = replica.now
-        asks = poisson(0.4 * rate, seconds, *size, start=start, seed=1)
-        if with_batch:
-            asks += poisson(3 * rate, seconds, *size, start=start, seed=2, class_name=BATCH)
-        replica.run(asks, until=start + seconds)
-        interactive = after(of(replica.fates), start + 10)
-        assert all(f.shed is None for f in interactive)
-        waits.append(p(interactive, 95))
-    batch = of(replica.fates, name=BATCH)
-    ended = [f for f in batch if f.ended_at is not None and f.ended_at >= start + 10]
-    assert len(ended) >= used * 0.6 * rate * (seconds - 10)
-    assert waits[1] <= longer * waits[0]
-    # Who was let in has its first token in time, or waits still for a while.
-    assert all(f.good for f in batch if f.first_at is not None)
-    assert all(
-        f.first_at is not None or f.ask.at > start + seconds - CLASSES[BATCH].ttft_s
-        for f in batch
-        if f.ticket is not None
-    )
 
 
 def test_no_interactive_request_is_refused_for_batch() -> None:
@@ -191,6 +101,7 @@ def test_batch_alone_has_the_engine_to_itself() -> None:
         assert len(ended) >= 0.9 * rate * 15  # one slot in eight is kept from it
 
 
+@pytest.mark.slow
 def test_batch_is_not_starved_while_interactive_requests_overload_the_engine() -> None:
     replica = OneReplica()
     start, rate = replica.now, most(*SHORT)
@@ -201,32 +112,6 @@ def test_batch_is_not_starved_while_interactive_requests_overload_the_engine() -
     assert all(f.good for f in batch)
     share = len([f for f in batch if f.first_at and f.first_at < start + 40]) / (rate * 40)
     assert 0.05 <= share <= 0.2  # of weights 8 to 1
-
-
-def test_after_a_burst_waits_are_short_again_within_seconds() -> None:
-    replica = OneReplica()
-    start, rate = replica.now, most(*SHORT)
-    burst = poisson(2 * rate, 20, *SHORT, start=start, seed=1)
-    fates = replica.run([*burst, *poisson(0.7 * rate, 15, *SHORT, start=start + 20, seed=2)])
-    assert p(fates, 99) <= BUDGET_S
-    over = after(fates, start + 25)
-    assert all(fate.shed is None for fate in over)
-    assert p(over, 99) <= 0.1 * BUDGET_S
-
-
-def test_a_prompt_fifty_times_as_long_hardly_delays_others_where_it_is_cut_up() -> None:
-    ordinary = poisson(0.6 * most(*SHORT), 20, *SHORT, start=10.0)
-    giants = [Ask(12.0 + 4 * k, 50 * SHORT[0], 48) for k in range(5)]
-    waits = {}
-    cut = DEMO.long_prefill_token_threshold
-    for threshold in (0, cut):
-        profile = replace(DEMO, max_model_len=16_384, long_prefill_token_threshold=threshold)
-        for asks in ([], giants):
-            fates = OneReplica(profile=profile).run([*ordinary, *asks])
-            assert all(fate.good for fate in fates)
-            waits[threshold, bool(asks)] = p([f for f in fates if f.ask.prompt == SHORT[0]], 99)
-    assert waits[cut, True] <= 1.5 * waits[cut, False]
-    assert waits[0, True] > 3 * waits[0, False]  # what it is good for
 
 
 def test_a_thousand_requests_at_once_are_judged_one_by_one() -> None:

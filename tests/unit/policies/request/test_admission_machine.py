@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from admissions import admission_config
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -18,9 +19,7 @@ from forebay.policies.admission import AdmissionController
 from forebay.policies.request import (
     BATCH,
     INTERACTIVE,
-    AdmissionConfig,
     Admitted,
-    ClassPolicy,
     CostModel,
     RequestShape,
     Sequence,
@@ -46,11 +45,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         steps_known=st.booleans(),
     )
     def start(self, slots: int, jitter: float, tpot_s: float | None, *, steps_known: bool) -> None:
-        config = AdmissionConfig(
-            classes={
-                INTERACTIVE: ClassPolicy(ttft_s=1.0, deadline_s=2.0, weight=8.0),
-                BATCH: ClassPolicy(ttft_s=30.0, deadline_s=60.0),
-            },
+        config = admission_config(
             slots=slots,
             kv_tokens=20_000,
             step_tokens=512,
@@ -257,4 +252,4 @@ class AdmissionMachine(RuleBasedStateMachine):
 
 
 TestAdmission = AdmissionMachine.TestCase
-TestAdmission.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAdmission.settings = settings(stateful_step_count=40)

@@ -29,7 +29,7 @@ def test_a_group_with_the_name_of_a_tenant_is_not_that_tenant() -> None:
 
 
 @given(st.text(min_size=1, max_size=20), st.binary(min_size=1, max_size=8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_salt_is_128_bits_and_depends_on_the_secret(name: str, secret: bytes) -> None:
     salt = cache_salt("tenant", secret, name)
     assert salt is not None

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import pytest
+from admissions import CLASSES, admission, admission_config, admit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.policies.admission import AdmissionController
 from forebay.policies.request import (
     BATCH,
     INTERACTIVE,
-    AdmissionConfig,
-    Admitted,
     ClassPolicy,
     Cost,
-    CostModel,
     Cutting,
     Ticket,
 )
 
 STEP_TOKENS = 2048
-CONFIG = AdmissionConfig(
-    classes={INTERACTIVE: ClassPolicy(3.0, 6.0, 8.0), BATCH: ClassPolicy(30.0, 60.0)},
+CONFIG = admission_config(
+    classes={**CLASSES, INTERACTIVE: ClassPolicy(3.0, 6.0, 8.0)},
     slots=512,
     kv_tokens=100_000_000,
     step_tokens=STEP_TOKENS,
@@ -32,16 +29,15 @@ class Gate:
     """An admission that lets everybody in."""
 
     def __init__(self) -> None:
-        self.policy = AdmissionController(CONFIG, CostModel(100_000, 64), lambda: 0.0)
+        self.policy = admission(CONFIG, context=100_000)
         self.now = 0.0
 
     def admit(self, prompt: int, class_name: str = INTERACTIVE) -> Ticket:
         self.now += 1.0
         cost = Cost(sequences=1, prefill_tokens=prompt, output_tokens=64, output_cap=64)
-        decision = self.policy.decide(cost, class_name, self.now)
-        assert isinstance(decision, Admitted)
-        self.policy.close(decision.ticket, self.now)
-        return decision.ticket
+        ticket = admit(self.policy, cost, class_name, now=self.now)
+        self.policy.close(ticket, self.now)
+        return ticket
 
 
 def test_what_fits_in_a_step_is_never_cut() -> None:

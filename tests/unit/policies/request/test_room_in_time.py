@@ -56,7 +56,7 @@ class OwnChunks(OneReplica):
         self.core.took = with_chunks  # type: ignore[assignment, method-assign]
 
 
-@pytest.mark.parametrize("kind", [OneReplica, OwnChunks])
+@pytest.mark.parametrize("kind", [pytest.param(OneReplica, marks=pytest.mark.slow), OwnChunks])
 def test_where_the_cache_binds_a_modest_tenant_keeps_what_it_had(kind: type[OneReplica]) -> None:
     replica, rate = kind(profile=KV), capacity(*LARGE, KV)
     start = replica.now

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from admissions import admission_config
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policies.admission import AdmissionController
 from forebay.policies.request import (
-    BATCH,
     CHUNK,
     INTERACTIVE,
-    AdmissionConfig,
     Admitted,
-    ClassPolicy,
     Cost,
     CostModel,
     Sequence,
@@ -105,12 +103,7 @@ def cost(sequences: int = 1, cached: int = 0) -> Cost:
 
 @pytest.fixture
 def admission() -> AdmissionController:
-    config = AdmissionConfig(
-        classes={INTERACTIVE: ClassPolicy(1.0, 2.0), BATCH: ClassPolicy(30.0, 60.0)},
-        slots=64,
-        kv_tokens=20_000,
-        step_tokens=8_192,
-    )
+    config = admission_config(kv_tokens=20_000, step_tokens=8_192)
     return AdmissionController(config, CostModel(8_192, 100), lambda: 0.0)
 
 

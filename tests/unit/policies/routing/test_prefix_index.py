@@ -167,5 +167,5 @@ class IndexMachine(RuleBasedStateMachine):
             assert held == known
 
 
-IndexMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+IndexMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=30)
 test_index_machine = IndexMachine.TestCase

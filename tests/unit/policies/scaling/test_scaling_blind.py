@@ -6,7 +6,7 @@ import pickle
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.policies.scaling import (
@@ -163,7 +163,6 @@ moment = st.tuples(
 )
 
 
-@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 40), moment), max_size=12))
 def test_whatever_is_told_the_target_keeps_its_bounds_and_falls_only_on_what_was_seen(
     course: list[tuple[int, tuple[float, int, str]]],

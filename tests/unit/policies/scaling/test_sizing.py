@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,7 +27,6 @@ from forebay.policies.scaling import (
     need,
     want,
 )
-from forebay.policies.scaling.demand_forecast import Forecast
 from forebay.policies.scaling.scaling_limits import Allowed
 from forebay.policies.scaling.sizing import Wanted
 
@@ -140,36 +138,6 @@ def test_memory_counts_where_it_is_what_lacks() -> None:
     assert (found.total, found.binding) == (2.5, "kv")
 
 
-@pytest.mark.parametrize("rate", [3.0, 17.0, 40.0, 71.0])
-@pytest.mark.parametrize("seed", range(4))
-def test_steady_traffic_leaves_the_fleet_alone(rate: float, seed: int) -> None:
-    fleet = at_rest(rate, seed=seed)
-    fleet.run(900, steady(rate))
-    assert fleet.changes <= 2
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_spike_of_a_minute_causes_one_growth_and_one_fall(seed: int) -> None:
-    fleet = at_rest(28.0, seed=seed)
-    fleet.run(1_500, lambda t: 56.0 if 60 <= t < 120 else 28.0)
-    rises = sum(b > a for a, b in zip(fleet.targets, fleet.targets[1:], strict=False))
-    assert rises == 1
-    assert fleet.target == 4
-
-
-@pytest.mark.parametrize("cold_s", [20.0, 60.0, 240.0])
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_after_a_spike_a_large_fleet_too_shrinks_once(cold_s: float, seed: int) -> None:
-    fleet = Fleet(LimitConfig(1, 40), cold=ColdStart(cold_s), target=5, seed=seed)
-    fleet.run(600, steady(32.0))
-    before = len(fleet.targets)
-    fleet.run(900, lambda t: 64.0 if t < 60 else 32.0)
-    targets = fleet.targets[before - 1 :]
-    steps = [b - a for a, b in pairwise(targets) if a != b]
-    assert len(steps) == 2, steps
-    assert steps[0] > 0 > steps[1]
-
-
 def test_a_long_fall_is_followed_while_it_lasts() -> None:
     fleet = Fleet(LimitConfig(1, 60), target=40)
     fleet.run(600, steady(300.0))
@@ -215,28 +183,6 @@ def test_what_a_step_left_of_a_rise_is_let_be_where_the_slack_has_room_for_it(se
     fleet.run(60, lambda _: 56.0 if fleet.target == size else 42.0)
     assert fleet.changes == 1
     assert fleet.target == 2 * size
-
-
-def seconds_short_on_a_ramp() -> int:
-    """Of ten minutes, those with too few replicas ready; the ramp began five minutes before."""
-
-    def ramp(t: float) -> float:
-        return 20.0 + 80.0 * t / 900
-
-    fleet, short = at_rest(20.0, cold=ColdStart(120.0)), 0
-    for second in range(900):
-        fleet.run(1, lambda _, at=second: ramp(at))  # type: ignore[misc]
-        short += second >= 300 and fleet.ready < ramp(second) / 10
-    assert max(fleet.targets) <= 15  # 10 replicas' work at the end, 12.5 with headroom
-    return short
-
-
-def test_on_a_ramp_replicas_are_ready_in_time_because_of_the_forecast(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert seconds_short_on_a_ramp() <= 20
-    monkeypatch.setattr(Forecast, "after", lambda self, _: self.level)
-    assert seconds_short_on_a_ramp() >= 100
 
 
 def test_replicas_that_are_long_in_coming_are_not_asked_for_twice() -> None:

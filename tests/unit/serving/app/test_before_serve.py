@@ -48,7 +48,7 @@ class FakeServe:
 
 
 def behind_serve(**more: Any) -> tuple[World, FakeServe, BeforeServe]:
-    world, _ = serving(**more)
+    world = serving(**more)
     before_serve.attach(world.gate)
     serve = FakeServe(world)
     return world, serve, BeforeServe(serve)
@@ -174,7 +174,7 @@ async def test_what_does_not_reach_the_engine_goes_to_serve_first(method: str, p
 
 
 async def test_haproxy_s_question_is_answered_only_where_a_router_lives() -> None:
-    world, _ = serving()
+    world = serving()
     front = BeforeServe(FakeServe())
     assert (await world.post(ROUTE_PATH, {}, through=front)).status == 299
     ingress.attach(OneReplica())

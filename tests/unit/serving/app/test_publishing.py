@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from gate_world import Clock
+from admissions import admission, config_of
+from services import limits, replica
 
 from forebay.engine_model import PROFILES
 from forebay.policies.admission import AdmissionController
 from forebay.policies.forecast import Answers
-from forebay.policies.request import INTERACTIVE, AdmissionConfig, ClassPolicy, CostModel
-from forebay.serving.app import EngineLimits, Replica
 from forebay.serving.emulated import teach
 from forebay.serving.router.picking import read_stats
-from forebay.spec.service import ServiceSpec
 
 H100 = PROFILES["h100-8b"]
 FEW, STEP_S = 30, 0.008  # prompt tokens of a light load's steps, and what these take
@@ -34,17 +32,11 @@ def after_light_load(admission: AdmissionController, steps: int = 4_000) -> None
         )
 
 
-def replica() -> Replica:
-    spec = {"name": "s", "model": {"id": "m", "source": "demo-cpu", "engine": "emulated"}}
-    limits = EngineLimits(
-        slots=64, kv_tokens=100_000, step_tokens=8_192, context_tokens=16_384, longest_token=9,
-        stop_reason="stop", prefix_caching=True,
-    )  # fmt: skip
-    return Replica(ServiceSpec.model_validate(spec), limits, Clock(), name="r1", seed=0)
+LIMITS = limits(slots=64, kv_tokens=100_000, step_tokens=8_192, context_tokens=16_384)
 
 
 def test_routers_are_told_the_pace_that_admission_itself_goes_by() -> None:
-    made = replica()
+    made = replica(engine=LIMITS)
     teach(made.admission, H100)
     after_light_load(made.admission)
     assert made.publish()["prefill_rate"] == made.admission.paces.drain_rate
@@ -52,17 +44,11 @@ def test_routers_are_told_the_pace_that_admission_itself_goes_by() -> None:
 
 
 def test_short_prompts_do_not_make_an_emulated_engine_seem_slow() -> None:
-    config = AdmissionConfig(
-        classes={INTERACTIVE: ClassPolicy(1.0, 2.0)},
-        slots=H100.max_num_seqs,
-        kv_tokens=H100.kv_tokens,
-        step_tokens=H100.max_num_batched_tokens,
-    )
-    admission = AdmissionController(config, CostModel(8_192, 64), lambda: 0.0)
-    teach(admission, H100)
-    after_light_load(admission)
-    assert admission.paces.prefill_rate.rate == pytest.approx(FEW / STEP_S, rel=0.1)
-    assert admission.paces.drain_rate > 2 * FEW / STEP_S
+    emulated = admission(config_of(H100), context=8_192)
+    teach(emulated, H100)
+    after_light_load(emulated)
+    assert emulated.paces.prefill_rate.rate == pytest.approx(FEW / STEP_S, rel=0.1)
+    assert emulated.paces.drain_rate > 2 * FEW / STEP_S
 
 
 def telling(value: float) -> Callable[[object], float]:
@@ -73,7 +59,7 @@ def test_what_a_replica_publishes_is_what_routers_read(monkeypatch: pytest.Monke
     told = {"held_s": 3.0, "answer_s": 5.0, "ongoing": 7.0}
     for name, value in told.items():
         monkeypatch.setattr(AdmissionController, name, property(telling(value)))
-    made = replica()
+    made = replica(engine=LIMITS)
     teach(made.admission, H100)
     stats = read_stats(made.publish())
     assert {name: getattr(stats, name) for name in told} == told

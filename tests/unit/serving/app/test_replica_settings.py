@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from gate_world import Clock, responding
+import services
+from gate_world import responding
+from services import limits
 
 from forebay.policies.request import BATCH, INTERACTIVE, AdmissionConfig, ClassPolicy, CostModel
-from forebay.serving.app import EngineLimits, Replica
+from forebay.serving.app import Replica
 from forebay.serving.app.build import deployment_options
 from forebay.spec.service import ServiceSpec
 
-LIMITS = EngineLimits(
-    slots=7, kv_tokens=10_000, step_tokens=512, context_tokens=2_048, longest_token=9,
-    stop_reason="stop", prefix_caching=True, heeds_marks=False,
-)  # fmt: skip
+LIMITS = limits(slots=7, heeds_marks=False)
 SLOWED = 2.0
 ADMISSION: dict[str, Any] = {
     "margin": 0.35,
@@ -32,12 +31,11 @@ ADMISSION: dict[str, Any] = {
 
 
 def service(**more: Any) -> ServiceSpec:
-    model = {"id": "m", "source": "demo-cpu", "engine": "emulated", "slowed": SLOWED}
-    return ServiceSpec.model_validate({"name": "s", "model": model, **more})
+    return services.service(model={**services.MODEL, "slowed": SLOWED}, **more)
 
 
 def replica(spec: ServiceSpec) -> Replica:
-    return Replica(spec, LIMITS, Clock(), name="r1", seed=0)
+    return services.replica(spec, LIMITS)
 
 
 def test_every_setting_of_admission_reaches_it() -> None:

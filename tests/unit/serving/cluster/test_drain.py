@@ -13,22 +13,21 @@ from typing import Any
 
 import pytest
 import ray
-from gate_world import Clock, responding
+from fake_serve import serve_status
+from gate_world import responding
 from ray import serve
 from ray.exceptions import GetTimeoutError
 from ray.serve._private import constants
+from services import replica, service
 
-from forebay.serving.app import EngineLimits, Replica
 from forebay.serving.cluster import drain, in_time, platform, proxy_sessions
 from forebay.serving.cluster.drain import Drain
 from forebay.serving.cluster.proxy_sessions import JoinedProxies, OwnProxies
 from forebay.serving.http import Message, Receive, Scope, Send
 from forebay.serving.names import INGRESS_DEPLOYMENT
-from forebay.spec.service import ServiceSpec
 
 MOST_S = 60.0
 NODES = ["a" * 56, "b" * 56, "c" * 56]
-SPEC = {"name": "s", "model": {"id": "m", "source": "demo-cpu", "engine": "emulated"}}
 
 
 class Fleet:
@@ -71,10 +70,7 @@ class Fleet:
 
     def status(self) -> Any:
         chat, ingress = self.states(), {"RUNNING": 1, "STOPPING": 1}
-        deployments = {"s": chat, INGRESS_DEPLOYMENT: ingress}
-        told = {n: SimpleNamespace(replica_states=states) for n, states in deployments.items()}
-        service = SimpleNamespace(deployments=told)
-        return SimpleNamespace(applications={"s": service}, proxies={NODES[0]: "HEALTHY"})
+        return serve_status({"s": chat, INGRESS_DEPLOYMENT: ingress}, NODES[:1])
 
 
 @pytest.fixture
@@ -82,25 +78,19 @@ def fleet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fleet:
     return Fleet(monkeypatch, tmp_path)
 
 
-def test_a_replica_that_becomes_ready_while_the_fleet_drains_is_told_too(
-    fleet: Fleet,
-) -> None:
+def test_a_replica_that_becomes_ready_while_the_fleet_drains_is_told_too(fleet: Fleet) -> None:
     assert fleet.drain()
     assert fleet.told[0] == ["first"]
     assert fleet.told[1] == fleet.told[-1] == ["first", "late"]
 
 
-def test_a_router_that_does_not_answer_any_more_ends_no_drain(
-    fleet: Fleet,
-) -> None:
+def test_a_router_that_does_not_answer_any_more_ends_no_drain(fleet: Fleet) -> None:
     fleet.broken_from = 1.0
     assert fleet.drain()
     assert fleet.now >= 3.0
 
 
-def test_a_replica_too_busy_to_say_what_it_does_is_not_taken_to_do_nothing(
-    fleet: Fleet,
-) -> None:
+def test_a_replica_too_busy_to_say_what_it_does_is_not_taken_to_do_nothing(fleet: Fleet) -> None:
     def silent() -> list[dict[str, Any]]:
         if fleet.now < 2.5:
             raise TimeoutError
@@ -111,9 +101,7 @@ def test_a_replica_too_busy_to_say_what_it_does_is_not_taken_to_do_nothing(
     assert fleet.now >= 3.0
 
 
-def test_a_replica_that_leaves_is_waited_for_though_no_router_tells_of_it(
-    fleet: Fleet,
-) -> None:
+def test_a_replica_that_leaves_is_waited_for_though_no_router_tells_of_it(fleet: Fleet) -> None:
     fleet.states = lambda: {"RUNNING": 1, "STOPPING": int(fleet.now < 6.0)}
     fleet.answers = lambda: [{"tickets": 0}]
     assert fleet.drain()
@@ -138,9 +126,7 @@ def test_a_router_that_has_died_is_told_again_when_there_is_another(
     assert fleet.now >= 5.0, "what was published before the call ended the drain"
 
 
-def test_routers_that_fail_to_the_end_are_given_the_whole_time_of_a_drain(
-    fleet: Fleet,
-) -> None:
+def test_routers_that_fail_to_the_end_are_given_the_whole_time_of_a_drain(fleet: Fleet) -> None:
     def dead() -> list[Any]:
         raise RuntimeError("the actor died")
 
@@ -380,7 +366,7 @@ def test_a_node_of_a_joined_cluster_that_does_not_answer_is_not_taken_to_carry_n
 def test_a_platform_asks_its_own_proxies_or_those_of_the_cluster_that_it_joined(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: dict[str, Any], proxies: type
 ) -> None:
-    started = platform.Platform(ServiceSpec.model_validate({**SPEC, "server": server}))
+    started = platform.Platform(service(server=server))
     started._folder = tmp_path
     asked: list[Any] = []
 
@@ -395,27 +381,23 @@ def test_a_platform_asks_its_own_proxies_or_those_of_the_cluster_that_it_joined(
 
 
 async def test_a_replica_tells_of_a_request_until_its_answer_is_sent() -> None:
-    limits = EngineLimits(
-        slots=4, kv_tokens=10_000, step_tokens=512, context_tokens=2_048, longest_token=9,
-        stop_reason="stop", prefix_caching=True,
-    )  # fmt: skip
-    replica = Replica(ServiceSpec.model_validate(SPEC), limits, Clock(), name="r1", seed=0)
+    one = replica()
     told: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        for ticket in replica.admission.ledger.tickets:
+        for ticket in one.admission.ledger.tickets:
             for sequence in ticket.sequences:  # the engine has its last token
-                replica.admission.end(sequence, natural=True, now=100.0)
+                one.admission.end(sequence, natural=True, now=100.0)
         await responding(200, b"{}")(scope, receive, send)
 
     async def receive() -> Message:
         return {"type": "http.request", "body": b'{"prompt": "x"}', "more_body": False}
 
     async def send(message: Message) -> None:
-        told.append(replica.publish()["tickets"])
+        told.append(one.publish()["tickets"])
 
     scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": []}
-    await replica.gate(app)(scope, receive, send)
+    await one.gate(app)(scope, receive, send)
     assert told
     assert set(told) == {1}
-    assert replica.publish()["tickets"] == 0
+    assert one.publish()["tickets"] == 0

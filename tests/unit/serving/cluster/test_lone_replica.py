@@ -6,12 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_serve import Handle, serve_status
 from ray import serve
+from services import service
 
 from forebay.serving.cluster.lone_replica import LoneReplica
-from forebay.spec.service import ServiceSpec
-
-SPEC = {"name": "s", "model": {"id": "m", "source": "demo-cpu", "engine": "emulated"}}
 
 
 class Cluster:
@@ -19,15 +18,13 @@ class Cluster:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, states: dict[str, int] | None) -> None:
         self.called: list[str] = []
-        replicas = SimpleNamespace(replica_states=states)
-        apps = {} if states is None else {"s": SimpleNamespace(deployments={"any": replicas})}
-        monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications=apps))
+        told = serve_status(None if states is None else {"any": states})
+        monkeypatch.setattr(serve, "status", lambda: told)
         monkeypatch.setattr(serve, "get_app_handle", self.handle)
 
     def handle(self, name: str) -> Any:
         assert name == "s"
-        methods = ("record_routing_stats", "begin_drain")
-        return SimpleNamespace(**{m: SimpleNamespace(remote=self.call(m)) for m in methods})
+        return Handle(**{m: self.call(m) for m in ("record_routing_stats", "begin_drain")})
 
     def call(self, name: str) -> Any:
         def remote() -> Any:
@@ -38,7 +35,7 @@ class Cluster:
 
 
 def lone() -> LoneReplica:
-    return LoneReplica(ServiceSpec.model_validate(SPEC), 5.0)
+    return LoneReplica(service(), 5.0)
 
 
 def test_a_replica_that_runs_is_asked_and_given_so_long(monkeypatch: pytest.MonkeyPatch) -> None:

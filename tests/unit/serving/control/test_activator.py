@@ -6,11 +6,11 @@ import asyncio
 import json
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from fake_serve import Handle
 
 from forebay.serving.control import LateActivator, SharedTenants, activator
 from forebay.serving.control.activator import Activator
@@ -233,7 +233,7 @@ async def test_to_be_knocked_at_again_and_again_the_log_is_looked_for_once_and_i
 
     def look(service: str) -> Any:
         threads.append(threading.current_thread())
-        return SimpleNamespace(activate=SimpleNamespace(remote=activate))
+        return Handle(activate=activate)
 
     monkeypatch.setattr(scaling_log, "scaling_log", look)
     fleet.door = activator.door(fleet._proxy, fleet.spec)

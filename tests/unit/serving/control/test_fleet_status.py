@@ -6,10 +6,10 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_serve import Handle
 from gate_world import Clock
 
 from forebay.serving.control import FleetStatus, ask_scaling_log, fleet_status
@@ -96,9 +96,7 @@ class Log:
     def _look(self, service: str) -> Any:
         self.waits.wait(5.0)
         self.found_in.append(threading.current_thread())
-        return SimpleNamespace(
-            last=SimpleNamespace(remote=self._called), activate=SimpleNamespace(remote=self._called)
-        )
+        return Handle(last=self._called, activate=self._called)
 
     async def _called(self, what: float) -> Any:
         if self.dead:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fake_serve import Handle
 from gate_world import World, responding, serving
 
 from forebay.policies.quotas import Charge, LeaseRequest, Quota, QuotaLease
@@ -54,7 +55,7 @@ def is_goodbye(report: Report) -> bool:
 
 
 async def test_the_goodbye_is_said_though_another_report_is_under_way(tenants: str) -> None:
-    world, _ = serving(tenants=tenants)
+    world = serving(tenants=tenants)
     exchange, ledger = QuotaSync(world.tenancy, "s"), Ledger()
     exchange._actor = ledger
     world.tenancy.say_goodbye = exchange.goodbye
@@ -124,7 +125,7 @@ async def test_while_the_ledger_is_looked_for_streams_go_on_and_one_thread_looks
 
     monkeypatch.setattr(module, "_actor", actor)
     monkeypatch.setattr(module, "_ANSWER_S", 0.01)
-    world, _ = serving(tenants=tenants)
+    world = serving(tenants=tenants)
     exchange = QuotaSync(world.tenancy, "s")
     for _ in range(3):
         await exchange.now()
@@ -146,7 +147,7 @@ async def test_a_ledger_that_cannot_be_made_is_not_tried_again_at_once(
         raise ValueError("no room")
 
     monkeypatch.setattr(module, "_actor", actor)
-    world, _ = serving(tenants=tenants)
+    world = serving(tenants=tenants)
     exchange = QuotaSync(world.tenancy, "s")
     for _ in range(3):
         await exchange.now()
@@ -163,7 +164,7 @@ async def test_answers_are_charged_as_they_grow_while_there_is_no_ledger(
     monkeypatch.setattr(module, "_actor", lambda _: threading.Event().wait(1.0))
     monkeypatch.setattr(module, "_LOOK_S", 0.01)
     monkeypatch.setattr(module, "_GROWTH_S", 0.02, raising=False)
-    world, _ = serving(tenants=tenants)
+    world = serving(tenants=tenants)
     ticket = Ticket(INTERACTIVE, 0, Cost(1, 10, 10, 900), 0.0, 1.0, 0.1, "lab")
     ticket.sequences.append(Sequence(ticket, 10, 0, 900, 10, produced=500))
     charge = Charge(0.0, 20, ("tokens",))
@@ -197,7 +198,7 @@ class FleetOf2:
 async def test_what_the_fleet_has_room_for_is_let_in_whatever_was_said_just_now(
     tenants: str, delay_s: float
 ) -> None:
-    world, _ = serving(tenants=tenants)
+    world = serving(tenants=tenants)
     world.clock = time.monotonic  # type: ignore[assignment]
     world.tenancy._clock = time.monotonic
     exchange = QuotaSync(world.tenancy, "s")
@@ -216,7 +217,7 @@ async def test_what_the_fleet_has_room_for_is_let_in_whatever_was_said_just_now(
 
 
 async def test_a_ledger_that_does_not_answer_is_asked_once_for_a_request(tenants: str) -> None:
-    world, _ = serving(tenants=tenants)
+    world = serving(tenants=tenants)
     asked = 0
 
     async def ask_fleet() -> None:
@@ -230,13 +231,13 @@ async def test_a_ledger_that_does_not_answer_is_asked_once_for_a_request(tenants
 
 
 async def test_what_was_served_is_told_again_where_the_ledger_died(tenants: str) -> None:
-    world, _ = serving(tenants=tenants)
+    world = serving(tenants=tenants)
     exchange, ledger = QuotaSync(world.tenancy, "s"), Ledger()
 
     async def dead(report: Report) -> Answer:
         raise ConnectionError
 
-    exchange._actor = SimpleNamespace(exchange=SimpleNamespace(remote=dead))
+    exchange._actor = Handle(exchange=dead)
     world.tenancy.turned_away(Caller("lab"), "batch", Charge(0.0, 30), 0.0)
     await exchange.now()
     world.tenancy.turned_away(Caller("lab"), "batch", Charge(0.0, 5), 0.0)

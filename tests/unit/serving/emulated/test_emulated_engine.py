@@ -10,19 +10,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import services
+from admissions import admission, admission_config
+from services import limits_of, service
 
 from forebay.engine_model import PROFILES, EngineProfile, StepTime
 from forebay.observability import catalogue
-from forebay.policies.admission import AdmissionController
-from forebay.policies.request import AdmissionConfig, ClassPolicy, CostModel
-from forebay.serving.app import EngineLimits, Replica
+from forebay.serving.app import Replica
 from forebay.serving.emulated import STOP, EmulatedEngine, teach
 from forebay.serving.emulated.api import EmulatedApi
 from forebay.serving.emulated.questions import natural_length
 from forebay.serving.engine import StartClock
 from forebay.serving.http import Message
 from forebay.serving.names import READING_PREFIX
-from forebay.spec.service import ServiceSpec
 
 BLOCK = 32
 FAST = replace(
@@ -259,20 +259,10 @@ async def test_more_than_fit_wait_their_turn(client: Client) -> None:
 def replica_of(
     engine: EmulatedEngine, profile: EngineProfile, start: StartClock | None = None, **more: Any
 ) -> Replica:
-    model = {"id": "demo", "engine": "emulated", "source": "demo-cpu"}
-    spec = ServiceSpec.model_validate({"name": "s", "model": model, **more})
-    limits = EngineLimits(
-        slots=profile.max_num_seqs,
-        kv_tokens=profile.kv_tokens,
-        step_tokens=profile.max_num_batched_tokens,
-        context_tokens=profile.max_model_len,
-        longest_token=9,
-        stop_reason=STOP,
-        prefix_caching=profile.prefix_caching,
-    )
-    replica = Replica(spec, limits, time.perf_counter, name="r1", seed=0, start=start)
-    engine.attach(replica.tap)
-    return replica
+    limits = limits_of(profile, stop_reason=STOP)
+    made = services.replica(service(**more), limits, clock=time.perf_counter, start=start)
+    engine.attach(made.tap)
+    return made
 
 
 @pytest.fixture
@@ -380,15 +370,12 @@ async def test_the_fleets_status_adds_up(gated: Client) -> None:
 
 
 def test_admission_knows_an_emulated_engine_before_its_first_request() -> None:
-    costs = CostModel(FAST.max_model_len, 64)
-    policy = ClassPolicy(1.0, 2.0)
-    config = AdmissionConfig({"interactive": policy}, slots=8, kv_tokens=9_999, step_tokens=2048)
-    admission = AdmissionController(config, costs, lambda: 0.0)
+    made = admission(admission_config(slots=8, kv_tokens=9_999), context=FAST.max_model_len)
     profile = replace(FAST, step_time=StepTime(1e-3, 10e-6, 1e-3, 1e-9))
-    teach(admission, profile)
-    law = admission.paces.law
+    teach(made, profile)
+    law = made.paces.law
     found = law.base_s, law.per_token_s, law.per_sequence_s, law.per_context_s
     assert found == pytest.approx((1e-3, 10e-6, 1e-3, 1e-9), rel=0.01)
-    assert admission.paces.prefill_rate.rate == pytest.approx(2048 / (1e-3 + 2048 * 10e-6))
-    assert admission.paces.seconds_per_token == pytest.approx(2e-3, rel=0.01)
-    assert admission.paces.seconds_per_token_when_full == pytest.approx(9e-3, rel=0.01)
+    assert made.paces.prefill_rate.rate == pytest.approx(2048 / (1e-3 + 2048 * 10e-6))
+    assert made.paces.seconds_per_token == pytest.approx(2e-3, rel=0.01)
+    assert made.paces.seconds_per_token_when_full == pytest.approx(9e-3, rel=0.01)

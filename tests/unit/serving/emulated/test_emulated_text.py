@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.serving.emulated import LONGEST_BYTES
 from forebay.serving.emulated.text import VOCABULARY, decode, encode, piece, render
 
 
-@settings(max_examples=60)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60))
 def test_every_byte_is_in_some_token(text: str) -> None:
     sizes = [(token.bit_length() + 7) // 8 for token in encode(text)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from gate_world import Answer, Clock, answer_of, responding
+from gate_world import Answer, answer_of, responding
+from services import replica
 
 from forebay.observability import catalogue
-from forebay.serving.app import EngineLimits, Replica
 from forebay.serving.http import Message, Receive, Scope, Send
 from forebay.serving.router.picking import read_stats
-from forebay.spec.service import ServiceSpec
 
 COMPLETIONS = "/v1/chat/completions"
 
@@ -18,17 +17,9 @@ class World:
     """A replica's gate over an engine that lives until a test says otherwise."""
 
     def __init__(self) -> None:
-        spec = {"name": "s", "model": {"id": "m", "source": "demo-cpu", "engine": "emulated"}}
-        limits = EngineLimits(
-            slots=4, kv_tokens=10_000, step_tokens=512, context_tokens=2_048, longest_token=9,
-            stop_reason="stop", prefix_caching=True,
-        )  # fmt: skip
         self.dead = False
         self.asked: list[str] = []
-        self.replica = Replica(
-            ServiceSpec.model_validate(spec), limits, Clock(), name="r1", seed=0,
-            has_failed=lambda: self.dead,
-        )  # fmt: skip
+        self.replica = replica(has_failed=lambda: self.dead)
         self.gate = self.replica.gate(self.app)
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,17 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from admissions import admission_config, admit
 from gate_world import STOP, Clock, FakeParams
 
 from forebay.policies.admission import AdmissionController
 from forebay.policies.replica import ReplicaCore
 from forebay.policies.request import (
-    BATCH,
     CHUNK,
-    INTERACTIVE,
-    AdmissionConfig,
-    Admitted,
-    ClassPolicy,
     Cost,
     CostModel,
 )
@@ -32,21 +28,15 @@ def held(*requests: dict[str, Any], caching: bool = True) -> int:
 
 def entered(*requests: dict[str, Any], caching: bool = True) -> AdmissionController:
     """Admission once such requests are in the engine, of so many `bytes` of text."""
-    config = AdmissionConfig(
-        classes={INTERACTIVE: ClassPolicy(1.0, 2.0), BATCH: ClassPolicy(30.0, 60.0)},
-        slots=8,
-        kv_tokens=100_000,
-        step_tokens=2048,
-    )
+    config = admission_config(slots=8, kv_tokens=100_000)
     core, clock = ReplicaCore(config, CostModel(8192, 64), lambda: 0.0), Clock()
     admission = core.admission
     tap = EngineHooks(core, Telemetry(clock), clock, STOP, prefix_caching=caching)
     for number, fields in enumerate(requests):
-        decision = admission.decide(Cost(1, len(PROMPT), 4, 4), INTERACTIVE, 0.0)
-        assert isinstance(decision, Admitted)
-        decision.ticket.cache_salt = fields.pop("salt", None)
-        decision.ticket.prompt_bytes = fields.pop("bytes", 0)
-        CURRENT_TICKET.set(decision.ticket)
+        ticket = admit(admission, Cost(1, len(PROMPT), 4, 4))
+        ticket.cache_salt = fields.pop("salt", None)
+        ticket.prompt_bytes = fields.pop("bytes", 0)
+        CURRENT_TICKET.set(ticket)
         params = FakeParams(4)
         params.__dict__.update(fields.pop("params", {}))
         request = SimpleNamespace(

@@ -37,7 +37,7 @@ COMPLETIONS = "/v1/chat/completions"
 
 
 async def test_an_admitted_request_is_answered_and_leaves_nothing_behind() -> None:
-    world, _ = serving()
+    world = serving()
     answer = await world.post("/v1/chat/completions", CHAT)
     assert (answer.status, answer.body) == (200, b"data: x\n\n")
     assert not world.admission.ledger.tickets
@@ -46,15 +46,15 @@ async def test_an_admitted_request_is_answered_and_leaves_nothing_behind() -> No
 
 
 async def test_priority_salt_and_rank_are_the_taps_whatever_the_client_sent() -> None:
-    world, seen = serving()
+    world = serving()
     await world.post("/v1/completions", {"prompt": "a", "priority": -5, "cache_salt": "mine"})
     await world.post("/v1/completions", {"prompt": "a"}, headers={"x-forebay-class": "batch"})
-    assert [(r.cache_salt, r.data_parallel_rank) for r in seen] == [(None, None)] * 2
-    assert all(r.priority >= 0 for r in seen)
+    assert [(r.cache_salt, r.data_parallel_rank) for r in world.seen] == [(None, None)] * 2
+    assert all(r.priority >= 0 for r in world.seen)
 
 
 async def test_what_the_scheduler_is_told_is_the_taps_whatever_the_client_sent() -> None:
-    world, _ = serving()
+    world = serving()
     told = []
     for class_name, tokens in ((BATCH, 10), (INTERACTIVE, 10), (INTERACTIVE, 3_000)):
         shape = RequestShape(prompt_bytes=0, prompt_ids=tokens, max_tokens=1)
@@ -70,22 +70,22 @@ async def test_what_the_scheduler_is_told_is_the_taps_whatever_the_client_sent()
 
 
 async def test_nothing_reaches_the_engine_without_a_ticket() -> None:
-    world, _ = serving()
+    world = serving()
     assert CURRENT_TICKET.get() is None
     with pytest.raises(UnadmittedError):
         world.tap.on_add(FakeEngineRequest("x", [1], FakeParams(1)))
 
 
 async def test_a_class_that_nobody_knows_is_refused_and_counts_as_none() -> None:
-    world, seen = serving()
+    world = serving()
     answer = await world.post("/v1/chat/completions", CHAT, headers={"x-forebay-class": "batsch"})
     assert (answer.status, answer.error["param"]) == (400, "x-forebay-class")
-    assert not seen
+    assert not world.seen
     assert world.telemetry.total(catalogue.OFFERED) == 0
 
 
 async def test_a_refusal_is_a_plain_429_with_reason_and_retry_after() -> None:
-    world, seen = serving()
+    world = serving()
     world.admission.ledger.open((await _ticket(world, prefill=5_000)), expected_output=10)
     answer = await world.post("/v1/chat/completions", CHAT)
     assert answer.status == 429
@@ -93,7 +93,7 @@ async def test_a_refusal_is_a_plain_429_with_reason_and_retry_after() -> None:
     assert answer.error["code"] == "ttft_budget"
     assert int(answer.headers["retry-after"]) >= 1
     assert int(answer.headers["retry-after-ms"]) > 0
-    assert not seen, "a refused request reached the engine"
+    assert not world.seen, "a refused request reached the engine"
     assert world.telemetry.totals[catalogue.SHED, (INTERACTIVE, "ttft_budget")] == 1
 
 
@@ -140,41 +140,41 @@ def test_retry_headers(seconds: float, expected: dict[str, str]) -> None:
 async def test_impossible_input_is_refused_before_the_engine(
     body: bytes, code: str, param: str | None
 ) -> None:
-    world, seen = serving()
+    world = serving()
     answer = await world.post("/v1/completions", body)
     assert answer.status in (400, 413)
     assert (answer.error["code"], answer.error["param"]) == (code, param)
-    assert not seen
+    assert not world.seen
     assert not world.admission.ledger.tickets
 
 
 async def test_a_prompt_that_no_tokenizer_could_fit_is_refused() -> None:
-    world, seen = serving()
+    world = serving()
     ids = await world.post("/v1/completions", {"prompt": [1] * (CONTEXT + 1)})
     assert ids.status in (400, 413)
-    assert not seen
+    assert not world.seen
 
 
 async def test_body_over_its_limit_is_refused_by_its_declared_length() -> None:
-    world, seen = serving()
+    world = serving()
     answer = await world.post("/v1/completions", {}, headers={"content-length": "10001"})
     assert (answer.status, answer.error["code"]) == (413, "body_too_large")
-    assert not seen
+    assert not world.seen
 
 
 async def test_wrong_content_type_is_refused() -> None:
-    world, seen = serving()
+    world = serving()
     answer = await world.post("/v1/completions", {}, headers={"content-type": "text/plain"})
     assert (answer.status, answer.error["code"]) == (415, "unsupported_media_type")
-    assert not seen
+    assert not world.seen
 
 
 @pytest.mark.parametrize("path", ["/nope", "/metrics", "/invocations", "/inference/v1/generate"])
 async def test_closed_paths_are_404_in_openais_shape(path: str) -> None:
-    world, seen = serving()
+    world = serving()
     answer = await world.post(path, CHAT)
     assert (answer.status, answer.error["code"]) == (404, "unknown_path")
-    assert not seen
+    assert not world.seen
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ async def test_what_may_not_be_asked_for_is_not_looked_at_any_further(
     """To render and hash what is refused anyway would hold up every stream."""
     rendered: list[object] = []
     monkeypatch.setattr(gate, "prompt_of", rendered.append)
-    world, _ = serving(prefixes=OwnPrefixes())
+    world = serving(prefixes=OwnPrefixes())
     images = [{"type": "image"}] * 400
     body = {"messages": [{"role": "user", "content": images}], "max_tokens": 4}
     assert (await world.post(COMPLETIONS, body)).status == 400
@@ -280,7 +280,7 @@ async def test_what_may_not_be_asked_for_is_not_looked_at_any_further(
 
 
 async def test_scripts_of_any_page_may_read_refusals_and_when_to_come_back() -> None:
-    world, _ = serving()
+    world = serving()
     page = {"origin": "https://shop.example"}
     world.admission.draining = True
     refused = await world.post(COMPLETIONS, CHAT, headers=page)
@@ -353,7 +353,7 @@ async def test_a_missed_deadline_ends_in_the_engine_what_the_app_goes_on_waiting
 
 
 async def test_an_answer_that_has_ended_is_not_aborted() -> None:
-    world, _ = serving()
+    world = serving()
     aborted: list[str] = []
     world.tap.abort = aborted.extend
     assert (await world.post("/v1/chat/completions", CHAT)).status == 200
@@ -490,7 +490,7 @@ async def _slow_after_first_byte(scope: Scope, receive: Receive, send: Send) -> 
 
 async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_reader, "_BODY_S", 0.02)
-    world, sent = serving()[0], list[Message]()
+    world, sent = serving(), list[Message]()
     parts = [{"type": "http.request", "body": b'{"messages": [', "more_body": True}]
 
     async def receive() -> Message:
@@ -699,7 +699,7 @@ async def test_every_way_of_ending_leaves_nothing_behind(ends: str) -> None:
     [("x-stainless-retry-count", "0", "1"), ("x-envoy-attempt-count", "1", "2")],
 )
 async def test_retries_are_counted_as_retries(header: str, first: str, second: str) -> None:
-    world, _ = serving()
+    world = serving()
     for attempt in (first, second, "many"):
         await world.post("/v1/completions", {"prompt": "a"}, headers={header: attempt})
     assert world.telemetry.total(catalogue.OFFERED) == 3
@@ -707,7 +707,7 @@ async def test_retries_are_counted_as_retries(header: str, first: str, second: s
 
 
 async def test_a_retry_is_no_new_demand_unless_nobody_was_there_to_count_it() -> None:
-    world, _ = serving()
+    world = serving()
     again = {"x-stainless-retry-count": "1"}
     await world.post("/v1/chat/completions", CHAT, headers=again)
     assert world.core.offered.sequences == 0
@@ -719,14 +719,14 @@ async def test_a_retry_is_no_new_demand_unless_nobody_was_there_to_count_it() ->
 
 
 async def test_what_a_replica_that_stops_refuses_is_no_demand() -> None:
-    world, _ = serving()
+    world = serving()
     world.admission.draining = True
     assert (await world.post("/v1/chat/completions", CHAT)).error["code"] == "draining"
     assert world.core.offered.sequences == 0
 
 
 async def test_flex_tier_and_header_mean_batch() -> None:
-    world, _ = serving()
+    world = serving()
     await world.post("/v1/chat/completions", {**CHAT, "service_tier": "flex"})
     await world.post("/v1/chat/completions", CHAT, headers={"x-forebay-class": "batch"})
     assert world.telemetry.totals[catalogue.ADMITTED, (BATCH,)] == 2
@@ -750,7 +750,7 @@ async def refused_while(world: World, turn_s: float, times: int) -> list[float]:
 
 
 async def test_refusals_are_kept_back_while_the_loop_is_behind_and_else_not() -> None:
-    world, _ = serving()
+    world = serving()
     world.admission.ledger.open((await _ticket(world, prefill=50_000)), expected_output=10)
     assert not await refused_while(world, 0.002, 2_000)
     assert len(await refused_while(world, 0.05, 40)) > 30
@@ -759,11 +759,11 @@ async def test_refusals_are_kept_back_while_the_loop_is_behind_and_else_not() ->
 
 
 async def test_draining_refuses_new_work() -> None:
-    world, seen = serving()
+    world = serving()
     world.admission.draining = True
     answer = await world.post("/v1/chat/completions", CHAT)
     assert (answer.status, answer.error["code"]) == (429, "draining")
-    assert not seen
+    assert not world.seen
 
 
 async def test_lists_and_samples_are_all_charged() -> None:
@@ -779,7 +779,7 @@ async def test_lists_and_samples_are_all_charged() -> None:
 
 
 async def test_websockets_are_closed() -> None:
-    world, _ = serving()
+    world = serving()
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -791,7 +791,7 @@ async def test_websockets_are_closed() -> None:
 
 
 async def test_without_a_router_the_gate_itself_knows_what_is_cached() -> None:
-    world, _ = serving(prefixes=OwnPrefixes())
+    world = serving(prefixes=OwnPrefixes())
     told = []
     decide = world.admission.decide
 

@@ -60,8 +60,8 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def made(file: Path) -> tuple[World, list[FakeEngineRequest]]:
+@pytest.fixture(name="world")
+def keyed_world(file: Path) -> World:
     return serving(tenants=str(file))
 
 
@@ -82,21 +82,17 @@ def share_quotas(world: World) -> None:
 
 @pytest.mark.parametrize("key", [None, "fb_" + "A" * 43, "", "Bearer"])
 async def test_without_a_known_key_there_is_a_401_that_shows_nothing(
-    made: tuple[World, list[FakeEngineRequest]], key: str | None
+    world: World, key: str | None
 ) -> None:
-    world, seen = made
     answer = await ask(world, key)
     assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
     assert answer.headers["www-authenticate"] == "Bearer"
     assert not any(secret in answer.body.decode() for secret in SECRET_FREE)
-    assert not seen
+    assert not world.seen
     assert world.telemetry.total(catalogue.OFFERED) == 0
 
 
-async def test_a_key_opens_and_probes_need_none(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, seen = made
+async def test_a_key_opens_and_probes_need_none(world: World) -> None:
     assert (await ask(world, "shop")).status == 200
     anthropics = await world.post(
         "/v1/messages",
@@ -104,16 +100,13 @@ async def test_a_key_opens_and_probes_need_none(
         headers={"x-api-key": KEYS["shop"]},
     )
     assert anthropics.status == 200
-    assert len(seen) == 2
+    assert len(world.seen) == 2
     assert (await world.post("/v1/models", b"", method="GET")).status == 401
     probed = World(responding(200, b"{}"), tenants=world.tenants)
     assert (await probed.post("/health", b"", method="GET")).status == 200
 
 
-async def test_a_revoked_key_is_known_no_more_without_a_restart(
-    made: tuple[World, list[FakeEngineRequest]], file: Path
-) -> None:
-    world, _ = made
+async def test_a_revoked_key_is_known_no_more_without_a_restart(world: World, file: Path) -> None:
     assert (await ask(world, "shop")).status == 200
     write_tenants(file, shop={"key_hashes": [key_hash(new_key())]})
     world.clock.now += 2.0
@@ -125,9 +118,8 @@ async def test_a_revoked_key_is_known_no_more_without_a_restart(
 
 
 async def test_while_the_file_is_watched_who_asks_does_not_wait_for_it_to_be_read(
-    made: tuple[World, list[FakeEngineRequest]], file: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world, _ = made
     monkeypatch.setattr(tenancy, "LOOK_EVERY_S", 0.0)
     read_by: set[threading.Thread] = set()
 
@@ -135,7 +127,7 @@ async def test_while_the_file_is_watched_who_asks_does_not_wait_for_it_to_be_rea
         read_by.add(threading.current_thread())
         return path.read_text()
 
-    monkeypatch.setattr(tenants_file, "read_text", read)
+    monkeypatch.setattr(tenants_file, "read_tenants_text", read)
     watching = asyncio.create_task(world.tenancy.watch())
     await asyncio.sleep(0)
     write_tenants(file, shop={"key_hashes": [key_hash(new_key())]})
@@ -155,32 +147,23 @@ async def test_while_the_file_is_watched_who_asks_does_not_wait_for_it_to_be_rea
     assert (await ask(world, "shop")).status == 200, "nobody looks at the file any more"
 
 
-async def test_a_tenant_of_the_batch_class_is_never_interactive(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, _ = made
+async def test_a_tenant_of_the_batch_class_is_never_interactive(world: World) -> None:
     await ask(world, "night")
     await ask(world, "night", **{"x-forebay-class": "interactive"})
     assert world.telemetry.totals[catalogue.ADMITTED, (BATCH,)] == 2
     assert world.telemetry.totals[catalogue.ADMITTED, (INTERACTIVE,)] == 0
 
 
-async def test_caches_are_shared_within_a_group_alone(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, seen = made
+async def test_caches_are_shared_within_a_group_alone(world: World) -> None:
     for tenant in ("shop", "partner", "night", "shop"):
         assert (await ask(world, tenant)).status == 200
-    shop, partner, night, again = (request.cache_salt for request in seen)
+    shop, partner, night, again = (request.cache_salt for request in world.seen)
     assert shop == partner == again
     assert night not in (None, shop)
     assert not any(name in f"{shop}{night}" for name in (*KEYS, "retail"))
 
 
-async def test_a_quota_that_is_used_up_is_said_with_the_time_to_come_back(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, _ = made
+async def test_a_quota_that_is_used_up_is_said_with_the_time_to_come_back(world: World) -> None:
     first = await ask(world, "lab")
     assert (first.status, first.error["code"]) == (429, "quota")  # no part of the quota yet
     share_quotas(world)
@@ -194,10 +177,7 @@ async def test_a_quota_that_is_used_up_is_said_with_the_time_to_come_back(
     assert (await ask(world, "shop")).status == 200  # others are not touched
 
 
-async def test_demand_is_what_a_quota_allows_at_whichever_attempt(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, _ = made
+async def test_demand_is_what_a_quota_allows_at_whichever_attempt(world: World) -> None:
     again = {"x-stainless-retry-count": "1"}
     assert (await ask(world, "lab")).status == 429
     assert world.core.offered.sequences == 0
@@ -208,10 +188,9 @@ async def test_demand_is_what_a_quota_allows_at_whichever_attempt(
     assert world.core.offered.sequences == 1  # its first attempt was counted
 
 
-async def test_a_retry_of_who_has_a_quota_was_counted_unless_the_quota_was_used_up_of_late(
-    made: tuple[World, list[FakeEngineRequest]],
+async def test_a_retry_was_counted_unless_its_quota_was_used_up_of_late(
+    world: World,
 ) -> None:
-    world, _ = made
     again = {"x-stainless-retry-count": "1"}
     share_quotas(world)
     assert (await ask(world, "lab", **again)).status == 200
@@ -228,10 +207,7 @@ async def test_a_retry_of_who_has_a_quota_was_counted_unless_the_quota_was_used_
         assert world.core.offered.sequences == counted
 
 
-async def test_what_was_waited_for_the_fleets_word_is_no_time_left(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, seen = made
+async def test_what_was_waited_for_the_fleets_word_is_no_time_left(world: World) -> None:
     share_quotas(world)
     held = world.admission.decide(Cost(1, 600, 10, 10), INTERACTIVE, world.clock.now, "shop")
     assert isinstance(held, Admitted)
@@ -244,13 +220,10 @@ async def test_what_was_waited_for_the_fleets_word_is_no_time_left(
 
     world.tenancy.spend = slowly  # type: ignore[method-assign]
     assert (await ask(world, "partner")).error["code"] == "ttft_budget"
-    assert not seen
+    assert not world.seen
 
 
-async def test_what_was_waited_for_the_fleets_word_is_part_of_the_ttft(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, _ = made
+async def test_what_was_waited_for_the_fleets_word_is_part_of_the_ttft(world: World) -> None:
     spend = world.tenancy.spend
 
     async def slowly(
@@ -324,10 +297,7 @@ def demands(world: World, resource: str) -> list[QuotaDemand]:
     return [demand for demand in report.lease.demands if demand.key[1] == resource]
 
 
-async def test_what_a_refused_request_would_have_used_is_given_back(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, _ = made
+async def test_what_a_refused_request_would_have_used_is_given_back(world: World) -> None:
     share_quotas(world)
     world.admission.draining = True
     for _ in range(50):
@@ -336,10 +306,7 @@ async def test_what_a_refused_request_would_have_used_is_given_back(
     assert (await ask(world, "lab")).status == 200
 
 
-async def test_tenants_tokens_are_counted_to_the_last(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, _ = made
+async def test_tenants_tokens_are_counted_to_the_last(world: World) -> None:
     await ask(world, "shop")
     counted = world.telemetry.by_first_label(catalogue.TENANT_TOKENS)["shop"]
     produced = world.telemetry.total(catalogue.OUTPUT_TOKENS)
@@ -347,10 +314,7 @@ async def test_tenants_tokens_are_counted_to_the_last(
     assert counted == produced + prompts > 0
 
 
-async def test_a_tenant_sees_its_own_share_of_the_fleet_and_no_other(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, _ = made
+async def test_a_tenant_sees_its_own_share_of_the_fleet_and_no_other(world: World) -> None:
     shown = {"draining": False, "classes": {}, "tenants": {"shop": 9.0, "lab": 1.0}}
 
     async def routers() -> list[dict[str, Any]]:
@@ -379,10 +343,7 @@ async def test_more_of_the_decisions_are_told_to_who_asks() -> None:
         await status.body("", b"decisions=many")
 
 
-async def test_routers_that_do_not_answer_are_a_503(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, _ = made
+async def test_routers_that_do_not_answer_are_a_503(world: World) -> None:
 
     async def routers() -> list[dict[str, Any]]:
         raise RuntimeError("the ingress is gone")
@@ -393,10 +354,9 @@ async def test_routers_that_do_not_answer_are_a_503(
     assert (answer.status, answer.error["code"]) == (503, "status_unavailable")
 
 
-async def test_who_was_served_where_others_could_not_compete_waits_longer_here(
-    made: tuple[World, list[FakeEngineRequest]],
+async def test_who_was_served_where_others_did_not_compete_waits_longer_here(
+    world: World,
 ) -> None:
-    world, _ = made
     for tenant in ("shop", "lab"):
         await ask(world, tenant)
     ledger = FleetLedger(world.clock.now - 60.0)
@@ -416,10 +376,9 @@ async def test_who_was_served_where_others_could_not_compete_waits_longer_here(
     assert tags["shop"] > tags["lab"]
 
 
-async def test_nobody_is_set_back_by_more_than_this_replica_serves_in_a_few_exchanges(
-    made: tuple[World, list[FakeEngineRequest]],
+async def test_nobody_is_set_back_by_more_than_a_few_exchanges_serve(
+    world: World,
 ) -> None:
-    world, _ = made
     for tenant in ("shop", "lab"):
         await ask(world, tenant)
     report = world.tenancy.report(world.clock.now + 1)
@@ -453,10 +412,7 @@ async def test_an_answer_is_charged_while_it_is_made(file: Path) -> None:
     assert [demand.use for demand in demands(world, "tokens")] == [611]
 
 
-async def test_what_is_given_back_leaves_the_second_in_which_it_was_charged(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, _ = made
+async def test_what_is_given_back_leaves_the_second_in_which_it_was_charged(world: World) -> None:
     share_quotas(world)
     world.clock.now = 200.999
     charge = await world.tenancy.spend(Caller("lab"), 900, world.clock.now)
@@ -466,10 +422,9 @@ async def test_what_is_given_back_leaves_the_second_in_which_it_was_charged(
     assert isinstance(await world.tenancy.spend(Caller("lab"), 900, world.clock.now), Charge)
 
 
-async def test_that_answers_may_be_long_is_no_reason_to_say_that_a_request_never_fits(
-    made: tuple[World, list[FakeEngineRequest]],
+async def test_that_answers_may_be_long_is_no_reason_to_say_never(
+    world: World,
 ) -> None:
-    world, _ = made
     share_quotas(world)
     body = {**{name: value for name, value in CHAT.items() if name != "max_tokens"}, "n": 4}
     key = {"authorization": f"Bearer {KEYS['lab']}"}
@@ -510,10 +465,7 @@ async def test_answers_that_have_to_be_long_do_not_pass_the_quota_together(
     await asyncio.gather(*asked)
 
 
-async def test_a_request_that_never_fits_is_told_by_which_limit(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, _ = made
+async def test_a_request_that_never_fits_is_told_by_which_limit(world: World) -> None:
     share_quotas(world)
     body = {**CHAT, "max_tokens": 2_000, "min_tokens": 2_000}
     key = {"authorization": f"Bearer {KEYS['lab']}"}
@@ -525,10 +477,7 @@ async def test_a_request_that_never_fits_is_told_by_which_limit(
     assert 3_600 <= int(refused.headers["retry-after"]) <= 7_200
 
 
-async def test_a_tenants_long_answers_are_charged_as_such_once_some_were_seen(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, _ = made
+async def test_a_tenants_long_answers_are_charged_as_such_once_some_were_seen(world: World) -> None:
     share_quotas(world)
     lab, tenancy = Caller("lab"), world.tenancy
 
@@ -549,10 +498,7 @@ async def test_a_tenants_long_answers_are_charged_as_such_once_some_were_seen(
     assert (await answered(20)).charged < 100
 
 
-async def test_who_leaves_before_anything_was_computed_teaches_nothing(
-    made: tuple[World, list[FakeEngineRequest]],
-) -> None:
-    world, _ = made
+async def test_who_leaves_before_anything_was_computed_teaches_nothing(world: World) -> None:
     share_quotas(world)
     world.tenancy.lease.learn("lab", 20, 200)
     for _ in range(50):
@@ -565,9 +511,8 @@ async def test_who_leaves_before_anything_was_computed_teaches_nothing(
 
 
 async def test_an_error_of_admission_leaves_no_charge_behind(
-    made: tuple[World, list[FakeEngineRequest]], monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world, _ = made
     share_quotas(world)
 
     def fails(*_: Any, **__: Any) -> None:
@@ -588,9 +533,8 @@ def break_off(file: Path) -> None:
 
 
 async def test_a_wrong_file_is_told_in_the_log_that_serve_writes(
-    file: Path, made: tuple[World, list[FakeEngineRequest]], caplog: pytest.LogCaptureFixture
+    file: Path, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world, _ = made
     break_off(file)
     world.clock.now += 2.0
     assert (await ask(world, "shop")).status == 200

@@ -103,12 +103,12 @@ def test_messages_that_are_none_are_refused_at_the_first(
 
 
 async def test_tokenize_bodies_of_nothing_but_structure_never_reach_the_app() -> None:
-    world, seen = serving(max_body=1_000_000)
+    world = serving(max_body=1_000_000)
     for body in (b"{}", b'{"role": 1}'):
         messages = b'{"messages":[' + b",".join([body] * 2_000) + b"]}"
         answer = await world.post("/tokenize", messages)
         assert (answer.status, answer.error["code"]) == (400, "invalid_type")
-    assert not seen
+    assert not world.seen
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_conversation_that_outgrows_whole_parsing_is_found_again() -> None:
 
 
 @given(st.integers(1, 12), st.integers(0, 900), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_both_ways_of_reading_give_the_same(turns: int, size: int, tools_last: bool) -> None:
     more = {"tools": TOOLS} if tools_last else {}
     whole = body(conversation(turns, size), **more)
@@ -77,7 +77,6 @@ def read_by_head(whole: bytes, full_size: int | None = None) -> Prompt:
 
 @given(st.integers(0, 23_000))
 @example(817)  # behind the first half of a surrogate pair
-@settings(max_examples=60, deadline=None)
 def test_a_body_that_was_cut_anywhere_gives_the_head_of_its_chunks(cut: int) -> None:
     whole = body(conversation(6), stream=True)
     read, full = read_prompt(whole[:cut], len(whole)), read_prompt(whole)
@@ -235,7 +234,7 @@ FIELDS = ["messages", "prompt", "input", "system", "tools", "instructions", "mod
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), anything, max_size=6), st.integers(0, 200))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_object_whole_or_cut_is_read(data: dict[str, Any], cut: int) -> None:
     raw = json.dumps(data).encode()
     for prompt in (read_prompt(raw), read_by_head(raw), read_prompt(raw[:cut], len(raw))):

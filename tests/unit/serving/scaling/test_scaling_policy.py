@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import ray
+from fake_serve import Handle
 
 from forebay.policies.scaling import Capacity, ReplicaReading, ScalingRecord
 from forebay.serving.app.scaling_settings import autoscaling_config
@@ -53,7 +54,7 @@ class Clock:
         return self.now
 
 
-class Log:
+class Log(Handle):
     """The actor, called in place."""
 
     def __init__(self) -> None:
@@ -62,9 +63,8 @@ class Log:
     def begin(self) -> None:
         """A new process: nothing is remembered."""
         self.actor = ScalingLog()
-        self.tick = SimpleNamespace(remote=self.actor.tick)
-        self.orders = SimpleNamespace(remote=self.actor.orders)
-        self.set_floor = SimpleNamespace(remote=self.actor.set_floor)
+        actor = self.actor
+        super().__init__(tick=actor.tick, orders=actor.orders, set_floor=actor.set_floor)
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
@@ -111,19 +111,16 @@ def test_a_duration_is_written_as_people_do(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
-@settings(deadline=None)
 @given(st.floats(min_value=0, max_value=1e12, allow_nan=False))
 def test_a_duration_survives_writing_and_reading(seconds: float) -> None:
     assert parse_seconds(format_seconds(seconds)) == seconds
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=2**60))
 def test_a_size_survives_writing_and_reading(size: int) -> None:
     assert parse_bytes(format_bytes(size)) == size
 
 
-@settings(deadline=None)
 @given(st.text(max_size=12))
 def test_any_text_is_either_read_or_refused(text: str) -> None:
     for parse in (parse_seconds, parse_bytes):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
@@ -102,19 +102,16 @@ def test_a_rate_is_written_as_people_do(rate: float, text: str) -> None:
     assert format_rate(rate) == text
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1e308))
 def test_a_rate_survives_writing_and_reading(rate: float) -> None:
     assert parse_rate(format_rate(rate)) == rate
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1))
 def test_a_share_survives_writing_and_reading(share: float) -> None:
     assert Written(share=Written(share=share).model_dump(mode="json")["share"]).share == share
 
 
-@settings(deadline=None)
 @given(st.text(max_size=9))
 def test_any_text_is_either_read_or_refused(text: str) -> None:
     for parse in (parse_rate, parse_share):

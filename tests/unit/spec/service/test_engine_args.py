@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.spec.files import SpecError
@@ -108,7 +108,6 @@ model:
     ]
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(sorted(known_args())),
     st.none()

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from model_folders import make_model
 
@@ -249,7 +249,6 @@ def test_a_hugging_face_id_has_no_folder() -> None:
 KEYS = [(doc.path, doc.section) for doc in field_docs()]
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(KEYS), st.integers(0, 30), st.sampled_from("xq_7"))
 def test_a_mistyped_key_is_named_with_the_one_that_was_meant(
     key: tuple[tuple[str, ...], Any], at: int, letter: str
@@ -283,7 +282,6 @@ VALUES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=150)
 @given(st.integers(0, len(STARTER) - 1), VALUES, st.booleans())
 def test_whatever_stands_in_a_line_it_is_read_or_refused(at: int, value: str, keep: bool) -> None:
     """Only SpecError comes out, each problem of it at a line of the file."""

@@ -123,7 +123,7 @@ def test_no_message_shows_a_key_or_a_whole_hash_wherever_it_was_put(place: str) 
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_key_or_hash_is_blotted_out_of_any_text(before: str, after: str) -> None:
     assert KEYS[0] not in without_secrets(before + KEYS[0] + after)
     assert HASHES[0] not in without_secrets(before + HASHES[0] + after)
@@ -162,14 +162,14 @@ def test_a_change_in_place_of_equal_size_is_seen(tmp_path: Path) -> None:
     assert holder.name == "b"
 
 
-@pytest.mark.parametrize("broken", [f"tenants: [{KEYS[1]}", "", f"tenants: [{{name: {KEYS[1]}}}]"])
+@pytest.mark.parametrize("broken", ["tenants: [%s", "", "tenants: [{name: %s}]"])
 def test_a_broken_file_changes_nothing_and_says_so_without_secrets(
     tmp_path: Path, broken: str
 ) -> None:
     path = tmp_path / "tenants.yaml"
     path.write_text(two_tenants())
     file = TenantsFile(path, now=0.0)
-    replace(path, broken)
+    replace(path, broken.replace("%s", KEYS[1]))
     assert file.current(1.0).holder(KEYS[0]) is not None
     assert file.error is not None
     assert str(path) in file.error

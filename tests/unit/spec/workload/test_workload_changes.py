@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from workload_texts import loaded, stages, with_kind, with_line, workloads
 
@@ -35,7 +35,6 @@ def opened(spec: WorkloadSpec) -> OpenLoop:
     return made
 
 
-@settings(deadline=None, max_examples=50)
 @given(workloads())
 def test_without_options_nothing_changes(data: dict[str, Any]) -> None:
     spec = WorkloadSpec.model_validate(data)
@@ -65,7 +64,6 @@ def test_clients_make_a_closed_loop_and_back_again() -> None:
     assert (made.clients, longer.seconds) == (7, 99)
 
 
-@settings(deadline=None)
 @given(st.lists(stages(), min_size=1, max_size=3), st.floats(0.5, 2000))
 def test_seconds_alone_stretch_every_stage_in_proportion(
     written: list[dict[str, Any]], seconds: float

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from workload_texts import KIND, STAGE, loaded, with_kind, with_line, with_stage
 
@@ -281,7 +281,6 @@ KEYS = [
 ]
 
 
-@settings(deadline=None, max_examples=100)
 @given(st.sampled_from(KEYS), st.integers(0, 30), st.sampled_from("xq_7"))
 def test_a_mistyped_key_is_named_with_the_one_that_was_meant(
     key: tuple[str, tuple[str | int, ...]], at: int, letter: str
@@ -306,7 +305,6 @@ VALUES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=200)
 @given(st.integers(0, len(LAUNCH) - 1), VALUES, st.booleans())
 def test_whatever_stands_in_a_line_it_is_read_or_refused(at: int, value: str, keep: bool) -> None:
     """Only SpecError comes out, each problem of it at a line of the file."""

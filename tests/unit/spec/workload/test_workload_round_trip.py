@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from workload_texts import loaded, workloads
 
 from forebay.spec.workload import WorkloadSpec, built_in_names, load_workload, workload_text
@@ -18,7 +18,6 @@ def written_and_read(spec: WorkloadSpec) -> list[WorkloadSpec]:
     return [loaded(workload_text(spec)), WorkloadSpec.model_validate(as_json)]
 
 
-@settings(deadline=None, max_examples=150)
 @given(workloads())
 def test_any_workload_survives_writing_and_reading(data: dict[str, Any]) -> None:
     spec = WorkloadSpec.model_validate(data)
@@ -36,6 +35,7 @@ def test_every_built_in_workload_survives_writing_and_reading(name: str) -> None
         assert again.make() == spec.make()
 
 
+@pytest.mark.slow
 def test_a_week_of_rates_survives_writing_and_reading(tmp_path: Path) -> None:
     rows = [f"{15 * n},{1 + n % 7}" for n in range(40_320)]
     (tmp_path / "rates.csv").write_text("\n".join(["seconds,rate", *rows]))
