@@ -9,7 +9,8 @@ divide them, and multiply the rates, by `slowed` for the real ones.
 Ray's `KVAwareRouter` is left out: it goes by KV events of vLLM's engines, and the emulated one
 publishes none.
 
-Run as: python benchmarks/routers.py --capacity 60 [--isolation both] [--systems forebay,...]
+Run as: PYTHONPATH=tests/support python benchmarks/routers.py --capacity 60 [--isolation both]
+[--systems forebay,...]
 """
 
 from __future__ import annotations
