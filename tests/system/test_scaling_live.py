@@ -31,7 +31,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess
         yield serving
 
 
-@pytest.mark.slow
 def test_the_fleet_grows_under_load_and_shrinks_after_it(service: ServingProcess) -> None:
     assert eventually(lambda: replicas(service) == 1)
     with load(service, RATE) as statuses:
