@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import inf
 
 from forebay.engine_model import EngineModel, EngineProfile, EngineRequest, Output, Step
 
@@ -57,8 +56,3 @@ class EnginePlayer:
             return self.model.start_step(now)
         # A step that is taken by itself may always be begun: arrivals come after it.
         return self.model.start_step(now, moment, over=True)
-
-    @property
-    def next_end(self) -> float:
-        """When the step in progress ends; infinity when there is none."""
-        return inf if self._step is None else self._step.ends_at

@@ -1,4 +1,6 @@
-"""Very long interactive prompts that give way to the others, as batch does.
+"""How long a request's own prompts take, and how they are computed: whole, in parts, giving way.
+
+Very long interactive prompts give way to the others, as batch does.
 
 A prompt that takes half of its budget or more by itself may be late beside others whatever is done
 for it. With a part of it in every step (`prompt_parts.py`) everybody else's steps are longer
@@ -319,9 +321,8 @@ class OwnTime:
         """Seconds that very long prompts take on an engine of their own, in parts."""
         at_once = self._parts_at_once(cost)
         steps = self._parts(cost) * ceil(cost.sequences / at_once)
-        return (
-            steps * self._paces.law.seconds(0, at_once * self._ledger.part) * self.long.alone(cost)
-        )
+        step_s = self._paces.law.seconds(0, at_once * self._ledger.part)
+        return steps * step_s * self.long.alone(cost)
 
     def _stream(self, now: float) -> Stream:
         rates = self.short.rates(now)
