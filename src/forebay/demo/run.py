@@ -164,7 +164,7 @@ def offer(platform: Platform, capacity: float, tick: Tick) -> Measured:
     Raises:
         KeyboardInterrupt: see `play`.
     """
-    stages = [(factor * capacity, STAGE_S) for factor in FACTORS]
+    stages = [(round(factor * capacity, 1), STAGE_S) for factor in FACTORS]
     plan = planned(platform, stages=stages, seed=3, slo=_slo(platform))
     measured = measure(plan, platform.metrics_pages, tick)
     return replace(measured, run=whole(measured.run))
