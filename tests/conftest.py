@@ -8,6 +8,7 @@ one worker runs all that start Ray, after everything else.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
@@ -27,6 +28,10 @@ T = TypeVar("T")
 settings.register_profile("full", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("full"), max_examples=30)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
+
+# A shell starts what is followed by `&` with SIGINT ignored, and so would everything that is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
 ON_RAY = (HERE / "engine", HERE / "system")
