@@ -29,7 +29,7 @@ settings.register_profile("full", deadline=None, suppress_health_check=[HealthCh
 settings.register_profile("quick", settings.get_profile("full"), max_examples=30)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
-# A shell starts what is followed by `&` with SIGINT ignored, and so would everything that is tested.
+# A shell starts what is followed by `&` with SIGINT ignored, and so would all that is tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
